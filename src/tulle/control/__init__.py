@@ -1,0 +1,1 @@
+"""The control plane: gRPC services that stream what tulle.compile returns."""

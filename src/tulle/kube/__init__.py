@@ -1,0 +1,1 @@
+"""Kubernetes read into one typed World: views, reflector, indexes."""

@@ -1,0 +1,1 @@
+"""The laptop: embedded Kubernetes API, node agent, networks, DNS."""

@@ -1,0 +1,1 @@
+"""Metrics: scrapes the proxies, keeps, answers."""
