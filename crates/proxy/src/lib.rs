@@ -1,1 +1,12 @@
+//! The sidecar. Two threads: a control thread that follows the control plane and compiles what it says, and a
+//! worker that carries connections and only looks things up.
+//!
+//! Control side: `config`, `discovery`, `identity`, `metrics`, `control`, `admin`, `log`.
+//! Data path: `worker` (listeners), `detect`, `transport_header`, `net` (sockets, TLS, opaque relay), `http` (the
+//! seam between connections and codecs), `inbound` and `outbound` (the two pipelines, read top to bottom), `drain`.
+#![forbid(unsafe_code)]
 
+pub mod detect;
+pub mod drain;
+pub mod net;
+pub mod transport_header;

@@ -1,0 +1,2 @@
+//! The `tulle-proxy` binary.
+fn main() {}
