@@ -58,9 +58,11 @@ def _opaque_numbers(spec: Obj, ports: Iterable[str]) -> str:
 def _environment(spec: Obj, config: InjectConfig, values: Settings, *, ingress: bool) -> list[Obj]:
     namespace, domain = config.control_plane_namespace, config.cluster_domain
     identity = f"serviceaccount.identity.{namespace}.{config.trust_domain}"
-    controller_identity = f"tulle-controller.{namespace}.{identity}"
+    controller_identity = f"{config.controller_service_account}.{namespace}.{identity}"
 
     def address(service: str, port: int) -> str:
+        if config.beside_controller:
+            return f"localhost.:{port}"
         return f"{service}.{namespace}.svc.{domain}.:{port}"
 
     ports = inbound_ports(spec)

@@ -14,15 +14,17 @@ def diff(before: Any, after: Any, path: str = "") -> list[dict[str, Any]]:
     if isinstance(before, dict) and isinstance(after, dict):
         operations = []
         for key, value in after.items():
-            pointer = f"{path}/{key.replace('~', '~0').replace('/', '~1')}"
+            pointer = f"{path}/{_escaped(key)}"
             if key not in before:
                 operations.append({"op": "add", "path": pointer, "value": value})
             else:
                 operations.extend(diff(before[key], value, pointer))
-        for key in before:
-            if key not in after:
-                operations.append(
-                    {"op": "remove", "path": f"{path}/{key.replace('~', '~0').replace('/', '~1')}"}
-                )
+        operations.extend(
+            {"op": "remove", "path": f"{path}/{_escaped(key)}"} for key in before if key not in after
+        )
         return operations
     return [] if before == after else [{"op": "replace", "path": path, "value": after}]
+
+
+def _escaped(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")
