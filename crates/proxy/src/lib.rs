@@ -8,5 +8,6 @@
 
 pub mod detect;
 pub mod drain;
+pub mod metrics;
 pub mod net;
 pub mod transport_header;

@@ -1,0 +1,202 @@
+//! Every metric family of the proxy: its name, kind, help text and labels. `docs/reference/metrics.md` is generated
+//! from this file by `cargo run --example metrics_reference`, and a test says when the page is stale.
+//!
+//! A new metric is one row here. Names and labels are Linkerd's wherever Linkerd has one; `http_requests_total` and
+//! `http_request_duration_ms` are those that readers of service-mesh articles look for first.
+
+use super::histogram::{Bounds, DETECT_SECONDS, LATENCY_MS};
+
+/// What kind of numbers a family holds.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// Only rises.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// Counts per bound, with sum and count.
+    Histogram(&'static Bounds),
+}
+
+/// One metric family.
+#[derive(Debug)]
+pub struct Family {
+    /// The name as exposed, `_total` included.
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: Kind,
+    /// One sentence for `# HELP` and the reference page.
+    pub help: &'static str,
+    /// Names of the labels, for the reference page. Label groups stand for what `LABEL_GROUPS` lists.
+    pub labels: &'static [&'static str],
+}
+
+/// Label groups that many families share: the name used in a family's `labels`, and what it stands for.
+pub const LABEL_GROUPS: &[(&str, &str)] = &[
+    ("{target}", "target_addr, target_ip, target_port"),
+    ("{tls}", "tls (true, disabled, no_identity, opaque), no_tls_reason, client_id (inbound), server_id (outbound)"),
+    ("{srv}", "srv_group, srv_kind, srv_name, srv_port (inbound)"),
+    ("{route}", "route_group, route_kind, route_name (inbound)"),
+    ("{authz}", "authz_group, authz_kind, authz_name (inbound)"),
+    ("{dst}", "dst_namespace, dst_deployment and its kin, dst_service, dst_serviceaccount, dst_pod, dst_pod_template_hash, dst_control_plane_ns, dst_zone (outbound, as the control plane labels endpoints)"),
+];
+
+macro_rules! families {
+    ($($name:ident $kind:expr, $text:literal, [$($label:literal),*], $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub static $name: Family = Family { name: $text, kind: $kind, help: $help, labels: &[$($label),*] };
+        )*
+        /// All families, in the order of this file.
+        pub static ALL: &[&Family] = &[$(&$name),*];
+    };
+}
+
+use Kind::{Counter, Gauge, Histogram};
+
+families! {
+    // The two that the article names.
+    HTTP_REQUESTS_TOTAL Counter, "http_requests_total",
+        ["direction", "dst_pod", "dst_service", "src_pod", "src_namespace", "status_code"],
+        "HTTP requests answered, by both ends and status code; inbound src_* come from the peer's certificate.";
+    HTTP_REQUEST_DURATION_MS Histogram(&LATENCY_MS), "http_request_duration_ms",
+        ["direction", "dst_pod", "dst_service", "src_pod", "src_namespace", "status_code"],
+        "Milliseconds from the request's head to the end of its answer.";
+
+    // Linkerd's HTTP families.
+    REQUEST_TOTAL Counter, "request_total",
+        ["direction", "authority", "{target}", "{tls}", "{srv}", "{route}", "{authz}", "{dst}"],
+        "HTTP requests that reached this proxy.";
+    RESPONSE_TOTAL Counter, "response_total",
+        ["direction", "authority", "{target}", "{tls}", "{srv}", "{route}", "{authz}", "{dst}", "status_code", "classification", "grpc_status", "error"],
+        "HTTP answers that ended, by outcome.";
+    RESPONSE_LATENCY_MS Histogram(&LATENCY_MS), "response_latency_ms",
+        ["direction", "authority", "{target}", "{tls}", "{srv}", "{route}", "{authz}", "{dst}", "status_code"],
+        "Milliseconds from the request's head to the first byte of the answer's body.";
+
+    // TCP.
+    TCP_OPEN_TOTAL Counter, "tcp_open_total", ["direction", "peer", "{target}", "{tls}", "{srv}", "{authz}", "{dst}"],
+        "Connections opened.";
+    TCP_CLOSE_TOTAL Counter, "tcp_close_total", ["direction", "peer", "{target}", "{tls}", "{srv}", "{authz}", "{dst}", "errno"],
+        "Connections closed; errno names the error that ended one, and is empty for an orderly end.";
+    TCP_OPEN_CONNECTIONS Gauge, "tcp_open_connections", ["direction", "peer", "{target}", "{tls}", "{srv}", "{authz}", "{dst}"],
+        "Connections open now.";
+    TCP_READ_BYTES_TOTAL Counter, "tcp_read_bytes_total", ["direction", "peer", "{target}", "{tls}", "{srv}", "{authz}", "{dst}"],
+        "Bytes read from peers.";
+    TCP_WRITE_BYTES_TOTAL Counter, "tcp_write_bytes_total", ["direction", "peer", "{target}", "{tls}", "{srv}", "{authz}", "{dst}"],
+        "Bytes written to peers.";
+
+    // Policy and errors.
+    INBOUND_HTTP_AUTHZ_ALLOW_TOTAL Counter, "inbound_http_authz_allow_total", ["{target}", "{tls}", "{srv}", "{route}", "{authz}"],
+        "Inbound HTTP requests that policy allowed.";
+    INBOUND_HTTP_AUTHZ_DENY_TOTAL Counter, "inbound_http_authz_deny_total", ["{target}", "{tls}", "{srv}", "{route}"],
+        "Inbound HTTP requests that policy refused.";
+    INBOUND_HTTP_ROUTE_NOT_FOUND_TOTAL Counter, "inbound_http_route_not_found_total", ["{target}", "{tls}", "{srv}"],
+        "Inbound HTTP requests that no route of their Server matched.";
+    INBOUND_TCP_AUTHZ_ALLOW_TOTAL Counter, "inbound_tcp_authz_allow_total", ["{target}", "{tls}", "{srv}", "{authz}"],
+        "Inbound connections that policy allowed.";
+    INBOUND_TCP_AUTHZ_DENY_TOTAL Counter, "inbound_tcp_authz_deny_total", ["{target}", "{tls}", "{srv}"],
+        "Inbound connections that policy refused.";
+    INBOUND_TCP_AUTHZ_TERMINATE_TOTAL Counter, "inbound_tcp_authz_terminate_total", ["{target}", "{tls}", "{srv}"],
+        "Inbound connections ended because a policy change no longer allows them.";
+    INBOUND_HTTP_ERRORS_TOTAL Counter, "inbound_http_errors_total", ["error", "{target}"],
+        "Inbound HTTP requests that the proxy answered itself, by reason.";
+    INBOUND_TCP_ERRORS_TOTAL Counter, "inbound_tcp_errors_total", ["error", "{target}"],
+        "Inbound connections that failed in the proxy, by reason.";
+    OUTBOUND_HTTP_ERRORS_TOTAL Counter, "outbound_http_errors_total", ["error"],
+        "Outbound HTTP requests that the proxy answered itself, by reason.";
+    OUTBOUND_TCP_ERRORS_TOTAL Counter, "outbound_tcp_errors_total", ["error"],
+        "Outbound connections that failed in the proxy, by reason.";
+    TLS_HANDSHAKE_FAILURES_TOTAL Counter, "tls_handshake_failures_total", ["direction", "reason"],
+        "TLS handshakes that failed; reason: expired, not_yet_valid, unknown_issuer, wrong_identity, no_certificate, bad_certificate, alert, no_alpn, not_tls13, closed, timeout, other.";
+
+    // Detection.
+    INBOUND_TCP_DETECT_HTTP_RESULTS_TOTAL Counter, "inbound_tcp_detect_http_results_total", ["result", "{srv}"],
+        "Outcomes of inbound protocol detection: not_http, http/1, http/2, read_timeout, error.";
+    INBOUND_TCP_DETECT_HTTP_DURATION_SECONDS Histogram(&DETECT_SECONDS), "inbound_tcp_detect_http_duration_seconds", ["{srv}"],
+        "Seconds that inbound protocol detection took.";
+    OUTBOUND_TCP_DETECT_HTTP_RESULTS_TOTAL Counter, "outbound_tcp_detect_http_results_total", ["result"],
+        "Outcomes of outbound protocol detection: not_http, http/1, http/2, read_timeout, error.";
+    OUTBOUND_TCP_DETECT_HTTP_DURATION_SECONDS Histogram(&DETECT_SECONDS), "outbound_tcp_detect_http_duration_seconds", [],
+        "Seconds that outbound protocol detection took.";
+    INBOUND_TCP_TRANSPORT_HEADER_CONNECTIONS_TOTAL Counter, "inbound_tcp_transport_header_connections_total",
+        ["session_protocol", "target_port", "client_id"],
+        "Connections that reached the inbound port with a transport header.";
+
+    // The proxy as a client of its control plane.
+    CONTROL_REQUEST_TOTAL Counter, "control_request_total", ["addr", "server_id"],
+        "Calls to the control plane.";
+    CONTROL_RESPONSE_TOTAL Counter, "control_response_total", ["addr", "server_id", "classification", "grpc_status"],
+        "Calls to the control plane that ended, by outcome.";
+    CONTROL_CONNECT_FAILURES_TOTAL Counter, "control_connect_failures_total", ["addr", "server_id", "reason"],
+        "Connections to the control plane that could not be made.";
+    CONTROL_DNS_RESOLUTIONS_TOTAL Counter, "control_dns_resolutions_total", ["client", "record_type", "result"],
+        "DNS look-ups of control-plane addresses.";
+    CONTROL_WATCH_UPDATES_TOTAL Counter, "control_watch_updates_total", ["method"],
+        "Messages received on discovery streams.";
+    CONTROL_WATCH_FAILURES_TOTAL Counter, "control_watch_failures_total", ["method", "grpc_status"],
+        "Discovery streams that ended in an error; the last known state stays in force.";
+    CONTROL_WATCH_INVALID_TOTAL Counter, "control_watch_invalid_total", ["method"],
+        "Discovery messages that could not be compiled and were refused.";
+    CONTROL_WATCHES Gauge, "control_watches", ["method"],
+        "Discovery targets watched now.";
+    CONTROL_WATCHES_REFUSED_TOTAL Counter, "control_watches_refused_total", ["method"],
+        "Discovery targets not watched because the cache was full.";
+    CONTROL_WATCH_OLDEST_CONTACT_SECONDS Gauge, "control_watch_oldest_contact_seconds", ["method"],
+        "Seconds since the watch of this kind that has waited longest was in contact with the control plane; 0 while all are connected.";
+
+    // Identity.
+    IDENTITY_CERT_EXPIRATION_TIMESTAMP_SECONDS Gauge, "identity_cert_expiration_timestamp_seconds", [],
+        "Unix time at which the proxy's certificate expires.";
+    IDENTITY_CERT_REFRESH_COUNT Counter, "identity_cert_refresh_count", [],
+        "Certificates obtained since the start.";
+    CONTROL_IDENTITY_CERT_EXPIRATION_TIMESTAMP_SECONDS Gauge, "control_identity_cert_expiration_timestamp_seconds", [],
+        "Unix time at which the proxy's certificate expires.";
+    CONTROL_IDENTITY_CERT_REFRESH_TIMESTAMP_SECONDS Gauge, "control_identity_cert_refresh_timestamp_seconds", [],
+        "Unix time at which the proxy's certificate was last renewed.";
+    CONTROL_IDENTITY_CERT_REFRESHES_TOTAL Counter, "control_identity_cert_refreshes_total", ["result"],
+        "Attempts to obtain a certificate: ok or error.";
+
+    // The process. Computed at scrape time by `process.rs`.
+    PROXY_BUILD_INFO Gauge, "proxy_build_info", ["version", "git_branch", "git_version", "profile", "vendor"],
+        "The build that is running; always 1.";
+    PROCESS_START_TIME_SECONDS Gauge, "process_start_time_seconds", [],
+        "Unix time at which the process started.";
+    PROCESS_UPTIME_SECONDS_TOTAL Counter, "process_uptime_seconds_total", [],
+        "Seconds since the process started.";
+    PROCESS_CPU_SECONDS_TOTAL Counter, "process_cpu_seconds_total", [],
+        "User and system CPU seconds used.";
+    PROCESS_RESIDENT_MEMORY_BYTES Gauge, "process_resident_memory_bytes", [],
+        "Resident memory.";
+    PROCESS_VIRTUAL_MEMORY_BYTES Gauge, "process_virtual_memory_bytes", [],
+        "Virtual memory.";
+    PROCESS_OPEN_FDS Gauge, "process_open_fds", [],
+        "Open file descriptors.";
+    PROCESS_MAX_FDS Gauge, "process_max_fds", [],
+        "Most file descriptors the process may open.";
+    PROCESS_THREADS Gauge, "process_threads", [],
+        "Threads of the process.";
+
+    // The registry itself.
+    PROXY_METRICS_SERIES Gauge, "proxy_metrics_series", [],
+        "Series held in the registry.";
+    PROXY_METRICS_SERIES_REFUSED_TOTAL Counter, "proxy_metrics_series_refused_total", [],
+        "Series refused because the registry was full (20,000).";
+    PROXY_METRICS_SERIES_EVICTED_TOTAL Counter, "proxy_metrics_series_evicted_total", [],
+        "Idle series forgotten.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_helps_are_sentences() {
+        let names: BTreeSet<_> = ALL.iter().map(|family| family.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        for family in ALL {
+            assert!(family.help.ends_with('.'), "{}", family.name);
+            assert!(!family.help.contains('\n'), "{}", family.name);
+        }
+    }
+}

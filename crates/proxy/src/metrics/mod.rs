@@ -1,0 +1,25 @@
+//! Metrics: what the proxy counts, where the numbers live, how they are shown.
+//!
+//! A series is a family (`families.rs`) and a rendered label set. A worker resolves the series it will need when its
+//! configuration changes and keeps **handles**; on the request path it only does a relaxed load and store on a cell
+//! that no other thread writes: no lock, no hash, no locked instruction. The registry sums the writers' cells at
+//! scrape time.
+//!
+//! Bounds (both have their home in [`Limits`]): at most `max_series` series, after which new ones are counted as
+//! refused and written into a cell nobody reads; a series that no handle refers to and that has not changed for
+//! `retain_idle` is forgotten.
+
+pub mod families;
+mod histogram;
+pub mod http;
+mod labels;
+pub mod process;
+mod registry;
+pub mod tcp;
+mod text;
+
+pub use families::{Family, Kind};
+pub use histogram::{Bounds, Histogram};
+pub use labels::{Labels, LabelsBuilder};
+pub use registry::{Counter, Gauge, Limits, Registry, Shard};
+pub use text::{Format, render};

@@ -1,0 +1,126 @@
+//! `process_*` and `proxy_build_info`, read from `/proc` at scrape time.
+//!
+//! Reading costs three small files per scrape and nothing between scrapes.
+
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::families;
+use super::labels::Labels;
+use super::registry::Registry;
+use super::text::Sample;
+
+/// Kernel clock ticks per second as user space sees them: 100 on every Linux.
+const TICKS_PER_SECOND: f64 = 100.0;
+/// `statm` counts pages; x86_64 and the usual aarch64 kernels have 4 KiB ones. `status` gives kB and is used instead
+/// where it has the number.
+const KIB: f64 = 1024.0;
+
+/// What of the process stays the same.
+#[derive(Debug)]
+pub struct Process {
+    started: SystemTime,
+    build: Labels,
+}
+
+impl Process {
+    /// Call once at start.
+    pub fn new() -> Self {
+        let build = Labels::builder()
+            .add("version", env!("CARGO_PKG_VERSION"))
+            .add("git_branch", option_env!("TULLE_GIT_BRANCH").unwrap_or("unknown"))
+            .add("git_version", option_env!("TULLE_GIT_VERSION").unwrap_or("unknown"))
+            .add("profile", if cfg!(debug_assertions) { "debug" } else { "release" })
+            .add("vendor", "tulle")
+            .build();
+        Self { started: SystemTime::now(), build }
+    }
+
+    /// The samples of this moment. A file that cannot be read leaves its samples out.
+    pub fn samples(&self, registry: &Registry) -> Vec<Sample> {
+        let plain = |family, value| Sample { family, labels: Labels::none(), value };
+        let seconds = |since: SystemTime| since.elapsed().map_or(0.0, |elapsed| elapsed.as_secs_f64());
+        let started = self.started.duration_since(UNIX_EPOCH).map_or(0.0, |at| at.as_secs_f64());
+        let mut samples = vec![
+            Sample { family: &families::PROXY_BUILD_INFO, labels: self.build.clone(), value: 1.0 },
+            plain(&families::PROCESS_START_TIME_SECONDS, started),
+            plain(&families::PROCESS_UPTIME_SECONDS_TOTAL, seconds(self.started).floor()),
+        ];
+        if let Some(cpu) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(cpu_seconds) {
+            samples.push(plain(&families::PROCESS_CPU_SECONDS_TOTAL, cpu));
+        }
+        if let Ok(status) = fs::read_to_string("/proc/self/status") {
+            for (key, family, scale) in [
+                ("VmRSS:", &families::PROCESS_RESIDENT_MEMORY_BYTES, KIB),
+                ("VmSize:", &families::PROCESS_VIRTUAL_MEMORY_BYTES, KIB),
+                ("Threads:", &families::PROCESS_THREADS, 1.0),
+            ] {
+                if let Some(value) = status_number(&status, key) {
+                    samples.push(plain(family, value * scale));
+                }
+            }
+        }
+        if let Ok(entries) = fs::read_dir("/proc/self/fd") {
+            // The listing holds the descriptor of the listing itself.
+            samples.push(plain(&families::PROCESS_OPEN_FDS, entries.count().saturating_sub(1) as f64));
+        }
+        if let Some(max) = fs::read_to_string("/proc/self/limits").ok().as_deref().and_then(max_open_files) {
+            samples.push(plain(&families::PROCESS_MAX_FDS, max));
+        }
+        samples.push(plain(&families::PROXY_METRICS_SERIES, registry.series() as f64));
+        samples.push(plain(&families::PROXY_METRICS_SERIES_REFUSED_TOTAL, registry.refused() as f64));
+        samples.push(plain(&families::PROXY_METRICS_SERIES_EVICTED_TOTAL, registry.evicted() as f64));
+        samples
+    }
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// utime + stime of `/proc/self/stat`. The command name may hold spaces and parentheses, so count from the last `)`.
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    let after = stat.rsplit_once(')')?.1;
+    let mut fields = after.split_ascii_whitespace().skip(11);
+    let user: f64 = fields.next()?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Some((user + system) / TICKS_PER_SECOND)
+}
+
+fn status_number(status: &str, key: &str) -> Option<f64> {
+    let line = status.lines().find(|line| line.starts_with(key))?;
+    line[key.len()..].split_ascii_whitespace().next()?.parse().ok()
+}
+
+fn max_open_files(limits: &str) -> Option<f64> {
+    let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
+    line["Max open files".len()..].split_ascii_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_found_behind_a_strange_command_name() {
+        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 2 0 100 1000 200";
+        assert_eq!(cpu_seconds(stat), Some(3.0));
+    }
+
+    #[test]
+    fn this_process_has_memory_threads_and_descriptors() {
+        let registry = Registry::new(Default::default());
+        let samples = Process::new().samples(&registry);
+        for family in [
+            &families::PROCESS_RESIDENT_MEMORY_BYTES,
+            &families::PROCESS_THREADS,
+            &families::PROCESS_OPEN_FDS,
+            &families::PROCESS_MAX_FDS,
+        ] {
+            let sample = samples.iter().find(|sample| sample.family.name == family.name);
+            assert!(sample.is_some_and(|sample| sample.value > 0.0), "{}", family.name);
+        }
+    }
+}
