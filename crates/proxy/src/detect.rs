@@ -1,1 +1,117 @@
-//! 
+//! Which protocol a client speaks, decided from its first bytes. Pure: bytes in, verdict out.
+//!
+//! The verdict may be "more bytes": the caller reads on until its deadline, then takes the connection as opaque, with
+//! every byte read so far still in front of the stream. A request line that is wrong in its details (two spaces, a bad
+//! target) still counts as HTTP, so that the HTTP codec refuses it; it must not slip past HTTP policy as raw TCP.
+
+/// The start of every HTTP/2 connection with prior knowledge.
+pub const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// So many bytes of the preface decide; the codec checks the rest.
+const H2_DECIDES: usize = 14;
+/// A longer first line is not waited for: no HTTP client sends one, and the codec has its own, larger limit.
+const MAX_LINE: usize = 16 * 1024;
+/// The longest method that is worth waiting for.
+const MAX_METHOD: usize = 32;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Http1,
+    Http2,
+    /// The client starts a TLS handshake of its own.
+    Tls,
+    Opaque,
+}
+
+/// `None`: these bytes are the beginning of more than one protocol; read more.
+pub fn detect(bytes: &[u8]) -> Option<Protocol> {
+    let first = *bytes.first()?;
+    if first == 0x16 {
+        return match bytes.get(1) {
+            None => None,
+            Some(3) => Some(Protocol::Tls),
+            Some(_) => Some(Protocol::Opaque),
+        };
+    }
+    let seen = bytes.len().min(H2_DECIDES);
+    if bytes[..seen] == H2_PREFACE[..seen] {
+        return (seen == H2_DECIDES).then_some(Protocol::Http2);
+    }
+    detect_request_line(bytes)
+}
+
+fn detect_request_line(bytes: &[u8]) -> Option<Protocol> {
+    // Clients may send an empty line between requests, and some send one first (RFC 9112 §2.2).
+    let start = bytes.iter().take(4).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let line = &bytes[start..];
+    let Some(method) = line.iter().position(|byte| !is_token(*byte)) else {
+        return if line.len() > MAX_METHOD { Some(Protocol::Opaque) } else { None };
+    };
+    if method == 0 || method > MAX_METHOD || line[method] != b' ' {
+        return Some(Protocol::Opaque);
+    }
+    match line.iter().position(|byte| *byte == b'\n') {
+        Some(end) => Some(if names_http1(&line[..end]) { Protocol::Http1 } else { Protocol::Opaque }),
+        // The version may be there before the end of the line is.
+        None if names_http1(line) => Some(Protocol::Http1),
+        None if line.len() > MAX_LINE || line.iter().any(|byte| *byte == 0) => Some(Protocol::Opaque),
+        None => None,
+    }
+}
+
+/// Does the line end in ` HTTP/1.` and a digit?
+fn names_http1(line: &[u8]) -> bool {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    match line.split_last() {
+        Some((minor, rest)) => minor.is_ascii_digit() && rest.ends_with(b" HTTP/1."),
+        None => false,
+    }
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_protocol_is_known_from_its_first_bytes() {
+        for (bytes, expected) in [
+            (&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], Protocol::Http1),
+            (b"\r\nGET / HTTP/1.0\r\n", Protocol::Http1),
+            (b"GET / HTTP/1.1", Protocol::Http1),
+            (b"GET  / HTTP/1.1\r\n", Protocol::Http1),
+            (b"CONNECT a:80 HTTP/1.1\r\n", Protocol::Http1),
+            (H2_PREFACE, Protocol::Http2),
+            (b"\x16\x03\x01\x02\x00", Protocol::Tls),
+            (b"\x16\x02", Protocol::Opaque),
+            (b"EHLO example.org\r\n", Protocol::Opaque),
+            (b"PING\r\n", Protocol::Opaque),
+            (b"*1\r\n$4\r\nPING\r\n", Protocol::Opaque),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", Protocol::Opaque),
+            (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", Protocol::Opaque),
+            (b"GET /\r\n", Protocol::Opaque),
+        ] {
+            assert_eq!(detect(bytes), Some(expected), "{:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    #[test]
+    fn every_split_of_a_prefix_asks_for_more_and_never_decides_wrongly() {
+        for (whole, expected) in [(&b"POST /a?b=c HTTP/1.1"[..], Protocol::Http1), (&H2_PREFACE[..14], Protocol::Http2)] {
+            for split in 0..whole.len() {
+                assert_eq!(detect(&whole[..split]), None, "{:?}", String::from_utf8_lossy(&whole[..split]));
+            }
+            assert_eq!(detect(whole), Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_opaque() {
+        assert_eq!(detect(&[b'A'; 64]), Some(Protocol::Opaque));
+        let mut line = b"GET /".to_vec();
+        line.resize(MAX_LINE + 8, b'a');
+        assert_eq!(detect(&line), Some(Protocol::Opaque));
+    }
+}

@@ -1,1 +1,10 @@
-//! 
+//! Sockets, and what is made of them: listeners and dialling (`listen`, `dial`), a byte stream that may be TLS and may
+//! have bytes read ahead (`io`), the opaque relay (`relay`), a look at a ClientHello (`hello`), TLS handshakes (`tls`).
+//! Nothing here knows HTTP, a route or a policy.
+
+pub mod dial;
+pub mod hello;
+pub mod io;
+pub mod listen;
+pub mod relay;
+pub mod tls;

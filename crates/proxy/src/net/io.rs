@@ -1,0 +1,253 @@
+//! A connection's byte stream: plain TCP or TLS over it, with bytes that were read ahead given back first.
+//!
+//! Cost: one system call per read that finds data. Reads go into a buffer that all connections of the thread share and
+//! that is larger than what rustls asks for, so a record arrives in one call and a short read tells tokio that the
+//! socket is empty (no call that only returns EAGAIN). What the caller has no room for is kept with the connection;
+//! an idle connection keeps nothing.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+
+/// Two full TLS records.
+const SHARED: usize = 32 * 1024;
+/// A caller with this much room reads straight into its own buffer.
+const DIRECT: usize = 16 * 1024;
+
+thread_local! {
+    static SHARED_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SHARED]);
+}
+
+/// Bytes that were read but not yet handed on.
+#[derive(Default)]
+pub struct Ahead {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Ahead {
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[self.at..]
+    }
+
+    fn is_empty(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Drops the first `count` bytes; the memory goes with the last one.
+    fn consume(&mut self, count: usize) {
+        self.at += count;
+        if self.is_empty() {
+            *self = Ahead::default();
+        }
+    }
+
+    fn give(&mut self, buf: &mut ReadBuf<'_>) {
+        let count = buf.remaining().min(self.as_slice().len());
+        buf.put_slice(&self.as_slice()[..count]);
+        self.consume(count);
+    }
+}
+
+/// A TCP stream that can give back what was read from it.
+pub struct Transport {
+    stream: TcpStream,
+    ahead: Ahead,
+}
+
+impl Transport {
+    pub fn new(stream: TcpStream) -> Self {
+        Transport { stream, ahead: Ahead::default() }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.ahead.is_empty() {
+            this.ahead.give(buf);
+            return Poll::Ready(Ok(()));
+        }
+        if buf.remaining() >= DIRECT {
+            return Pin::new(&mut this.stream).poll_read(cx, buf);
+        }
+        SHARED_BUFFER.with_borrow_mut(|shared| {
+            let mut read = ReadBuf::new(shared);
+            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut read))?;
+            let bytes = read.filled();
+            let count = bytes.len().min(buf.remaining());
+            buf.put_slice(&bytes[..count]);
+            if count < bytes.len() {
+                this.ahead.keep(&bytes[count..]);
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<Transport>>),
+}
+
+/// What a pipeline reads from and writes to.
+pub struct Io {
+    stream: Stream,
+    ahead: Ahead,
+}
+
+impl From<TcpStream> for Io {
+    fn from(stream: TcpStream) -> Self {
+        Io { stream: Stream::Tcp(stream), ahead: Ahead::default() }
+    }
+}
+
+impl From<TlsStream<Transport>> for Io {
+    fn from(stream: TlsStream<Transport>) -> Self {
+        Io { stream: Stream::Tls(Box::new(stream)), ahead: Ahead::default() }
+    }
+}
+
+impl Io {
+    /// The bytes read ahead so far; they stay in front of the stream.
+    pub fn ahead(&self) -> &[u8] {
+        self.ahead.as_slice()
+    }
+
+    /// Reads more ahead and says how many bytes came; 0 is the end of the stream.
+    pub async fn read_ahead(&mut self) -> io::Result<usize> {
+        std::future::poll_fn(|cx| self.poll_read_ahead(cx)).await
+    }
+
+    pub fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        // Not the shared buffer: TLS below reads through that one.
+        let mut piece = [0; 4096];
+        let mut read = ReadBuf::new(&mut piece);
+        ready!(self.poll_stream(cx, &mut read))?;
+        self.ahead.keep(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    }
+
+    /// Takes the first `count` bytes read ahead as dealt with.
+    pub fn consume_ahead(&mut self, count: usize) {
+        self.ahead.consume(count);
+    }
+
+    /// The TCP stream below, for a TLS handshake to begin on. `None`: it is TLS already.
+    pub fn into_transport(self) -> Option<Transport> {
+        match self.stream {
+            Stream::Tcp(stream) => Some(Transport { stream, ahead: self.ahead }),
+            Stream::Tls(_) => None,
+        }
+    }
+
+    pub fn tls(&self) -> Option<&TlsStream<Transport>> {
+        match &self.stream {
+            Stream::Tls(stream) => Some(stream),
+            Stream::Tcp(_) => None,
+        }
+    }
+
+    /// Has an idle connection got something to read (an answer nobody asked for, or its end)? Costs no system call
+    /// as long as the socket is not readable.
+    pub fn poll_idle_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.ahead.is_empty() {
+            return Poll::Ready(());
+        }
+        let stream = match &self.stream {
+            Stream::Tcp(stream) => stream,
+            Stream::Tls(stream) => &stream.get_ref().0.stream,
+        };
+        stream.poll_read_ready(cx).map(|_| ())
+    }
+
+    fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            // A peer that closes its socket without the TLS close is the end of the stream, as for plain TCP; HTTP
+            // bodies carry their own end, and a body that ends with the connection is never kept as complete.
+            Stream::Tls(stream) => match Pin::new(stream).poll_read(cx, buf) {
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+                other => other,
+            },
+        }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            self.ahead.give(buf);
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_stream(cx, buf)
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Tcp(_) => Poll::Ready(Ok(())),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Listening sockets and the destination a connection had before it was redirected here.
+//!
+//! Every option is set once, on the listener: accepted sockets inherit them, so an accept costs no option system call.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+#[derive(Clone, Copy, Debug)]
+pub struct SocketOptions {
+    pub keepalive: Option<Duration>,
+    pub user_timeout: Option<Duration>,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        SocketOptions { keepalive: Some(Duration::from_secs(10)), user_timeout: Some(Duration::from_secs(30)) }
+    }
+}
+
+impl SocketOptions {
+    pub fn apply(&self, socket: &Socket) -> io::Result<()> {
+        socket.set_tcp_nodelay(true)?;
+        if let Some(time) = self.keepalive {
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time).with_interval(time))?;
+        }
+        socket.set_tcp_user_timeout(self.user_timeout)
+    }
+}
+
+/// Listens on `address`. The error names the address.
+pub fn bind(address: SocketAddr, options: SocketOptions) -> io::Result<std::net::TcpListener> {
+    const BACKLOG: i32 = 4096;
+    let listen = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        options.apply(&socket)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    listen().map_err(|error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+}
+
+/// An accepted connection and its three addresses.
+pub struct Accepted {
+    pub stream: TcpStream,
+    pub client: SocketAddr,
+    /// Our end of the socket.
+    pub local: SocketAddr,
+    /// Where the client meant to go; equal to `local` when nothing redirected it.
+    pub original: SocketAddr,
+}
+
+impl Accepted {
+    pub fn redirected(&self) -> bool {
+        self.original != self.local
+    }
+}
+
+/// The next connection. Errors of a single connection and of a full descriptor table do not end the loop: the
+/// former are passed over, the latter is waited out.
+pub async fn accept(listener: &TcpListener) -> Accepted {
+    loop {
+        match listener.accept().await {
+            Ok((stream, client)) => {
+                if let Ok(local) = stream.local_addr() {
+                    let original = original_destination(&stream, local).unwrap_or(local);
+                    return Accepted { stream, client, local, original };
+                }
+            }
+            Err(error) if matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM)) => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+const ENOMEM: i32 = 12;
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+const ENOBUFS: i32 = 105;
+
+/// The address before redirection, from the connection tracker; `None` when the kernel knows of no other.
+fn original_destination(stream: &TcpStream, local: SocketAddr) -> Option<SocketAddr> {
+    let socket = SockRef::from(stream);
+    let address = match local {
+        SocketAddr::V4(_) => socket.original_dst_v4(),
+        SocketAddr::V6(_) => socket.original_dst_v6(),
+    };
+    address.ok()?.as_socket()
+}
