@@ -1,0 +1,334 @@
+//! A complete head block (start line, field lines, empty line; every line already known to end in CRLF) to a [`Head`].
+//!
+//! Cost: one pass of httparse (SIMD), one copy of the block, one table entry per field. httparse is more lenient than
+//! we are in places, and says less about what was wrong: `diagnose` looks again, only after a failure.
+
+use std::mem::MaybeUninit;
+
+use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
+
+use crate::error::Error;
+use crate::grammar;
+use crate::head::{Head, MethodKind, Span, TargetForm, Version};
+use crate::known::Known;
+use crate::limits::Limits;
+
+type Table<'b> = [MaybeUninit<Header<'b>>; Limits::MAX_FIELDS];
+
+const fn table<'b>() -> Table<'b> {
+    [const { MaybeUninit::uninit() }; Limits::MAX_FIELDS]
+}
+
+/// Offsets into the block that a slice was cut from: `Head` holds a copy of that block.
+struct Block<'b>(&'b [u8]);
+
+impl Block<'_> {
+    fn span(&self, part: &[u8]) -> Span {
+        Span::new(
+            part.as_ptr() as usize - self.0.as_ptr() as usize,
+            part.len(),
+        )
+    }
+}
+
+pub(super) fn request(block: &[u8], head: &mut Head, limits: &Limits) -> Result<(), Error> {
+    let mut table = table();
+    let mut parsed = httparse::Request::new(&mut []);
+    match ParserConfig::default().parse_request_with_uninit_headers(&mut parsed, block, &mut table)
+    {
+        Ok(Status::Complete(end)) if end == block.len() => {}
+        Ok(_) => return Err(Error::RequestLine),
+        Err(error) => return Err(diagnose(block, error, Error::RequestLine)),
+    }
+    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
+    else {
+        return Err(Error::RequestLine);
+    };
+    let (method, target) = (method.as_bytes(), target.as_bytes());
+    let version = if minor == 0 {
+        Version::Http10
+    } else {
+        Version::Http11
+    };
+    check_request_line(method, target, limits)?;
+    if parsed.headers.len() > limits.fields {
+        return Err(Error::TooManyFields);
+    }
+    let block = Block(block);
+    head.load(block.0);
+    head.load_request(block.span(method), version);
+    load_target(&block, head, method, target)?;
+    load_request_fields(&block, head, parsed.headers)
+}
+
+pub(super) fn response(block: &[u8], head: &mut Head, limits: &Limits) -> Result<(), Error> {
+    let mut table = table();
+    let mut parsed = httparse::Response::new(&mut []);
+    match ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, block, &mut table)
+    {
+        Ok(Status::Complete(end)) if end == block.len() => {}
+        Ok(_) => return Err(Error::StatusLine),
+        Err(error) => return Err(diagnose(block, error, Error::StatusLine)),
+    }
+    let (Some(status), Some(minor)) = (parsed.code, parsed.version) else {
+        return Err(Error::StatusLine);
+    };
+    if parsed.headers.len() > limits.fields {
+        return Err(Error::TooManyFields);
+    }
+    let block = Block(block);
+    head.load(block.0);
+    head.set_status(status)?;
+    head.set_version(if minor == 0 {
+        Version::Http10
+    } else {
+        Version::Http11
+    });
+    for field in parsed.headers.iter() {
+        // A Host in a response means nothing and is left out.
+        load_field(&block, head, field)?;
+    }
+    Ok(())
+}
+
+/// The field lines of a trailer section. Those that would change framing, routing, authentication or the meaning of
+/// the body are dropped (RFC 9110 §6.5.1), and so is everything of a proxy's own (`l5d-*`).
+pub(super) fn trailers(block: &[u8], head: &mut Head, limits: &Limits) -> Result<(), Error> {
+    let mut table = [EMPTY_HEADER; TRAILER_TABLE];
+    let fields = match httparse::parse_headers(block, &mut table) {
+        Ok(Status::Complete((end, fields))) if end == block.len() => fields,
+        Ok(_) => return Err(Error::Value),
+        Err(error) => return Err(diagnose(block, error, Error::Value)),
+    };
+    if fields.len() > limits.fields {
+        return Err(Error::TooManyFields);
+    }
+    let block = Block(block);
+    head.load(block.0);
+    for field in fields {
+        load_field(&block, head, field)?;
+    }
+    head.retain(|name, _| !forbidden_in_trailers(name));
+    Ok(())
+}
+
+/// Field lines of a trailer section that we hold at once.
+pub(super) const TRAILER_TABLE: usize = 64;
+
+fn forbidden_in_trailers(name: &[u8]) -> bool {
+    const FORBIDDEN: [&str; 24] = [
+        "age",
+        "authorization",
+        "cache-control",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "keep-alive",
+        "max-forwards",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "range",
+        "set-cookie",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "vary",
+        "www-authenticate",
+    ];
+    name.starts_with(b"l5d-")
+        || FORBIDDEN
+            .iter()
+            .any(|forbidden| forbidden.as_bytes() == name)
+}
+
+/// A request line whose head is not complete yet, so that `GET /\r\n` is answered now and not at a timeout.
+pub(super) fn request_line(line: &[u8], limits: &Limits) -> Result<(), Error> {
+    let mut parsed = httparse::Request::new(&mut []);
+    match parsed.parse(line) {
+        // No room for a field: the start line was fine.
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => {}
+        Err(error) => return Err(diagnose(line, error, Error::RequestLine)),
+    }
+    check_request_line(
+        parsed.method.unwrap_or("").as_bytes(),
+        parsed.path.unwrap_or("").as_bytes(),
+        limits,
+    )
+}
+
+fn check_request_line(method: &[u8], target: &[u8], limits: &Limits) -> Result<(), Error> {
+    if !grammar::is_method(method) {
+        return Err(Error::Method);
+    }
+    if target.len() > limits.target_bytes {
+        return Err(Error::TargetTooLong);
+    }
+    if grammar::is_target(target) {
+        Ok(())
+    } else {
+        Err(Error::Target)
+    }
+}
+
+/// RFC 9112 §3.2: which form, and what it says.
+fn load_target(
+    block: &Block<'_>,
+    head: &mut Head,
+    method: &[u8],
+    target: &[u8],
+) -> Result<(), Error> {
+    let none = Span::default();
+    let kind = MethodKind::of(method);
+    if kind == MethodKind::Connect {
+        if head.version() == Version::Http10 || !grammar::is_authority_with_port(target) {
+            return Err(Error::Connect);
+        }
+        head.load_target(TargetForm::Authority, none, Some(block.span(target)), none);
+        return Ok(());
+    }
+    if target[0] == b'/' {
+        head.load_target(TargetForm::Origin, none, None, block.span(target));
+        return Ok(());
+    }
+    if target == b"*" {
+        let allowed = kind == MethodKind::Options;
+        head.load_target(TargetForm::Asterisk, none, None, block.span(target));
+        return if allowed {
+            Ok(())
+        } else {
+            Err(Error::TargetForm)
+        };
+    }
+    let Some(colon) = target.windows(3).position(|w| w == b"://") else {
+        return Err(Error::TargetForm);
+    };
+    let (scheme, rest) = (&target[..colon], &target[colon + 3..]);
+    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
+        return Err(Error::Scheme);
+    }
+    let end = rest
+        .iter()
+        .position(|b| matches!(b, b'/' | b'?'))
+        .unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    if !grammar::is_authority(authority) {
+        return Err(Error::Authority);
+    }
+    head.load_target(
+        TargetForm::Absolute,
+        block.span(scheme),
+        Some(block.span(authority)),
+        block.span(path),
+    );
+    match path.first() {
+        Some(b'/') => Ok(()),
+        None if kind == MethodKind::Options => head
+            .set_path(b"*")
+            .map(|()| head.set_target_form(TargetForm::Absolute)),
+        None => head.set_path(b"/"),
+        Some(_) => {
+            let path = [b"/", path].concat();
+            head.set_path(&path)
+        }
+    }
+}
+
+fn load_request_fields(
+    block: &Block<'_>,
+    head: &mut Head,
+    fields: &[Header<'_>],
+) -> Result<(), Error> {
+    let mut host: Option<&[u8]> = None;
+    for field in fields {
+        if load_field(block, head, field)? == Some(Known::Host) {
+            if host.is_some() {
+                return Err(Error::TwoHosts);
+            }
+            host = Some(grammar::trim(field.value));
+        }
+    }
+    match host {
+        None if head.version() == Version::Http10 => Ok(()),
+        None => Err(Error::NoHost),
+        Some(host) if !host.is_empty() && !grammar::is_authority(host) => Err(Error::Authority),
+        // RFC 9112 §3.2.2: the authority of the target wins and Host is replaced by it, so policy and server see one.
+        Some(host) => {
+            if head.authority().is_none() {
+                head.load_host(block.span(host));
+            }
+            Ok(())
+        }
+    }
+}
+
+fn load_field(
+    block: &Block<'_>,
+    head: &mut Head,
+    field: &Header<'_>,
+) -> Result<Option<Known>, Error> {
+    let name = field.name.as_bytes();
+    if name.is_empty() {
+        return Err(Error::EmptyName);
+    }
+    Ok(head.load_field(block.span(name), block.span(grammar::trim(field.value))))
+}
+
+/// The precise reason of a failure that httparse reports in general terms. Cold.
+#[cold]
+fn diagnose(block: &[u8], error: httparse::Error, start_line: Error) -> Error {
+    use httparse::Error as E;
+    let in_fields = match error {
+        E::TooManyHeaders => return Error::TooManyFields,
+        E::Version => return Error::Version,
+        E::Status => return Error::StatusLine,
+        E::Token | E::NewLine => None,
+        E::HeaderName | E::HeaderValue => Some(if error == E::HeaderName {
+            Error::Name
+        } else {
+            Error::Value
+        }),
+    };
+    let mut lines = block
+        .split(|&b| b == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let has_start_line = start_line != Error::Value;
+    if has_start_line {
+        let first = lines.next().unwrap_or(b"");
+        if first.contains(&b'\r') {
+            return Error::BareCr;
+        }
+        if in_fields.is_none() {
+            return start_line;
+        }
+    }
+    lines
+        .take_while(|line| !line.is_empty())
+        .find_map(field_fault)
+        .or(in_fields)
+        .unwrap_or(start_line)
+}
+
+fn field_fault(line: &[u8]) -> Option<Error> {
+    if matches!(line.first(), Some(b' ' | b'\t')) {
+        return Some(Error::Fold);
+    }
+    let Some(colon) = line.iter().position(|&b| b == b':') else {
+        return Some(Error::NoColon);
+    };
+    let (name, value) = (&line[..colon], grammar::trim(&line[colon + 1..]));
+    match name {
+        [] => Some(Error::EmptyName),
+        [.., b' ' | b'\t'] => Some(Error::SpaceBeforeColon),
+        _ if !grammar::is_token(name) => Some(Error::Name),
+        _ if value.contains(&b'\r') => Some(Error::BareCr),
+        _ if !grammar::is_field_value(value) => Some(Error::Value),
+        _ => None,
+    }
+}
