@@ -10,7 +10,7 @@ GATEWAY_GROUP = "gateway.networking.k8s.io"
 POLICY_GROUP = "policy.linkerd.io"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Kind:
     """A kind: `versions` are those that we can read, the best first; `custom` ones may be absent from a cluster."""
 

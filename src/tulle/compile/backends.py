@@ -1,0 +1,128 @@
+"""Where a rule's requests go: backends, weights, and what stands in for a backend that cannot be had.
+
+A missing or unusable backend keeps its share of the traffic and answers it 500 with the reason (Gateway API), so that
+a typo in a canary is seen in proportion and never silently turned into traffic for the others.
+"""
+
+from dataclasses import dataclass
+
+from tulle.api import destination_pb2, meta_pb2, outbound_pb2
+from tulle.compile import messages, routes
+from tulle.compile.mesh import Mesh
+from tulle.compile.names import ServiceTarget
+from tulle.kube.objects import Pod, Service
+from tulle.kube.policy_objects import BackendRef, HTTPRoute, Rule
+from tulle.kube.world import World
+
+__all__ = ["BadBackend", "Distributions", "resolve_backend"]
+
+
+class BadBackend(ValueError):
+    """A backendRef leads nowhere; `reason` is the condition reason of the Gateway API."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def resolve_backend(world: World, route: HTTPRoute, ref: BackendRef) -> tuple[Service, int]:
+    """Return the Service and port that a backendRef means. Raises BadBackend."""
+    if ref.group not in (None, "", "core") or ref.kind not in (None, "Service"):
+        raise BadBackend("InvalidKind", f"{ref.kind or 'Service'} {ref.name} is not a Service")
+    namespace = ref.namespace or route.namespace
+    service = world.service(namespace, ref.name)
+    if service is None:
+        raise BadBackend("BackendNotFound", f"Service not found {ref.name} in namespace {namespace}")
+    if service.spec.type == "ExternalName":
+        raise BadBackend("InvalidKind", f"Service {ref.name} is an ExternalName")
+    if ref.port is None:
+        raise BadBackend("BackendNotFound", f"backendRef to Service {ref.name} names no port")
+    if service.port(ref.port) is None:
+        raise BadBackend("BackendNotFound", f"Service {ref.name} has no port {ref.port}")
+    return service, ref.port
+
+
+@dataclass(frozen=True)
+class Distributions:
+    """Backends of rules whose own target is `target` of `service`, or the one pod in `forward`."""
+
+    world: World
+    mesh: Mesh
+    target: ServiceTarget | None
+    service: Service | None
+    forward: tuple[Pod, int, destination_pb2.WeightedAddr] | None = None
+
+    def http_own(self) -> outbound_pb2.HttpRoute.Distribution:
+        """Send everything to the target itself."""
+        message = outbound_pb2.HttpRoute.Distribution()
+        message.first_available.backends.add(backend=self._own())
+        return message
+
+    def opaque_own(self) -> outbound_pb2.OpaqueRoute.Distribution:
+        """Send every connection to the target itself."""
+        message = outbound_pb2.OpaqueRoute.Distribution()
+        message.first_available.backends.add(backend=self._own())
+        return message
+
+    def http(self, route: HTTPRoute, rule: Rule) -> outbound_pb2.HttpRoute.Distribution:
+        """Distribute a rule's requests by weight; a rule without backends leads to the target itself."""
+        refs = rule.backend_refs or ()
+        if not refs:
+            return self.http_own()
+        message = outbound_pb2.HttpRoute.Distribution()
+        weighted = [(ref, 1 if ref.weight is None else ref.weight) for ref in refs]
+        weighted = [(ref, weight) for ref, weight in weighted if weight > 0]
+        if not weighted:
+            # Every weight is 0: the Gateway API asks for 500.
+            nobody = self._invalid(messages.default_metadata("no-weight"), "all backends have weight 0")
+            message.first_available.backends.append(nobody)
+            return message
+        for ref, weight in weighted:
+            message.random_available.backends.add(backend=self._backend(route, ref), weight=weight)
+        return message
+
+    def _backend(self, route: HTTPRoute, ref: BackendRef) -> outbound_pb2.HttpRoute.RouteBackend:
+        try:
+            service, port = resolve_backend(self.world, route, ref)
+        except BadBackend as error:
+            name = (ref.namespace or route.namespace, ref.name)
+            kind = ref.kind or "Service"
+            return self._invalid(
+                messages.resource(ref.group or "", kind, name, port=ref.port or 0), str(error)
+            )
+        metadata = messages.resource("", "Service", service, port=port)
+        message = outbound_pb2.HttpRoute.RouteBackend(
+            backend=self._balancer(metadata, ServiceTarget(service.namespace, service.name, port))
+        )
+        message.filters.extend(routes.outbound_filters(route, ref.filters or ()))
+        return message
+
+    def _own(self) -> outbound_pb2.Backend:
+        if self.forward is not None:
+            pod, port, endpoint = self.forward
+            backend = self._queued(messages.resource("", "Pod", pod, port=port))
+            backend.forward.CopyFrom(endpoint)
+            return backend
+        assert self.service is not None and self.target is not None
+        metadata = messages.resource("", "Service", self.service, port=self.target.port)
+        return self._balancer(metadata, self.target)
+
+    def _balancer(self, metadata: meta_pb2.Metadata, target: ServiceTarget) -> outbound_pb2.Backend:
+        backend = self._queued(metadata)
+        backend.balancer.discovery.dst.path = target.path(self.mesh)
+        ewma = backend.balancer.peak_ewma
+        ewma.default_rtt.CopyFrom(messages.duration(self.mesh.ewma_default_rtt))
+        ewma.decay.CopyFrom(messages.duration(self.mesh.ewma_decay))
+        return backend
+
+    def _queued(self, metadata: meta_pb2.Metadata) -> outbound_pb2.Backend:
+        queue = outbound_pb2.Queue(
+            capacity=self.mesh.queue_capacity,
+            failfast_timeout=messages.duration(self.mesh.failfast_timeout),
+        )
+        return outbound_pb2.Backend(metadata=metadata, queue=queue)
+
+    def _invalid(self, metadata: meta_pb2.Metadata, why: str) -> outbound_pb2.HttpRoute.RouteBackend:
+        message = outbound_pb2.HttpRoute.RouteBackend(backend=self._queued(metadata))
+        message.filters.add().failure_injector.CopyFrom(routes.failure(500, why))
+        return message

@@ -1,0 +1,183 @@
+"""An HTTPRoute's matches and filters in the proxy API's words, for both directions.
+
+A rule that asks for something the proxy does not do answers 500 and says so: to pass it on without the filter would be
+to ignore what was written (Gateway API, HTTPRouteFilter). `refused_filters` is the one list of these.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tulle.api import http_route_pb2, http_types_pb2, inbound_pb2, outbound_pb2
+from tulle.kube.policy_objects import Filter, HeaderModifier, HTTPRoute, Match, Redirect, Rule, ValueMatch
+
+__all__ = [
+    "BadMatch",
+    "failure",
+    "host_matches",
+    "inbound_filters",
+    "matches",
+    "outbound_filters",
+    "refused_filters",
+]
+
+MATCH_ANYTHING = Match()
+Modifier = TypeVar("Modifier", http_route_pb2.RequestHeaderModifier, http_route_pb2.ResponseHeaderModifier)
+
+
+class BadMatch(ValueError):
+    """A match has a type that the API does not define."""
+
+
+def host_matches(hostnames: Iterable[str]) -> Iterator[http_route_pb2.HostMatch]:
+    """Encode hostnames; `*.example.com` is a suffix of reversed labels."""
+    for name in hostnames:
+        if name.startswith("*."):
+            labels = name[2:].lower().split(".")[::-1]
+            yield http_route_pb2.HostMatch(suffix=http_route_pb2.HostMatch.Suffix(reverse_labels=labels))
+        else:
+            yield http_route_pb2.HostMatch(exact=name.lower())
+
+
+def matches(rule: Rule) -> list[http_route_pb2.HttpRouteMatch]:
+    """Encode a rule's matches, any of which suffices; no match means every request. Raises BadMatch."""
+    return [_match(match) for match in rule.matches or (MATCH_ANYTHING,)]
+
+
+def _match(match: Match) -> http_route_pb2.HttpRouteMatch:
+    message = http_route_pb2.HttpRouteMatch()
+    path_type = (match.path and match.path.type) or "PathPrefix"
+    value = (match.path and match.path.value) or "/"
+    match path_type:
+        case "PathPrefix":
+            message.path.prefix = value
+        case "Exact":
+            message.path.exact = value
+        case "RegularExpression":
+            message.path.regex = value
+        case other:
+            raise BadMatch(f"path match type {other!r}")
+    for header in match.headers or ():
+        encoded = message.headers.add(name=header.name.lower())
+        if _is_regex(header):
+            encoded.regex = header.value
+        else:
+            encoded.exact = header.value.encode()
+    for param in match.query_params or ():
+        wanted = message.query_params.add(name=param.name)
+        if _is_regex(param):
+            wanted.regex = param.value
+        else:
+            wanted.exact = param.value
+    if match.method:
+        message.method.CopyFrom(http_method(match.method))
+    return message
+
+
+def _is_regex(match: ValueMatch) -> bool:
+    match match.type:
+        case None | "Exact":
+            return False
+        case "RegularExpression":
+            return True
+        case other:
+            raise BadMatch(f"match type {other!r} of {match.name}")
+
+
+def http_method(name: str) -> http_types_pb2.HttpMethod:
+    """Encode a method by number when it is a registered one."""
+    if name in http_types_pb2.HttpMethod.Registered.keys():
+        return http_types_pb2.HttpMethod(registered=name)
+    return http_types_pb2.HttpMethod(unregistered=name)
+
+
+def refused_filters(route: HTTPRoute, filters: Iterable[Filter], *, inbound: bool) -> list[str]:
+    """Name the filters that are not carried out, with the reason; requests that meet one are answered 500."""
+    refused = []
+    for each in filters:
+        match each.type:
+            case "RequestHeaderModifier" if each.request_header_modifier is not None:
+                continue
+            case "RequestRedirect" if each.request_redirect is not None:
+                if (path := each.request_redirect.path) is not None and path.type not in (
+                    "ReplaceFullPath",
+                    "ReplacePrefixMatch",
+                ):
+                    refused.append(f"RequestRedirect path {path.type} is not defined")
+            case "ResponseHeaderModifier" if each.response_header_modifier is not None:
+                if inbound:
+                    refused.append("ResponseHeaderModifier is not supported on routes of a Server")
+            case "RequestHeaderModifier" | "RequestRedirect" | "ResponseHeaderModifier":
+                refused.append(f"{each.type} without its field")
+            case other:
+                refused.append(f"{other} is not supported")
+    return refused
+
+
+def failure(status: int, message: str) -> http_route_pb2.HttpFailureInjector:
+    """Return the filter that answers every request with an error."""
+    always = http_route_pb2.Ratio(numerator=1, denominator=1)
+    return http_route_pb2.HttpFailureInjector(status=status, message=message, ratio=always)
+
+
+def outbound_filters(route: HTTPRoute, filters: Iterable[Filter]) -> list[outbound_pb2.HttpRoute.Filter]:
+    """Encode a rule's or a backend's filters for the client's proxy."""
+    filters = tuple(filters)
+    if refused := refused_filters(route, filters, inbound=False):
+        return [outbound_pb2.HttpRoute.Filter(failure_injector=failure(500, "; ".join(refused)))]
+    encoded = []
+    for each in filters:
+        message = outbound_pb2.HttpRoute.Filter()
+        if each.request_header_modifier is not None:
+            _modify(message.request_header_modifier, each.request_header_modifier)
+        elif each.response_header_modifier is not None:
+            _modify(message.response_header_modifier, each.response_header_modifier)
+        elif each.request_redirect is not None:
+            message.redirect.CopyFrom(_redirect(each.request_redirect))
+        encoded.append(message)
+    return encoded
+
+
+def inbound_filters(route: HTTPRoute, filters: Iterable[Filter]) -> list[inbound_pb2.HttpRoute.Filter]:
+    """Encode a rule's filters for the server's proxy."""
+    filters = tuple(filters)
+    if refused := refused_filters(route, filters, inbound=True):
+        return [inbound_pb2.HttpRoute.Filter(failure_injector=failure(500, "; ".join(refused)))]
+    encoded = []
+    for each in filters:
+        message = inbound_pb2.HttpRoute.Filter()
+        if each.request_header_modifier is not None:
+            _modify(message.request_header_modifier, each.request_header_modifier)
+        elif each.request_redirect is not None:
+            message.redirect.CopyFrom(_redirect(each.request_redirect))
+        encoded.append(message)
+    return encoded
+
+
+def _modify(message: Modifier, modifier: HeaderModifier) -> None:
+    message.SetInParent()
+    for header in modifier.add or ():
+        message.add.headers.add(name=header.name.lower(), value=header.value.encode())
+    for header in modifier.set or ():
+        message.set.headers.add(name=header.name.lower(), value=header.value.encode())
+    message.remove.extend(name.lower() for name in modifier.remove or ())
+
+
+def _redirect(redirect: Redirect) -> http_route_pb2.RequestRedirect:
+    message = http_route_pb2.RequestRedirect(
+        host=redirect.hostname or "", port=redirect.port or 0, status=redirect.status_code or 302
+    )
+    match (redirect.scheme or "").lower():
+        case "":
+            pass
+        case "http":
+            message.scheme.registered = http_types_pb2.Scheme.HTTP
+        case "https":
+            message.scheme.registered = http_types_pb2.Scheme.HTTPS
+        case other:
+            message.scheme.unregistered = other
+    if redirect.path is not None:
+        if redirect.path.type == "ReplaceFullPath":
+            message.path.full = redirect.path.replace_full_path or "/"
+        else:
+            message.path.prefix = redirect.path.replace_prefix_match or "/"
+    return message
