@@ -7,6 +7,7 @@ mod decode;
 mod encode;
 mod framing;
 mod parse;
+mod phrase;
 
 pub use decode::{Asked, Decoder, Eof, Event};
 pub use encode::{Answering, BodyWriter, EncodeError, Persist, encode_request, encode_response};

@@ -284,35 +284,26 @@ fn load_field(
 #[cold]
 fn diagnose(block: &[u8], error: httparse::Error, start_line: Error) -> Error {
     use httparse::Error as E;
-    let in_fields = match error {
-        E::TooManyHeaders => return Error::TooManyFields,
-        E::Version => return Error::Version,
-        E::Status => return Error::StatusLine,
-        E::Token | E::NewLine => None,
-        E::HeaderName | E::HeaderValue => Some(if error == E::HeaderName {
-            Error::Name
-        } else {
-            Error::Value
-        }),
-    };
     let mut lines = block
         .split(|&b| b == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    // A trailer section has no start line; its parser never reports one.
     let has_start_line = start_line != Error::Value;
-    if has_start_line {
-        let first = lines.next().unwrap_or(b"");
-        if first.contains(&b'\r') {
-            return Error::BareCr;
-        }
-        if in_fields.is_none() {
-            return start_line;
-        }
+    if has_start_line && lines.next().is_some_and(|first| first.contains(&b'\r')) {
+        return Error::BareCr;
     }
+    let general = match error {
+        E::TooManyHeaders => return Error::TooManyFields,
+        E::Version => return Error::Version,
+        E::Status => return Error::StatusLine,
+        E::Token | E::NewLine if has_start_line => return start_line,
+        E::HeaderName => Error::Name,
+        E::Token | E::NewLine | E::HeaderValue => Error::Value,
+    };
     lines
         .take_while(|line| !line.is_empty())
         .find_map(field_fault)
-        .or(in_fields)
-        .unwrap_or(start_line)
+        .unwrap_or(general)
 }
 
 fn field_fault(line: &[u8]) -> Option<Error> {
