@@ -49,7 +49,12 @@ class ResourceType:
 
     @property
     def key(self) -> str:
-        """Return the name of the resource's collection in the store: pods, deployments.apps."""
+        """Return the name of the resource's collection in the store: pods, deployments.apps.
+
+        Both groups of events are one collection, kept in the form of the core group.
+        """
+        if self.group == "events.k8s.io":
+            return "events"
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property

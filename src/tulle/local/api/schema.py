@@ -86,7 +86,7 @@ class Schema:
         return self.items or ANYTHING
 
 
-ANYTHING = Schema(preserve_unknown=True, atomic=True)
+ANYTHING = Schema(preserve_unknown=True)
 
 
 @functools.cache

@@ -1,0 +1,155 @@
+"""The embedded Kubernetes API as Python calls; the HTTPS server, controllers and the node agent all use this class."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from tulle.clock import Clock, SystemClock
+from tulle.local.api import decoding, selectors
+from tulle.local.api.admission import AdmissionChain
+from tulle.local.api.auth.users import SYSTEM, User
+from tulle.local.api.errors import bad_request
+from tulle.local.api.lifecycle import Propagation
+from tulle.local.api.nodeport import NodePort
+from tulle.local.api.objects import Obj, ObjList, WatchEvent, copy_json, name_of, namespace_of
+from tulle.local.api.patch import PatchKind
+from tulle.local.api.reads import Reader, WatchOptions, bookmark, revision_of
+from tulle.local.api.registry import Registry, ResourceType
+from tulle.local.api.selectors import Selector
+from tulle.local.api.services import Allocator
+from tulle.local.api.store import HISTORY, Store
+from tulle.local.api.writes import Target, Writer, WriteOptions
+
+__all__ = ["Api"]
+
+
+class Api:
+    """A Kubernetes API in memory.
+
+    Objects in lists and watch events are shared with the store: read them, never change them. Single objects that
+    get, create, update, patch and delete return are the caller's own copy.
+    Every method raises ApiError, whose `status` is what a client over HTTPS would have got.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        node: NodePort | None = None,
+        history: int = HISTORY,
+        service_cidr: str = "10.96.0.0/16",
+    ) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.node = node
+        self.store = Store(history)
+        self.registry = Registry()
+        self.reader = Reader(self.store, self.clock)
+        self.writer = Writer(self.store, self.clock, AdmissionChain(), Allocator(self.store, service_cidr))
+
+    def _target(
+        self, plural: str, group: str, namespace: str | None, name: str = "", subresource: str | None = None
+    ) -> Target:
+        resource = self.registry.find(group, plural)
+        if resource.namespaced and namespace is None:
+            raise bad_request(f"{plural} live in a namespace: name one")
+        return Target(resource, namespace if resource.namespaced else None, name, subresource)
+
+    async def create(
+        self,
+        plural: str,
+        obj: Obj,
+        *,
+        group: str = "",
+        namespace: str | None = None,
+        user: User = SYSTEM,
+        dry_run: bool = False,
+        field_manager: str = "tulle",
+    ) -> Obj:
+        """Create an object; raise 409 AlreadyExists, 422 Invalid, or what admission answers."""
+        target = self._target(plural, group, namespace or namespace_of(obj))
+        options = WriteOptions(user, dry_run, field_manager)
+        return _own(await self.writer.create(target, obj, options))
+
+    async def get(self, plural: str, name: str, *, group: str = "", namespace: str | None = None) -> Obj:
+        """Return an object; raise 404."""
+        target = self._target(plural, group, namespace, name)
+        return _own(self.reader.get(target.resource, target.namespace, name).obj)
+
+    async def list(
+        self,
+        plural: str,
+        *,
+        group: str = "",
+        namespace: str | None = None,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> ObjList:
+        """Return the objects of one namespace, or of all, that match both selectors."""
+        resource = self.registry.find(group, plural)
+        selector = self.selector(resource, label_selector, field_selector)
+        page = self.reader.list(resource, namespace, selector)
+        items = [decoding.in_version(resource, record.obj, None) for record in page.records]
+        return ObjList(items, str(page.revision))
+
+    async def update(self, plural: str, obj: Obj, *, group: str = "", subresource: str | None = None) -> Obj:
+        """Replace an object (or its status); raise 409 Conflict when its resourceVersion is not the current one."""
+        target = self._target(plural, group, namespace_of(obj), name_of(obj), subresource)
+        return _own(await self.writer.update(target, obj, WriteOptions()))
+
+    async def patch(
+        self,
+        plural: str,
+        name: str,
+        body: Any,
+        *,
+        group: str = "",
+        namespace: str | None = None,
+        kind: PatchKind = "merge",
+        subresource: str | None = None,
+        field_manager: str = "tulle",
+        force: bool = False,
+    ) -> Obj:
+        """Change an object by a patch of one of the four kinds."""
+        target = self._target(plural, group, namespace, name, subresource)
+        options = WriteOptions(field_manager=field_manager)
+        return _own(await self.writer.patch(target, kind, body, options, force=force))
+
+    async def delete(
+        self,
+        plural: str,
+        name: str,
+        *,
+        group: str = "",
+        namespace: str | None = None,
+        grace_period: int | None = None,
+        propagation: Propagation = "Background",
+    ) -> Obj:
+        """Delete an object and return its last form; it is still there while its finalizers or grace period last."""
+        target = self._target(plural, group, namespace, name)
+        last, _ = await self.writer.delete(target, WriteOptions(), grace=grace_period, propagation=propagation)
+        return _own(last)
+
+    async def watch(
+        self, plural: str, *, group: str = "", namespace: str | None = None, resource_version: str | None = None
+    ) -> AsyncIterator[WatchEvent]:
+        """Yield changes after a resource version; without one, first an ADDED for every object there is.
+
+        Raises 410 (ApiError) when the version is compacted away or the caller falls too far behind: list again.
+        """
+        resource = self.registry.find(group, plural)
+        options = WatchOptions(revision=revision_of(resource_version), bookmarks=True)
+        async for event in self.reader.watch(resource, namespace, options):
+            if event.record is None:
+                yield WatchEvent("BOOKMARK", bookmark(resource, None, event))
+            else:
+                yield WatchEvent(event.type, decoding.in_version(resource, event.record.obj, None))
+
+    def selector(self, resource: ResourceType, labels: str, fields: str) -> Selector:
+        """Compile selectors for a resource; raise 400 that says what is wrong with them."""
+        served = resource.served(None)
+        extra = served.selectable if served else ()
+        return Selector(selectors.parse_labels(labels), selectors.parse_fields(fields, resource.plural, extra))
+
+
+def _own(obj: Obj) -> Obj:
+    copied: Obj = copy_json(obj)
+    return copied
