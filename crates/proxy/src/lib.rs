@@ -6,8 +6,11 @@
 //! seam between connections and codecs), `inbound` and `outbound` (the two pipelines, read top to bottom), `drain`.
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod detect;
 pub mod drain;
+pub mod identity;
+pub mod log;
 pub mod metrics;
 pub mod net;
 pub mod transport_header;

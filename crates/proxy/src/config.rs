@@ -1,0 +1,600 @@
+//! The proxy's configuration: one typed value made from the environment at start and never changed after it.
+//!
+//! Names, meanings and defaults are Linkerd's (`LINKERD2_PROXY_*`), so that either proxy runs under either injector;
+//! what only this proxy has begins with `TULLE_PROXY_`. `config/table.rs` lists them all, `config/values.rs` reads
+//! single values, `config/reader.rs` gathers problems; this file says what they mean together.
+
+pub mod help;
+pub mod reader;
+pub mod table;
+pub mod values;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+pub use reader::{Environment, Problem, Problems, Reader};
+use table::DirectionVariables;
+
+/// Exit code for an environment that cannot be used (`EX_USAGE`).
+pub const EXIT_BAD_ENVIRONMENT: u8 = 64;
+
+/// Everything the environment says.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The pod this proxy stands beside.
+    pub pod: Pod,
+    /// How to get a certificate; `None` when identity is disabled.
+    pub identity: Option<Identity>,
+    /// The destination service.
+    pub destination: Destination,
+    /// The policy service.
+    pub policy: Policy,
+    /// Limits of discovery streams.
+    pub control_streams: ControlStreams,
+    /// DNS for control-plane addresses.
+    pub dns: Dns,
+    /// The admin server's address.
+    pub admin_listen: SocketAddr,
+    /// Connections to the pod.
+    pub inbound: Inbound,
+    /// The application's own connections.
+    pub outbound: Outbound,
+    /// Mark of the proxy's own sockets.
+    pub mark: Option<u32>,
+    /// How long connections may take to end after SIGTERM.
+    pub shutdown_grace: Duration,
+    /// Whether `POST /shutdown` is served.
+    pub shutdown_endpoint: bool,
+    /// Log levels, as given.
+    pub log_levels: String,
+    /// Log lines as JSON.
+    pub log_json: bool,
+    /// How long unused series are kept.
+    pub metrics_retain_idle: Duration,
+    /// Worker threads, at least 1.
+    pub workers: usize,
+    /// What to warn of once logging works.
+    pub warnings: Vec<String>,
+}
+
+/// The pod, as metrics label it. Parts that are not known are empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its node.
+    pub node: String,
+}
+
+/// How to get a certificate.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// PEM of the trust anchors.
+    pub trust_anchors: String,
+    /// File with the service-account token.
+    pub token_file: String,
+    /// The identity to ask for.
+    pub local_name: String,
+    /// The identity service.
+    pub service: ControlService,
+    /// Shortest time between renewals.
+    pub min_refresh: Duration,
+    /// Longest time between renewals.
+    pub max_refresh: Duration,
+}
+
+/// A service of the control plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlService {
+    /// Where it is.
+    pub addr: ServiceAddr,
+    /// The identity it must prove; `None` speaks plain text, which only loopback may.
+    pub identity: Option<String>,
+}
+
+/// `name:port` or `ip:port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceAddr {
+    /// A name to be resolved.
+    Name(String, u16),
+    /// An address.
+    Socket(SocketAddr),
+}
+
+impl ServiceAddr {
+    /// Whether it can only lead to this machine: a loopback address, `localhost` or `localhost.`.
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Self::Name(name, _) => name.strip_suffix('.').unwrap_or(name) == "localhost",
+            Self::Socket(address) => address.ip().is_loopback(),
+        }
+    }
+}
+
+impl std::fmt::Display for ServiceAddr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+            Self::Socket(address) => address.fmt(f),
+        }
+    }
+}
+
+/// The destination service and when to ask it.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// Where it is; `None` when there is none, and all traffic goes to its original address.
+    pub service: Option<ControlService>,
+    /// Handed to it as it is.
+    pub context: String,
+    /// Networks it is asked about; empty is all.
+    pub profile_networks: Vec<Network>,
+    /// Names it is asked about.
+    pub profile_suffixes: Vec<String>,
+}
+
+/// The policy service.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Where it is; `None` when there is none, and defaults hold.
+    pub service: Option<ControlService>,
+    /// This workload, as it knows it.
+    pub workload: String,
+    /// What the `cluster-*` defaults take for the cluster.
+    pub cluster_networks: Vec<Network>,
+}
+
+/// Limits of discovery streams.
+#[derive(Clone, Copy, Debug)]
+pub struct ControlStreams {
+    /// To the first message.
+    pub initial: Duration,
+    /// Between messages.
+    pub idle: Duration,
+    /// Of the whole stream.
+    pub lifetime: Duration,
+}
+
+/// DNS for control-plane addresses.
+#[derive(Clone, Debug)]
+pub struct Dns {
+    /// Servers to ask instead of `/etc/resolv.conf`'s.
+    pub servers: Vec<SocketAddr>,
+    /// Shortest time an answer is kept.
+    pub min_ttl: Duration,
+    /// Longest time an answer is kept.
+    pub max_ttl: Duration,
+}
+
+/// Connections to the pod.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    /// The listener behind the packet filter.
+    pub listen: SocketAddr,
+    /// Further listeners, each with the original port it stands for.
+    pub extra_listeners: Vec<(SocketAddr, u16)>,
+    /// Mesh port → the port where the application listens, where they differ.
+    pub port_map: BTreeMap<u16, u16>,
+    /// The pod's addresses; empty is any.
+    pub ips: BTreeSet<IpAddr>,
+    /// The pod's declared ports.
+    pub ports: BTreeSet<u16>,
+    /// The policy until the controller answers.
+    pub default_policy: DefaultPolicy,
+    /// Opaque until the controller says otherwise.
+    pub opaque_ports: PortSet,
+    /// Inbound HTTP metrics carry the authority.
+    pub authority_labels: bool,
+    /// Limits.
+    pub connections: Connections,
+}
+
+/// The application's own connections.
+#[derive(Clone, Debug)]
+pub struct Outbound {
+    /// Listeners, at least one.
+    pub listen: Vec<SocketAddr>,
+    /// Route by `l5d-dst-override`, else by authority.
+    pub ingress_mode: bool,
+    /// Outbound route metrics carry the hostname.
+    pub hostname_labels: bool,
+    /// Limits.
+    pub connections: Connections,
+}
+
+/// Limits that both directions have.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    /// Longest time to connect.
+    pub connect_timeout: Duration,
+    /// Protocol detection.
+    pub detect_timeout: Duration,
+    /// How long an unused target is watched.
+    pub discovery_idle: Duration,
+    /// TCP keep-alive of accepted connections.
+    pub accept_keepalive: Option<Duration>,
+    /// TCP keep-alive of own connections.
+    pub connect_keepalive: Option<Duration>,
+    /// TCP_USER_TIMEOUT of accepted connections.
+    pub accept_user_timeout: Option<Duration>,
+    /// TCP_USER_TIMEOUT of own connections.
+    pub connect_user_timeout: Option<Duration>,
+    /// After failed connects.
+    pub connect_backoff: Backoff,
+    /// Requests waiting for an endpoint.
+    pub queue_capacity: usize,
+    /// How long they wait.
+    pub failfast: Duration,
+    /// Connections waiting for an endpoint.
+    pub tcp_queue_capacity: usize,
+    /// How long they wait.
+    pub tcp_failfast: Duration,
+    /// Requests at once.
+    pub max_in_flight: usize,
+    /// Idle HTTP/1 connections per endpoint.
+    pub pool_max_idle: usize,
+    /// How long they are kept.
+    pub pool_idle: Duration,
+    /// Listen backlog.
+    pub backlog: u32,
+    /// HTTP/2 on accepted connections.
+    pub h2: Http2,
+}
+
+/// Exponential back-off.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Backoff {
+    /// First pause.
+    pub min: Duration,
+    /// Longest pause.
+    pub max: Duration,
+    /// Share of a pause that is random, 0 to 1.
+    pub jitter: f64,
+}
+
+/// HTTP/2 on accepted connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Http2 {
+    /// Between pings.
+    pub keep_alive_interval: Option<Duration>,
+    /// For their answers.
+    pub keep_alive_timeout: Duration,
+    /// Receive window of a stream.
+    pub stream_window: u32,
+    /// Receive window of a connection.
+    pub connection_window: u32,
+    /// Most streams at once.
+    pub max_streams: u32,
+    /// Largest frame.
+    pub max_frame: u32,
+    /// Largest header list.
+    pub max_header_list: u32,
+    /// Streams reset before they were served.
+    pub max_pending_resets: usize,
+    /// Bytes buffered for a stream.
+    pub max_send_buffer: usize,
+}
+
+/// An IP network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Any address in it.
+    pub ip: IpAddr,
+    /// Significant leading bits.
+    pub prefix_len: u8,
+}
+
+impl Network {
+    /// Whether the address is in it. An IPv4 address in IPv6 clothes counts as the IPv4 address.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let bits = u32::from(self.prefix_len);
+        match (self.ip, ip.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => {
+                bits == 0 || (u32::from(net) ^ u32::from(ip)) >> (32 - bits.min(32)) == 0
+            }
+            (IpAddr::V6(net), IpAddr::V6(ip)) => {
+                bits == 0 || (u128::from(net) ^ u128::from(ip)) >> (128 - bits.min(128)) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A set of ports, as ranges.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortSet(Vec<(u16, u16)>);
+
+impl PortSet {
+    /// Inclusive ranges.
+    pub fn new(ranges: Vec<(u16, u16)>) -> Self {
+        Self(ranges)
+    }
+
+    /// Whether the port is in one of them.
+    pub fn contains(&self, port: u16) -> bool {
+        self.0.iter().any(|(first, last)| (*first..=*last).contains(&port))
+    }
+
+    /// Every port in it, rising, without repetition.
+    pub fn to_set(&self) -> BTreeSet<u16> {
+        self.0.iter().flat_map(|(first, last)| *first..=*last).collect()
+    }
+}
+
+/// Linkerd's default inbound policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultPolicy {
+    /// Nobody.
+    Deny,
+    /// Everybody, and what would have been refused is logged.
+    Audit,
+    /// Who may come.
+    Allow {
+        /// Only from the cluster's networks.
+        cluster_only: bool,
+        /// What they must show.
+        tls: RequiredTls,
+    },
+}
+
+/// What a client must show under a default policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequiredTls {
+    /// Nothing.
+    None,
+    /// Mesh TLS, with or without a certificate.
+    Tls,
+    /// A certificate of the mesh.
+    Identity,
+}
+
+impl DefaultPolicy {
+    /// From its name; `None` when there is no such policy.
+    pub fn parse(name: &str) -> Option<Self> {
+        let (cluster_only, rest) = match name {
+            "deny" => return Some(Self::Deny),
+            "audit" => return Some(Self::Audit),
+            _ => match name.split_once('-')? {
+                ("all", rest) => (false, rest),
+                ("cluster", rest) => (true, rest),
+                _ => return None,
+            },
+        };
+        let tls = match rest {
+            "unauthenticated" => RequiredTls::None,
+            "tls-unauthenticated" => RequiredTls::Tls,
+            "authenticated" => RequiredTls::Identity,
+            _ => return None,
+        };
+        Some(Self::Allow { cluster_only, tls })
+    }
+
+    /// Its name, as Linkerd labels it in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::Audit => "audit",
+            Self::Allow { cluster_only: false, tls: RequiredTls::None } => "all-unauthenticated",
+            Self::Allow { cluster_only: false, tls: RequiredTls::Tls } => "all-tls-unauthenticated",
+            Self::Allow { cluster_only: false, tls: RequiredTls::Identity } => "all-authenticated",
+            Self::Allow { cluster_only: true, tls: RequiredTls::None } => "cluster-unauthenticated",
+            Self::Allow { cluster_only: true, tls: RequiredTls::Tls } => "cluster-tls-unauthenticated",
+            Self::Allow { cluster_only: true, tls: RequiredTls::Identity } => "cluster-authenticated",
+        }
+    }
+}
+
+const UNSPECIFIED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+impl Config {
+    /// Reads the environment.
+    ///
+    /// # Errors
+    /// Every value that cannot be used, each with its accepted form.
+    pub fn from_env(environment: &Environment) -> Result<Self, Problems> {
+        let (mut config, warnings) = {
+            let reader = Reader::new(environment);
+            let config = Self::read(&reader);
+            (config, reader.finish(table::is_known)?)
+        };
+        config.warnings = warnings;
+        Ok(config)
+    }
+
+    fn read(reader: &Reader<'_>) -> Self {
+        let destination = Destination {
+            service: control_service(reader, &table::DESTINATION_SVC_ADDR, &table::DESTINATION_SVC_NAME),
+            context: reader.get(&table::DESTINATION_CONTEXT, values::text).unwrap_or_default(),
+            profile_networks: reader.get(&table::DESTINATION_PROFILE_NETWORKS, values::networks).unwrap_or_default(),
+            profile_suffixes: reader.get(&table::DESTINATION_PROFILE_SUFFIXES, values::suffixes).unwrap_or_default(),
+        };
+        let policy = Policy {
+            service: control_service(reader, &table::POLICY_SVC_ADDR, &table::POLICY_SVC_NAME),
+            workload: reader.get(&table::POLICY_WORKLOAD, values::text).unwrap_or_default(),
+            cluster_networks: reader.get(&table::POLICY_CLUSTER_NETWORKS, values::networks).unwrap_or_default(),
+        };
+        Self {
+            pod: pod(reader, &policy.workload, &destination.context),
+            identity: identity(reader),
+            destination,
+            policy,
+            control_streams: ControlStreams {
+                initial: reader.duration(&table::CONTROL_STREAM_INITIAL_TIMEOUT),
+                idle: reader.duration(&table::CONTROL_STREAM_IDLE_TIMEOUT),
+                lifetime: reader.duration(&table::CONTROL_STREAM_LIFETIME),
+            },
+            dns: Dns {
+                servers: reader.get(&table::DNS_SERVER, values::addresses).unwrap_or_default(),
+                min_ttl: reader.duration(&table::DNS_MIN_TTL),
+                max_ttl: reader.duration(&table::DNS_MAX_TTL),
+            },
+            admin_listen: reader.get(&table::ADMIN_LISTEN_ADDR, values::address).unwrap_or(UNSPECIFIED),
+            inbound: inbound(reader),
+            outbound: outbound(reader),
+            mark: reader.get(&table::SO_MARK, values::mark),
+            shutdown_grace: reader.duration(&table::SHUTDOWN_GRACE_PERIOD),
+            shutdown_endpoint: reader.flag(&table::SHUTDOWN_ENDPOINT_ENABLED),
+            log_levels: reader.get(&table::LOG, crate::log::levels).unwrap_or_default(),
+            log_json: reader.get(&table::LOG_FORMAT, crate::log::format_is_json).unwrap_or_default(),
+            metrics_retain_idle: reader.duration(&table::METRICS_RETAIN_IDLE),
+            workers: workers(reader),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+fn control_service(reader: &Reader<'_>, addr: &table::Variable, name: &table::Variable) -> Option<ControlService> {
+    let identity = reader.get(name, values::dns_name);
+    let addr = reader.get(addr, values::service_addr)?;
+    let loopback = addr.is_loopback();
+    let disabled = reader.raw(table::IDENTITY_DISABLED.name).is_some();
+    if identity.is_none() && !loopback && !disabled {
+        reader.problem(name, None, "the service is not on loopback, so it must prove an identity");
+    }
+    // As Linkerd: a control plane on the pod's own loopback is spoken to in plain text.
+    Some(ControlService { identity: identity.filter(|_| !loopback && !disabled), addr })
+}
+
+fn identity(reader: &Reader<'_>) -> Option<Identity> {
+    if reader.get(&table::IDENTITY_DISABLED, values::text).is_some() {
+        return None;
+    }
+    let service = match control_service(reader, &table::IDENTITY_SVC_ADDR, &table::IDENTITY_SVC_NAME) {
+        Some(service) => service,
+        None => {
+            reader.require(&table::IDENTITY_SVC_ADDR, values::service_addr, ServiceAddr::Socket(UNSPECIFIED));
+            ControlService { addr: ServiceAddr::Socket(UNSPECIFIED), identity: None }
+        }
+    };
+    Some(Identity {
+        trust_anchors: reader.require(&table::IDENTITY_TRUST_ANCHORS, values::pem_certificates, String::new()),
+        token_file: reader.require(&table::IDENTITY_TOKEN_FILE, values::text, String::new()),
+        local_name: reader.require(&table::IDENTITY_LOCAL_NAME, values::dns_name, String::new()),
+        service,
+        min_refresh: reader.duration(&table::IDENTITY_MIN_REFRESH),
+        max_refresh: reader.duration(&table::IDENTITY_MAX_REFRESH),
+    })
+}
+
+/// Name and namespace from the workload or the context, whichever has them; both are JSON in Linkerd's chart, the
+/// workload may also be `namespace:pod`.
+fn pod(reader: &Reader<'_>, workload: &str, context: &str) -> Pod {
+    let field = |text: &str, key: &str| {
+        let json: serde_json::Value = serde_json::from_str(text).ok()?;
+        json.get(key)?.as_str().map(str::to_owned)
+    };
+    let pair = (!workload.starts_with('{')).then(|| workload.split_once(':')).flatten();
+    let name = pair.map(|(_, name)| name.to_owned());
+    let namespace = pair.map(|(namespace, _)| namespace.to_owned());
+    Pod {
+        name: name
+            .or_else(|| field(workload, "pod"))
+            .or_else(|| field(context, "pod"))
+            .or_else(|| reader.raw("_pod_name").map(str::to_owned))
+            .unwrap_or_default(),
+        namespace: namespace
+            .or_else(|| field(workload, "ns"))
+            .or_else(|| field(context, "ns"))
+            .or_else(|| reader.raw("_pod_ns").map(str::to_owned))
+            .unwrap_or_default(),
+        node: field(context, "nodeName").or_else(|| reader.raw("_pod_nodeName").map(str::to_owned)).unwrap_or_default(),
+    }
+}
+
+fn inbound(reader: &Reader<'_>) -> Inbound {
+    Inbound {
+        listen: reader.get(&table::INBOUND_LISTEN_ADDR, values::address).unwrap_or(UNSPECIFIED),
+        extra_listeners: reader.get(&table::INBOUND_EXTRA_LISTENERS, values::extra_listeners).unwrap_or_default(),
+        port_map: reader.get(&table::INBOUND_PORT_MAP, values::port_map).unwrap_or_default(),
+        ips: reader.get(&table::INBOUND_IPS, values::ips).unwrap_or_default().into_iter().collect(),
+        ports: reader.get(&table::INBOUND_PORTS, values::ports).unwrap_or_default().to_set(),
+        default_policy: reader.get(&table::INBOUND_DEFAULT_POLICY, values::default_policy).unwrap_or(DefaultPolicy::Deny),
+        opaque_ports: reader
+            .get(&table::INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION, values::ports)
+            .unwrap_or_default(),
+        authority_labels: reader.get(&table::INBOUND_METRICS_AUTHORITY_LABELS, values::text).as_deref() == Some("unsafe"),
+        connections: connections(reader, &table::INBOUND),
+    }
+}
+
+fn outbound(reader: &Reader<'_>) -> Outbound {
+    let single = reader.get(&table::OUTBOUND_LISTEN_ADDR, values::address).unwrap_or(UNSPECIFIED);
+    Outbound {
+        listen: reader
+            .get(&table::OUTBOUND_LISTEN_ADDRS, values::addresses)
+            .filter(|several| !several.is_empty())
+            .unwrap_or_else(|| vec![single]),
+        ingress_mode: reader.flag(&table::INGRESS_MODE),
+        hostname_labels: reader.flag(&table::OUTBOUND_METRICS_HOSTNAME_LABELS),
+        connections: connections(reader, &table::OUTBOUND),
+    }
+}
+
+fn connections(reader: &Reader<'_>, of: &DirectionVariables) -> Connections {
+    let window = |own: &table::Variable, both: &table::Variable| {
+        let both = reader.get(both, values::number::<u32>);
+        match (reader.raw(own.name), both) {
+            (None, Some(both)) => {
+                reader.number::<u32>(own);
+                both
+            }
+            _ => reader.number(own),
+        }
+    };
+    Connections {
+        connect_timeout: reader.duration(&of.connect_timeout),
+        detect_timeout: reader.duration(&of.detect_timeout),
+        discovery_idle: reader.duration(&of.discovery_idle_timeout),
+        accept_keepalive: reader.duration_unless_zero(&of.accept_keepalive),
+        connect_keepalive: reader.duration_unless_zero(&of.connect_keepalive),
+        accept_user_timeout: reader.duration_unless_zero(&of.accept_user_timeout),
+        connect_user_timeout: reader.duration_unless_zero(&of.connect_user_timeout),
+        connect_backoff: Backoff {
+            min: reader.duration(&of.backoff_min),
+            max: reader.duration(&of.backoff_max),
+            jitter: reader.get(&of.backoff_jitter, values::ratio).unwrap_or_default(),
+        },
+        queue_capacity: reader.number(&of.queue_capacity),
+        failfast: reader.duration(&of.failfast_timeout),
+        tcp_queue_capacity: reader.number(&of.tcp_queue_capacity),
+        tcp_failfast: reader.duration(&of.tcp_failfast_timeout),
+        max_in_flight: reader.number(&of.max_in_flight),
+        pool_max_idle: reader.number(&of.max_idle),
+        pool_idle: reader.duration(&of.pool_idle),
+        backlog: reader.number(&of.backlog),
+        h2: Http2 {
+            keep_alive_interval: reader.duration_unless_zero(&of.h2_keep_alive_interval),
+            keep_alive_timeout: reader.duration(&of.h2_keep_alive_timeout),
+            stream_window: window(&of.h2_stream_window, &table::HTTP2_STREAM_WINDOW),
+            connection_window: window(&of.h2_connection_window, &table::HTTP2_CONNECTION_WINDOW),
+            max_streams: reader.number(&of.h2_max_streams),
+            max_frame: reader.number(&of.h2_max_frame),
+            max_header_list: reader.number(&of.h2_max_header_list),
+            max_pending_resets: reader.number(&of.h2_max_pending_resets),
+            max_send_buffer: reader.number(&of.h2_max_send_buffer),
+        },
+    }
+}
+
+/// As Linkerd: `CORES`; else the ratio of the machine's processors, rounded, between min and max; else 1.
+fn workers(reader: &Reader<'_>) -> usize {
+    let cores = reader.get(&table::CORES, values::number::<usize>);
+    let min = reader.number::<usize>(&table::CORES_MIN).max(1);
+    let max = reader.get(&table::CORES_MAX, values::number::<usize>);
+    let ratio = reader.get(&table::CORES_MAX_RATIO, values::ratio);
+    let wanted = match (cores, ratio) {
+        (Some(cores), _) => cores,
+        (None, Some(ratio)) => {
+            let machine = std::thread::available_parallelism().map_or(1, usize::from);
+            ((machine as f64 * ratio).round() as usize).min(max.unwrap_or(usize::MAX)).max(min)
+        }
+        (None, None) => min.max(max.map_or(1, |max| max.min(1))),
+    };
+    wanted.clamp(1, 64)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! The proxy's identity: a certificate that is renewed while the proxy runs, and the TLS configurations made of it.
+//!
+//! An [`Epoch`] is everything that goes with one certificate, immutable, prebuilt and replaced whole: server and
+//! client configurations per ALPN with their own session stores, so that resumption never crosses a renewal.
+//! Connections of an older epoch go on as they are. The key is made in this process and never leaves it.
+//!
+//! `csr.rs` makes keys and requests, `verify.rs` judges peers, `peer.rs` reads who a verified peer is, `der.rs` reads
+//! and writes the encoding; `control/identity.rs` talks to the identity service.
+
+mod csr;
+mod der;
+mod peer;
+mod verify;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustls::client::Resumption;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ServerSessionMemoryCache;
+use rustls::{ClientConfig, ServerConfig};
+use tokio::sync::watch;
+
+pub use csr::{Request, request};
+pub use der::Malformed;
+pub use peer::PeerIdentity;
+pub use verify::{TrustAnchors, failure_reason};
+
+/// The ALPN of connections that begin with a transport header.
+pub const TRANSPORT_HEADER_ALPN: &[u8] = b"transport.l5d.io/v1";
+
+/// Most sessions that can be resumed, per configuration.
+const SESSIONS: usize = 256;
+
+/// The current epoch as everybody sees it: `None` until the first certificate, or for ever when identity is disabled.
+pub type Epochs = watch::Receiver<Option<Arc<Epoch>>>;
+
+/// What an inbound connection may negotiate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerAlpn {
+    /// Transparent connections: no list, so whatever the client offers, nothing is chosen and nothing refused.
+    None,
+    /// Connections to the inbound port itself: the transport header or nothing.
+    TransportHeader,
+}
+
+/// What an outbound connection offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAlpn {
+    /// Nothing.
+    None,
+    /// HTTP/2: gRPC to the control plane, endpoints known to speak it.
+    H2,
+    /// The transport header, to a peer's inbound port.
+    TransportHeader,
+}
+
+/// One certificate and everything made of it.
+#[derive(Debug)]
+pub struct Epoch {
+    name: String,
+    not_after: SystemTime,
+    anchors: TrustAnchors,
+    servers: [Arc<ServerConfig>; 2],
+    clients: [Arc<ClientConfig>; 3],
+}
+
+/// Why a certificate cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusable(String);
+
+impl std::fmt::Display for Unusable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unusable {}
+
+impl Epoch {
+    /// Builds an epoch for `name` from a certificate chain, leaf first, and its key.
+    ///
+    /// # Errors
+    /// The chain does not lead to an anchor now, names another identity, or does not belong to the key.
+    pub fn new(
+        name: &str,
+        anchors: &TrustAnchors,
+        chain: Vec<CertificateDer<'static>>,
+        key: &PrivateKeyDer<'static>,
+    ) -> Result<Self, Unusable> {
+        let [leaf, intermediates @ ..] = chain.as_slice() else {
+            return Err(Unusable("there is no certificate in the answer".to_owned()));
+        };
+        anchors
+            .verify_server(leaf, intermediates, name, UnixTime::now())
+            .map_err(|error| Unusable(format!("the certificate is not valid for {name}: {error}")))?;
+        let not_after = peer::not_after(leaf).map_err(|error| Unusable(error.to_string()))?;
+        let server = |alpn: &[&[u8]]| server(anchors, &chain, key, alpn);
+        let client = |alpn: &[&[u8]]| client(anchors, Some((&chain, key)), alpn);
+        let mismatch = |error: String| Unusable(format!("the certificate cannot be used with its key: {error}"));
+        Ok(Self {
+            name: name.to_owned(),
+            not_after,
+            anchors: anchors.clone(),
+            servers: [
+                server(&[]).map_err(mismatch)?,
+                server(&[TRANSPORT_HEADER_ALPN]).map_err(mismatch)?,
+            ],
+            clients: [
+                client(&[]).map_err(mismatch)?,
+                client(&[b"h2"]).map_err(mismatch)?,
+                client(&[TRANSPORT_HEADER_ALPN]).map_err(mismatch)?,
+            ],
+        })
+    }
+
+    /// The proxy's own identity.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// When the certificate expires.
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after
+    }
+
+    /// Whether it has expired.
+    pub fn is_expired(&self, now: SystemTime) -> bool {
+        now >= self.not_after
+    }
+
+    /// The configuration for accepting connections. A client may show no certificate; one that it shows must be good.
+    pub fn server(&self, alpn: ServerAlpn) -> Arc<ServerConfig> {
+        self.servers[alpn as usize].clone()
+    }
+
+    /// The configuration for dialling a peer whose identity is the server name that is dialled (see [`server_name`]).
+    pub fn client(&self, alpn: ClientAlpn) -> Arc<ClientConfig> {
+        self.clients[alpn as usize].clone()
+    }
+
+    /// As [`Self::client`], for the rare peer whose identity differs from its server name. Costs a configuration
+    /// without a session store: keep it with the endpoint.
+    pub fn client_expecting(&self, alpn: ClientAlpn, identity: &str) -> Arc<ClientConfig> {
+        let mut config = ClientConfig::clone(&self.clients[alpn as usize]);
+        config.dangerous().set_certificate_verifier(self.anchors.pinned_server_verifier(identity));
+        config.resumption = Resumption::disabled();
+        Arc::new(config)
+    }
+}
+
+/// The server name (SNI and expected identity) for an identity; `None` when it is not a DNS name.
+pub fn server_name(identity: &str) -> Option<ServerName<'static>> {
+    ServerName::try_from(identity.to_owned()).ok().filter(|name| matches!(name, ServerName::DnsName(_)))
+}
+
+/// A configuration without a certificate of one's own: for the identity service, which is asked before there is one
+/// and after it has expired.
+///
+/// # Errors
+/// The anchors cannot be used.
+pub fn anonymous_client(anchors: &TrustAnchors) -> Result<Arc<ClientConfig>, String> {
+    client(anchors, None, &[b"h2"])
+}
+
+/// When to renew: 70 % of the remaining life, within the bounds, moved by up to ±5 % so that proxies that started
+/// together do not renew together. `random` is in 0..1.
+pub fn renew_after(remaining: Duration, min: Duration, max: Duration, random: f64) -> Duration {
+    remaining.mul_f64(0.7 * (0.95 + 0.1 * random)).clamp(min, max.max(min))
+}
+
+fn server(
+    anchors: &TrustAnchors,
+    chain: &[CertificateDer<'static>],
+    key: &PrivateKeyDer<'static>,
+    alpn: &[&[u8]],
+) -> Result<Arc<ServerConfig>, String> {
+    let mut config = ServerConfig::builder_with_provider(anchors.provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| error.to_string())?
+        .with_client_cert_verifier(anchors.client_verifier()?)
+        .with_single_cert(chain.to_vec(), key.clone_key())
+        .map_err(|error| error.to_string())?;
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+    // One ticket: a proxy resumes with one connection at a time, and each costs a write.
+    config.send_tls13_tickets = 1;
+    Ok(Arc::new(config))
+}
+
+fn client(
+    anchors: &TrustAnchors,
+    own: Option<(&[CertificateDer<'static>], &PrivateKeyDer<'static>)>,
+    alpn: &[&[u8]],
+) -> Result<Arc<ClientConfig>, String> {
+    let builder = ClientConfig::builder_with_provider(anchors.provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| error.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(anchors.server_verifier());
+    let mut config = match own {
+        Some((chain, key)) => {
+            builder.with_client_auth_cert(chain.to_vec(), key.clone_key()).map_err(|error| error.to_string())?
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    config.resumption = if own.is_some() { Resumption::in_memory_sessions(SESSIONS) } else { Resumption::disabled() };
+    Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+#[path = "identity_tests.rs"]
+mod tests;
