@@ -71,7 +71,10 @@ def _netns_obstacle(facts: Facts) -> tuple[str, str]:
     if facts.nft is None:
         return NFT_MISSING, NFT_HINT
     if facts.root_refusal:
-        return f"root may not make namespaces here: {facts.root_refusal}", "give the container CAP_SYS_ADMIN and CAP_NET_ADMIN, or take --mode loopback"
+        return (
+            f"root may not make namespaces here: {facts.root_refusal}",
+            "give the container CAP_SYS_ADMIN and CAP_NET_ADMIN, or take --mode loopback",
+        )
     return "", ""
 
 
@@ -79,7 +82,10 @@ def _userns_obstacle(facts: Facts) -> tuple[str, str]:
     if facts.nft is None:
         return NFT_MISSING, NFT_HINT
     if facts.user_refusal:
-        return f"no unprivileged user namespaces: {facts.user_refusal}", f"{USER_HINT}, or take --mode loopback"
+        return (
+            f"no unprivileged user namespaces: {facts.user_refusal}",
+            f"{USER_HINT}, or take --mode loopback",
+        )
     return "", ""
 
 

@@ -14,7 +14,18 @@ from enum import IntEnum
 
 from tulle.local.net.model import ServiceRoute
 
-__all__ = ["DOMAIN", "Answer", "MalformedQuestion", "Question", "Rcode", "Type", "Zone", "encode", "parse", "search"]
+__all__ = [
+    "DOMAIN",
+    "Answer",
+    "MalformedQuestion",
+    "Question",
+    "Rcode",
+    "Type",
+    "Zone",
+    "encode",
+    "parse",
+    "search",
+]
 
 DOMAIN = "cluster.local"
 TTL = 5  # seconds: an endpoint that left is forgotten soon
@@ -100,7 +111,11 @@ def parse(message: bytes) -> Question:
     except (IndexError, struct.error) as error:
         raise MalformedQuestion("cut short") from error
     payload = PLAIN_LIMIT
-    if additional and message[end : end + 3] == b"\0" + struct.pack("!H", Type.OPT) and len(message) >= end + 5:
+    if (
+        additional
+        and message[end : end + 3] == b"\0" + struct.pack("!H", Type.OPT)
+        and len(message) >= end + 5
+    ):
         (offered,) = struct.unpack_from("!H", message, end + 3)
         payload = max(PLAIN_LIMIT, min(offered, LARGEST))
     return Question(ident, flags, ".".join(labels), kind, message[_HEADER.size : end], payload)
@@ -114,7 +129,11 @@ def encode(question: Question, answer: Answer, *, stream: bool = False) -> bytes
     )
     authority = b""
     if answer.ours and not answer.records and answer.code in (Rcode.NOERROR, Rcode.NXDOMAIN):
-        soa = _name(f"ns.{DOMAIN}") + _name(f"hostmaster.{DOMAIN}") + struct.pack("!IIIII", 1, 7200, 1800, 86400, TTL)
+        soa = (
+            _name(f"ns.{DOMAIN}")
+            + _name(f"hostmaster.{DOMAIN}")
+            + struct.pack("!IIIII", 1, 7200, 1800, 86400, TTL)
+        )
         authority = _name(DOMAIN) + struct.pack("!HHIH", Type.SOA, 1, TTL, len(soa)) + soa
     counts = (1, len(answer.records), 1 if authority else 0, 0)
     message = _HEADER.pack(question.ident, flags, *counts) + question.raw + body + authority
@@ -175,7 +194,9 @@ class Zone:
         if name.endswith(".in-addr.arpa"):
             pointer = self._pointers.get(name)
             if pointer is not None:
-                return Answer(Rcode.NOERROR, [(Type.PTR, _name(pointer))] if kind in (Type.PTR, Type.ANY) else [])
+                return Answer(
+                    Rcode.NOERROR, [(Type.PTR, _name(pointer))] if kind in (Type.PTR, Type.ANY) else []
+                )
             return Answer(Rcode.NXDOMAIN, ours=name.endswith((".42.10.in-addr.arpa", ".96.10.in-addr.arpa")))
         if name != self.domain and not name.endswith("." + self.domain):
             return Answer(Rcode.NXDOMAIN, ours=False)
@@ -201,6 +222,10 @@ def _dashed(name: str, domain: str) -> list[str]:
     """Return the address in a name like 10-42-0-7.default.pod.cluster.local."""
     first, _, rest = name.partition(".")
     parts = first.split("-")
-    if rest.endswith(f".pod.{domain}") and len(parts) == 4 and all(p.isdecimal() and int(p) < 256 for p in parts):
+    if (
+        rest.endswith(f".pod.{domain}")
+        and len(parts) == 4
+        and all(p.isdecimal() and int(p) < 256 for p in parts)
+    ):
         return [".".join(parts)]
     return []

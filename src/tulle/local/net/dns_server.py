@@ -123,7 +123,8 @@ class DnsServer:
         ident = random.randrange(1 << 16)
         while ident in self._forwarding:
             ident = random.randrange(1 << 16)
-        heard = self._forwarding[ident] = asyncio.get_running_loop().create_future()
+        heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._forwarding[ident] = heard
         try:
             self._upstream.send(struct.pack("!H", ident) + message[2:])
             async with asyncio.timeout(FORWARD_WITHIN):

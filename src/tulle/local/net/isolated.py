@@ -9,11 +9,14 @@ to another pod must come back through the world's connection tracking to be turn
     pod 10.42.0.3 ── eth0 ═══ pod3 ┘
 """
 
+# ruff: noqa: D102 - the contract of each method is Network's
+
 import asyncio
 import contextlib
 import shutil
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tulle.local.net import dns
@@ -29,6 +32,7 @@ from tulle.local.net.model import (
     ServiceRoute,
     Target,
 )
+from tulle.local.net.probe import find_nft
 from tulle.local.net.processes import Launcher
 from tulle.local.net.relay import Streams, accept_and_relay
 from tulle.local.net.rtnetlink import Link
@@ -47,7 +51,12 @@ class IsolatedNetwork:
     """See `tulle.local.net.model.Network`. Lives in the world's namespaces; `folder` holds the pods' small files."""
 
     def __init__(
-        self, mode: Mode, reason: str, launcher: socket.socket, folder: Path, resolver: socket.socket | None = None
+        self,
+        mode: Mode,
+        reason: str,
+        launcher: socket.socket,
+        folder: Path,
+        resolver: socket.socket | None = None,
     ) -> None:
         self.mode, self.reason = mode, reason
         self.transparent = True
@@ -63,11 +72,7 @@ class IsolatedNetwork:
         self._changing_services = asyncio.Lock()
 
     async def start(self) -> None:
-        with Link() as link:
-            link.up("lo")
-            for ip in (GATEWAY, DNS_ADDRESS, API_ADDRESS[0]):
-                link.add_address("lo", ip)
-        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        _prepare_world()
         self._launcher.start()
         await self._filter(base_rules())
         await self._dns.start()
@@ -140,8 +145,6 @@ class IsolatedNetwork:
     def _with_user(self, spec: ProcessSpec) -> ProcessSpec:
         if self.mode == "netns" or spec.uid is None:
             return spec
-        from dataclasses import replace
-
         return replace(spec, uid=None, gid=None)
 
     async def dial(self, ip: str, port: int) -> Streams:
@@ -165,7 +168,7 @@ class IsolatedNetwork:
     async def _filter(self, script: str) -> None:
         try:
             nft = await asyncio.create_subprocess_exec(
-                "nft",
+                find_nft() or "nft",
                 "-f",
                 "-",
                 stdin=asyncio.subprocess.PIPE,
@@ -173,11 +176,15 @@ class IsolatedNetwork:
                 stderr=asyncio.subprocess.PIPE,
             )
         except FileNotFoundError as error:
-            raise NetworkError("packet-filter rules could not be set", "the program nft is not installed") from error
+            raise NetworkError(
+                "packet-filter rules could not be set", "the program nft is not installed"
+            ) from error
         async with asyncio.timeout(NFT_WITHIN):
             _, complaint = await nft.communicate(script.encode())
         if nft.returncode:
-            raise NetworkError("packet-filter rules could not be set", complaint.decode(errors="replace").strip())
+            raise NetworkError(
+                "packet-filter rules could not be set", complaint.decode(errors="replace").strip()
+            )
 
     async def publish(self, listener_fd: int, target: Callable[[], Target | None]) -> None:
         async def dial(accepted: socket.socket) -> Streams | None:
@@ -185,6 +192,14 @@ class IsolatedNetwork:
             return await self.dial(*there) if there else None
 
         await accept_and_relay(socket.socket(fileno=listener_fd), dial)
+
+
+def _prepare_world() -> None:
+    with Link() as link:
+        link.up("lo")
+        for ip in (GATEWAY, DNS_ADDRESS, API_ADDRESS[0]):
+            link.add_address("lo", ip)
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
 
 def _delete_link(name: str) -> None:

@@ -272,7 +272,7 @@ def _become(
         number = error.errno if isinstance(error, OSError) and error.errno else 0
         why = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
         os.write(failed, json.dumps({"errno": number, "step": step, "error": why}).encode()[:4096])
-        sys.stdout = sys.stderr = None  # type: ignore[assignment]
+        sys.stdout = sys.stderr = None
         os._exit(_FORBIDDEN_ON_EXIT)
 
 

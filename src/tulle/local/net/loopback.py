@@ -5,6 +5,8 @@ authority; between sidecars all is as elsewhere. Every mesh of the machine has i
 abstract socket that the kernel takes back when the mesh ends.
 """
 
+# ruff: noqa: D102 - the contract of each method is Network's
+
 import asyncio
 import socket
 import sys
@@ -12,15 +14,30 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tulle.local.net.model import Mode, Mount, NetworkError, PodKey, PodNetwork, Process, ProcessSpec, ServiceRoute, Target
+from tulle.local.net import caller
+from tulle.local.net.model import (
+    Mode,
+    Mount,
+    NetworkError,
+    PodKey,
+    PodNetwork,
+    Process,
+    ProcessSpec,
+    ServiceRoute,
+    Target,
+)
 from tulle.local.net.processes import Launcher
 from tulle.local.net.relay import Streams, accept_and_relay
 
 __all__ = ["LoopbackNetwork", "app_port", "claim_range", "plain_port", "redirect_paths"]
 
+OUTBOUND_PORT = 4140
 _APP_SHIFT = 18000
 _PLAIN_SHIFT = 30000
-_FIRST_RANGE, _LAST_RANGE = 16, 254  # 127.16.0.0/16 … 127.254.0.0/16; below lie addresses that people use by hand
+_FIRST_RANGE, _LAST_RANGE = (
+    16,
+    254,
+)  # 127.16.0.0/16 … 127.254.0.0/16; below lie addresses that people use by hand
 _LAST_SLOT = 65534
 
 
@@ -62,7 +79,9 @@ def claim_range(name: str) -> tuple[int, socket.socket]:
             return number, claim
         except OSError:
             claim.close()
-    raise NetworkError("no range of loopback addresses is free", f"{span} meshes run on this machine", "stop one: tulle down")
+    raise NetworkError(
+        "no range of loopback addresses is free", f"{span} meshes run on this machine", "stop one: tulle down"
+    )
 
 
 def _lowest_port() -> int:
@@ -149,7 +168,25 @@ class LoopbackNetwork:
 
         await accept_and_relay(socket.socket(fileno=listener_fd), dial)
 
-    def pod_of_process(self, session: int) -> PodNetwork | None:
-        """Return the pod in which the leader of this session was started."""
-        uid = self._launcher.pod_of(session)
-        return next((pod for pod in self._pods.values() if pod.key.uid == uid), None) if uid else None
+    async def relay_localhost(self, listener_fd: int) -> None:
+        """Serve the host's localhost:4140: hand each connection to the sidecar of the pod that dialled it."""
+        listener = socket.socket(fileno=listener_fd)
+        here = listener.getsockname()
+
+        async def dial(accepted: socket.socket) -> Streams | None:
+            pod = await asyncio.to_thread(self._caller, accepted.getpeername(), here)
+            return await asyncio.open_connection(pod.ip, OUTBOUND_PORT) if pod else None
+
+        await accept_and_relay(listener, dial)
+
+    def _caller(self, peer: Target, here: Target) -> PodNetwork | None:
+        """Return the pod that dialled; None for a process that is no pod's."""
+        inode = caller.inode_of(Path("/proc/net/tcp").read_text(), peer, here)
+        process = caller.process_with(inode) if inode else None
+        if process is None:
+            return None
+        for leader in caller.leaders(process):
+            uid = self._launcher.pod_of(leader)
+            if uid is not None:
+                return next((pod for pod in self._pods.values() if pod.key.uid == uid), None)
+        return None

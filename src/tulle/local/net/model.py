@@ -40,7 +40,9 @@ class NetworkError(TulleError):
 class SpawnError(TulleError):
     """A process could not be started; `step` names the system call that refused and `errno` its number."""
 
-    def __init__(self, what: str, why: str = "", next_step: str = "", *, step: str = "", errno: int = 0) -> None:
+    def __init__(
+        self, what: str, why: str = "", next_step: str = "", *, step: str = "", errno: int = 0
+    ) -> None:
         super().__init__(what, why, next_step)
         self.step, self.errno = step, errno
 

@@ -50,7 +50,9 @@ def plan(
     A mount below another mount gets its mount point inside that one, as container runtimes do it.
     """
     run = real_path(_RUN)
-    wanted = sorted(((real_path(mount.target), mount) for mount in mounts), key=lambda pair: pair[0].count("/"))
+    wanted = sorted(
+        ((real_path(mount.target), mount) for mount in mounts), key=lambda pair: pair[0].count("/")
+    )
     covered = {run, *(target for target, mount in wanted if is_directory(mount.source))}
     root = False
     overlays: set[str] = set()
@@ -88,7 +90,9 @@ def carry_out(steps: Sequence[Step]) -> None:
         _private_root()
         steps = steps[1:]
     # Sources may lie below a directory that a step hides, so they are held open first.
-    held = {step.source: os.open(step.source, os.O_PATH | os.O_CLOEXEC) for step in steps if step.action == "bind"}
+    held = {
+        step.source: os.open(step.source, os.O_PATH | os.O_CLOEXEC) for step in steps if step.action == "bind"
+    }
     for number, step in enumerate(steps):
         if step.action == "tmpfs":
             kernel.mount("tmpfs", step.path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755")
@@ -125,7 +129,9 @@ def _overlay(path: str, number: int) -> None:
 def _private_root() -> None:
     root = _RUN  # any directory: the tmpfs that hides it becomes the root, and shows it again below itself
     machine_run = os.open(root, os.O_PATH | os.O_CLOEXEC)
-    entries = [(entry.name, entry.is_symlink(), entry.is_dir(follow_symlinks=False)) for entry in os.scandir("/")]
+    entries = [
+        (entry.name, entry.is_symlink(), entry.is_dir(follow_symlinks=False)) for entry in os.scandir("/")
+    ]
     kernel.mount("tmpfs", root, "tmpfs", kernel.MS_NOSUID, "mode=0755")
     for name, is_link, is_directory in entries:
         here, there = f"/{name}", f"{root}/{name}"

@@ -51,7 +51,9 @@ class _Started:
 
     async def signal(self, number: signal.Signals, *, session: bool = False) -> None:
         if not self._ended.done():
-            await self._launcher.ask({"ask": "signal", "pid": self.pid, "number": int(number), "session": session})
+            await self._launcher.ask(
+                {"ask": "signal", "pid": self.pid, "number": int(number), "session": session}
+            )
 
     def end(self, status: int) -> None:
         if not self._ended.done():
@@ -104,7 +106,9 @@ class Launcher:
         """Kill what runs in the pod and let go of its network namespace."""
         await self.ask({"ask": "remove_pod", "pod": name})
 
-    async def spawn(self, name: str, pod: PodNetwork, spec: ProcessSpec, mounts: Sequence[tuple[str, str, bool]]) -> _Started:
+    async def spawn(
+        self, name: str, pod: PodNetwork, spec: ProcessSpec, mounts: Sequence[tuple[str, str, bool]]
+    ) -> _Started:
         """Start a process in a pod that was added.
 
         :raises SpawnError: with the step that failed.
@@ -157,7 +161,9 @@ class Launcher:
                 rights = array.array("i", [body, *descriptors])
                 self._link.sendmsg([b"?"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
             except OSError as error:
-                raise NetworkError("the launcher of pods is gone", str(error), "see the mesh's log") from error
+                raise NetworkError(
+                    "the launcher of pods is gone", str(error), "see the mesh's log"
+                ) from error
             finally:
                 os.close(body)
             try:
@@ -183,7 +189,9 @@ class Launcher:
                     process.end(message["status"])
                 continue
             if "pid" in message:
-                message["process"] = self._running[message["pid"]] = _Started(self, message["pid"], message["pod"])
+                message["process"] = self._running[message["pid"]] = _Started(
+                    self, message["pid"], message["pod"]
+                )
             answer = self._answers.get(message["id"])
             if answer is not None and not answer.done():
                 answer.set_result(message)
@@ -192,7 +200,11 @@ class Launcher:
         asyncio.get_running_loop().remove_reader(self._link.fileno())
         for answer in self._answers.values():
             if not answer.done():
-                answer.set_exception(NetworkError("the launcher of pods is gone", "it ended unexpectedly", "see the mesh's log"))
+                answer.set_exception(
+                    NetworkError(
+                        "the launcher of pods is gone", "it ended unexpectedly", "see the mesh's log"
+                    )
+                )
         for process in self._running.values():
             process.end(-signal.SIGKILL)
         self._running.clear()

@@ -50,7 +50,9 @@ class Link:
     """
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+        )
         self._socket.bind((0, 0))
         self._sequence = 0
 
@@ -77,7 +79,9 @@ class Link:
 
     def create_veth(self, name: str, peer: str, peer_namespace: int) -> None:
         """Make a pair of interfaces: `name` here, `peer` in the namespace that the descriptor holds."""
-        peer_data = _link_header() + _name(peer) + _attribute(_IFLA_NET_NS_FD, struct.pack("=i", peer_namespace))
+        peer_data = (
+            _link_header() + _name(peer) + _attribute(_IFLA_NET_NS_FD, struct.pack("=i", peer_namespace))
+        )
         info = _attribute(_IFLA_INFO_KIND, b"veth") + _attribute(
             _IFLA_INFO_DATA, _attribute(_VETH_INFO_PEER, peer_data)
         )

@@ -1,0 +1,63 @@
+"""Finding running meshes by name and ending them from outside."""
+
+import os
+import signal
+import time
+
+from tulle.errors import TulleError
+from tulle.local.state import folder_of, running, running_names
+
+__all__ = ["choose_names", "stop"]
+
+END_WITHIN = 40.0  # seconds: longer than the mesh gives itself
+_LOOK_EVERY = 0.05
+
+
+def choose_names(name: str | None, every: bool) -> list[str]:
+    """Return the meshes meant by a name, by --all, or by neither while only one runs.
+
+    :raises TulleError: none runs, that one does not run, or it is not clear which is meant.
+    """
+    names = running_names()
+    if name is not None:
+        if name not in names:
+            others = f"running: {', '.join(names)}" if names else "no mesh runs"
+            raise TulleError(f"no mesh named {name} runs", others, "start it: tulle up FILE… --name " + name)
+        return [name]
+    if every:
+        return names
+    if not names:
+        raise TulleError("no mesh runs", "", "start one: tulle up FILE…, or tulle demo")
+    if len(names) > 1:
+        raise TulleError("several meshes run", ", ".join(names), "say which: --name NAME")
+    return names
+
+
+def stop(name: str) -> None:
+    """Tell a mesh to end and return when it has.
+
+    :raises TulleError: it does not end.
+    """
+    lock_path = folder_of(name) / "lock"
+    told = 0
+    deadline = time.monotonic() + END_WITHIN
+    while time.monotonic() < deadline:
+        mesh = running(name)
+        if mesh is None:
+            return
+        if mesh.pid and mesh.pid != told:
+            told = mesh.pid
+            try:
+                os.kill(mesh.pid, signal.SIGTERM)
+            except ProcessLookupError:
+                continue
+            except PermissionError as error:
+                raise TulleError(
+                    f"mesh {name} cannot be told to end", f"process {mesh.pid} is another user's"
+                ) from error
+        time.sleep(_LOOK_EVERY)
+    raise TulleError(
+        f"mesh {name} does not end",
+        f"process {told} still holds {lock_path}",
+        f"end it by force: kill -9 {told}",
+    )

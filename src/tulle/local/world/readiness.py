@@ -1,0 +1,66 @@
+"""Is everything that was asked for there? A pure look at Deployments, their kin, and pods."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = ["pods_ready", "unready"]
+
+Obj = Mapping[str, Any]
+
+
+def unready(workloads: Iterable[Obj]) -> list[str]:
+    """Return a line for each workload that does not have all its pods ready and up to date."""
+    lines = []
+    for obj in workloads:
+        metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+        name = f"{obj['kind'].lower()}/{metadata['name']}"
+        if metadata.get("namespace") not in (None, "default"):
+            name += f" in {metadata['namespace']}"
+        kind = obj["kind"]
+        if kind == "Job":
+            wanted, there = spec.get("completions", 1), status.get("succeeded", 0)
+            if there < wanted and not status.get("active"):
+                lines.append(f"{name}: {there}/{wanted} completed")
+            continue
+        if kind == "DaemonSet":
+            wanted, there = status.get("desiredNumberScheduled", 1), status.get("numberReady", 0)
+        else:
+            wanted, there = (
+                spec.get("replicas", 1),
+                min(status.get("readyReplicas", 0), status.get("updatedReplicas", 0)),
+            )
+        observed = status.get("observedGeneration", 0) >= metadata.get("generation", 0)
+        if there < wanted or not observed:
+            lines.append(f"{name}: {there}/{wanted} ready")
+    return lines
+
+
+def pods_ready(pods: Iterable[Obj]) -> list[str]:
+    """Return a line for each pod that is not ready, with the reason that its containers give."""
+    lines = []
+    for pod in pods:
+        status = pod.get("status") or {}
+        if status.get("phase") == "Succeeded" or pod["metadata"].get("deletionTimestamp"):
+            continue
+        conditions = {condition["type"]: condition["status"] for condition in status.get("conditions") or ()}
+        if conditions.get("Ready") == "True":
+            continue
+        lines.append(f"pod/{pod['metadata']['name']}: {_why(status)}")
+    return lines
+
+
+def _why(status: Obj) -> str:
+    for field in ("initContainerStatuses", "containerStatuses"):
+        for container in status.get(field) or ():
+            state = container.get("state") or {}
+            waiting, ended = state.get("waiting"), state.get("terminated")
+            if waiting and waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
+                message = waiting.get("message") or ""
+                return f"{container['name']}: {waiting['reason']} {message}".strip()
+            if ended and ended.get("exitCode"):
+                return f"{container['name']} ended with {ended['exitCode']}"
+    for field in ("initContainerStatuses", "containerStatuses"):
+        for container in status.get(field) or ():
+            if not container.get("ready") and not (container.get("state") or {}).get("terminated"):
+                return f"{container['name']} is not ready"
+    return str(status.get("reason") or status.get("phase") or "Pending")
