@@ -1,70 +1,15 @@
 //! However the network cuts the bytes, the decoder says the same; and whatever the bytes are, it neither panics nor
 //! keeps more than its bounds.
 
+mod traffic;
 mod transcript;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use traffic::{spicy, valid};
 use transcript::{Ending, Transcript, cut, requests, responses};
 use tulle_http::h1::Asked;
 use tulle_http::{Limits, MethodKind};
-
-/// Octets that mean something to a parser, more often than their share.
-fn spicy() -> impl Strategy<Value = Vec<u8>> {
-    let word = prop_oneof![
-        4 => prop::sample::select(vec![
-            &b"\r\n"[..], b"\n", b"\r", b"\0", b" ", b"\t", b":", b";", b",", b"0", b"5", b"a", b"/", b"*", b"\xff", b"0\r\n\r\n", b"\r\n\r\n",
-        ]).prop_map(<[u8]>::to_vec),
-        6 => prop::sample::select(vec![
-            &b"GET / HTTP/1.1\r\n"[..], b"POST /x HTTP/1.1\r\n", b"HEAD http://a/b HTTP/1.0\r\n", b"CONNECT a:80 HTTP/1.1\r\n", b"OPTIONS * HTTP/1.1\r\n",
-            b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 101 S\r\n", b"HTTP/1.0 304 Not Modified\r\n",
-            b"Host: a\r\n", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n", b"Connection: upgrade\r\n",
-            b"Upgrade: websocket\r\n", b"Expect: 100-continue\r\n", b"X-Other: value\r\n", b"hello", b"5\r\nhello\r\n", b"5;e=x\r\nhello\r\n",
-            b"0\r\nX-Sum: 1\r\n\r\n",
-        ]).prop_map(<[u8]>::to_vec),
-        1 => vec(any::<u8>(), 0..20),
-    ];
-    vec(word, 0..24).prop_map(|words| words.concat())
-}
-
-/// Whole conversations that are right, so that the bodies are reached.
-fn valid() -> impl Strategy<Value = Vec<u8>> {
-    let message = (
-        vec(("[a-z]{1,8}", "[ -~]{0,12}"), 0..4),
-        vec(vec(any::<u8>(), 1..50), 0..4),
-        0..3u8,
-        vec("[ -~]{0,9}", 0..2),
-    )
-        .prop_map(|(fields, chunks, kind, trailers)| {
-            let mut out = b"POST /p?q HTTP/1.1\r\nHost: a\r\n".to_vec();
-            for (name, value) in fields {
-                out.extend(format!("x-{name}:{value}\r\n").bytes());
-            }
-            match kind {
-                0 => out.extend(b"\r\n"),
-                1 => {
-                    let body = chunks.concat();
-                    out.extend(format!("Content-Length: {}\r\n\r\n", body.len()).bytes());
-                    out.extend(body);
-                }
-                _ => {
-                    out.extend(b"Transfer-Encoding: chunked\r\n\r\n");
-                    for chunk in chunks {
-                        out.extend(format!("{:x};e=1\r\n", chunk.len()).bytes());
-                        out.extend(chunk);
-                        out.extend(b"\r\n");
-                    }
-                    out.extend(b"0\r\n");
-                    for value in trailers {
-                        out.extend(format!("x-trailer: {value}\r\n").bytes());
-                    }
-                    out.extend(b"\r\n");
-                }
-            }
-            out
-        });
-    vec(message, 1..4).prop_map(|messages| messages.concat())
-}
 
 /// The same up to which of its faults a refused message is refused for: a cut head may show the first one earlier.
 /// Body octets ahead of a refusal are the same either way, since they are handed out before it is found.
@@ -92,7 +37,7 @@ fn asked() -> impl Strategy<Value = Asked> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_cut_of_valid_requests_reads_the_same(bytes in valid(), cuts in vec(any::<usize>(), 0..12)) {
