@@ -1,0 +1,175 @@
+"""The node agent: a worker for every pod bound to this node, and the door to their logs and insides (NodePort)."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+
+from tulle.local.api.errors import ApiError, bad_request, not_found
+from tulle.local.api.nodeport import ExecSession
+from tulle.local.api.objects import Obj
+from tulle.local.controllers.cluster import CONFIG_MAPS, PODS, SECRETS, SERVICE_ACCOUNTS, SERVICES
+from tulle.local.controllers.metadata import is_deleting, key_of, phase_of, uid_of
+from tulle.local.controllers.store import follow
+from tulle.local.pods.execution import start_exec
+from tulle.local.pods.ports import Surroundings
+from tulle.local.pods.spec import Role
+from tulle.local.pods.worker import PodWorker
+
+__all__ = ["ENDED_PODS", "NodeAgent"]
+
+log = logging.getLogger(__name__)
+
+ENDED_PODS = 200
+"""Workers of pods that have ended and still exist are kept for their logs, at most so many."""
+
+
+class NodeAgent:
+    """Runs the pods of one node. `run` does all; the rest is what the API asks."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._workers: dict[str, PodWorker] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+
+    async def run(self, *, follow_stores: bool = True) -> None:
+        """Run pods until cancelled. With `follow_stores` false somebody else keeps the stores up to date.
+
+        On cancellation the processes are left to the network's stop, which kills them all.
+        """
+        stores = self._around.stores
+        kinds = (PODS, CONFIG_MAPS, SECRETS, SERVICES, SERVICE_ACCOUNTS)
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            for kind in kinds:
+                if follow_stores:
+                    tasks.create_task(
+                        follow(self._around.api, stores[kind]), name=f"node watches {kind.plural}"
+                    )
+            for kind in kinds:
+                await stores[kind].synced.wait()
+            for kind in (CONFIG_MAPS, SECRETS):
+                stores[kind].listen(self._data_changed)
+            stores[PODS].listen(self._pod_changed)
+
+    def worker(self, namespace: str, name: str) -> PodWorker | None:
+        """Return the worker of the pod that has this name now."""
+        pod = self._around.stores[PODS].get(namespace, name)
+        return self._workers.get(uid_of(pod)) if pod is not None else None
+
+    @property
+    def running(self) -> int:
+        """Return how many pods have processes or are about to."""
+        return sum(not worker.ended for worker in self._workers.values())
+
+    def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
+        if old is not None and (new is None or uid_of(new) != uid_of(old)):
+            worker = self._workers.get(uid_of(old))
+            if worker is not None:
+                worker.vanish()
+                if worker.ended:
+                    del self._workers[uid_of(old)]
+        if new is None or new["spec"].get("nodeName") != self._around.machine.node_name:
+            return
+        worker = self._workers.get(uid_of(new))
+        if worker is not None:
+            worker.observe(new)
+        elif phase_of(new) not in ("Succeeded", "Failed"):
+            assert self._tasks is not None
+            worker = self._workers[uid_of(new)] = PodWorker(new, self._around)
+            self._tasks.create_task(self._live(worker), name=f"pod {'/'.join(key_of(new))}")
+            if is_deleting(new):
+                worker.observe(new)
+
+    async def _live(self, worker: PodWorker) -> None:
+        try:
+            await worker.run()
+        except Exception:
+            # One pod must not take the others with it; its log says why, and its processes go.
+            log.exception("%r: the node agent gave up on this pod", worker)
+            await worker.preparation.release()
+        uid = worker.machine.spec.uid
+        if worker.machine.deleted:
+            worker.remove_logs()
+            self._workers.pop(uid, None)
+        ended = [u for u, w in self._workers.items() if w.ended]
+        for uid in ended[: max(len(ended) - ENDED_PODS, 0)]:
+            self._workers.pop(uid).remove_logs()
+
+    def _data_changed(self, _old: Obj | None, new: Obj | None) -> None:
+        if new is not None:
+            for worker in self._workers.values():
+                if worker.machine.spec.namespace == new["metadata"].get("namespace"):
+                    worker.refresh()
+
+    # What the API asks (NodePort).
+
+    async def logs(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        follow: bool,
+        tail_lines: int | None,
+        previous: bool,
+        since_seconds: int | None,
+        timestamps: bool,
+    ) -> AsyncIterator[bytes]:
+        """Yield a container's log, whole lines; with `follow` until the container ends."""
+        worker = self._find(namespace, pod)
+        name = self._container(worker, container)
+        record = worker.log(name)
+        assert record is not None
+        file = record.previous if previous else record.present
+        if file is None:
+            if previous:
+                raise bad_request(f'previous terminated container "{name}" in pod "{pod}" not found')
+            status = worker.waiting(name)
+            raise bad_request(f'container "{name}" in pod "{pod}" is waiting to start: {status}')
+        since = record.since(since_seconds)
+        async for line in file.lines(follow=follow, tail=tail_lines, since=since, timestamps=timestamps):
+            yield line
+
+    async def exec(
+        self, namespace: str, pod: str, container: str, argv: Sequence[str], *, stdin: bool, tty: bool
+    ) -> ExecSession:
+        """Start a command inside a container."""
+        worker = self._find(namespace, pod)
+        name = self._container(worker, container)
+        launch, network = worker.launch_of(name), worker.preparation.network
+        if launch is None or network is None:
+            raise ApiError(
+                500, "InternalError", f'unable to upgrade connection: container not running ("{name}")'
+            )
+        return await start_exec(self._around.network, network, launch, argv, stdin=stdin, tty=tty)
+
+    async def dial(self, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to a pod's address, whatever network it lives in."""
+        return await self._around.network.dial(address, port)
+
+    def _find(self, namespace: str, pod: str) -> PodWorker:
+        worker = self.worker(namespace, pod)
+        if worker is None:
+            found = self._around.stores[PODS].get(namespace, pod)
+            if found is None:
+                raise not_found("pods", "", pod)
+            raise bad_request(
+                f'pod "{pod}" does not have a host assigned'
+                if not found["spec"].get("nodeName")
+                else f'pod "{pod}" has no log here any more'
+            )
+        return worker
+
+    def _container(self, worker: PodWorker, wanted: str) -> str:
+        spec = worker.machine.spec
+        names = [c.name for c in spec.containers]
+        if not wanted:
+            mains = [c.name for c in spec.containers if c.role is Role.MAIN]
+            if len(mains) == 1:
+                return mains[0]
+            raise bad_request(
+                f"a container name must be specified for pod {spec.name}, choose one of: [{' '.join(names)}]"
+            )
+        if wanted not in names:
+            raise bad_request(f"container {wanted} is not valid for pod {spec.name}")
+        return wanted

@@ -1,0 +1,176 @@
+"""From a container to the process that stands for it: words, environment, directory, user, mounts. Pure.
+
+What a container's environment holds, weakest first: the machine's few variables a program needs, what the network says,
+Service variables, the image rule's variables, the manifest's.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tulle.local.api.objects import Obj
+from tulle.local.images import ImageMap, NoProgram, Program
+from tulle.local.images import expand as expand_placeholders
+from tulle.local.net.model import Mode, Mount, Target
+from tulle.local.pods.environment import ConfigError, Lookup, expand, resolve
+from tulle.local.pods.loopback import (
+    PROXY_CONTAINER,
+    PROXY_INIT,
+    app_variables,
+    container_ports,
+    proxy_variables,
+)
+from tulle.local.pods.spec import ContainerSpec
+from tulle.local.pods.volumes import mounts as volume_mounts
+
+__all__ = ["INHERITED", "Launch", "NetworkFacts", "launch", "skips"]
+
+INHERITED = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "VIRTUAL_ENV",
+    "LD_LIBRARY_PATH",
+    "SSL_CERT_FILE",
+)
+"""Variables of the user's shell that a program on this machine needs to be found and to run at all."""
+
+
+class NetworkFacts(Protocol):
+    """What a launch asks of the network."""
+
+    @property
+    def mode(self) -> Mode: ...  # noqa: D102
+    @property
+    def transparent(self) -> bool: ...  # noqa: D102
+    @property
+    def sidecar_env(self) -> Mapping[str, str]: ...  # noqa: D102
+    @property
+    def api_address(self) -> Target: ...  # noqa: D102
+    def app_port(self, port: int) -> int: ...  # noqa: D102
+    def plain_port(self, port: int) -> int: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Everything `Network.spawn` needs but the descriptors; `because` says why just this program."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str
+    uid: int | None
+    gid: int | None
+    mounts: Sequence[Mount]
+    hosts: Sequence[str]
+    because: str
+
+
+def skips(container: ContainerSpec, network: NetworkFacts) -> bool:
+    """Tell whether a container has nothing to do here: packet-filter rules where there is nothing to capture."""
+    return container.name == PROXY_INIT and not network.transparent
+
+
+def launch(
+    container: ContainerSpec,
+    *,
+    lookup: Lookup,
+    ip: str,
+    images: ImageMap,
+    network: NetworkFacts,
+    machine_env: Mapping[str, str],
+    service_env: Mapping[str, str],
+    volumes: Mapping[str, Path],
+    file_volumes: frozenset[str],
+    api_mount: Mount | None,
+    directory: Path,
+) -> Launch:
+    """Return what to start for a container.
+
+    `volumes` maps volumes to where they lie, `api_mount` is the automatic token's, `directory` is where a program
+    starts that nobody says anything else about.
+
+    Raises NoProgram, ConfigError or VolumeError; each text says what to do.
+    """
+    pod, raw = lookup.pod, container.raw
+    program = images.program(raw)
+    is_proxy = container.name in (PROXY_CONTAINER, PROXY_INIT)
+    env = _base(pod, machine_env, network)
+    env["PYTHONUNBUFFERED"] = "1"
+    if not network.transparent and not is_proxy:
+        env |= app_variables(raw, ip=ip, meshed=_is_meshed(pod), app_port=network.app_port)
+    if api_mount is not None and not network.transparent:
+        env["KUBECONFIG"] = f"{api_mount.source}/kubeconfig"
+    env = resolve(raw, lookup, {**env, **service_env, **program.env})
+    host, port = network.api_address
+    env["KUBERNETES_SERVICE_HOST"], env["KUBERNETES_SERVICE_PORT"] = host, str(port)
+    if is_proxy:
+        env |= network.sidecar_env
+        if not network.transparent:
+            env = proxy_variables(
+                env,
+                ip=ip,
+                ports=container_ports(pod),
+                app_port=network.app_port,
+                plain_port=network.plain_port,
+            )
+    mounts = volume_mounts(raw, volumes, file_volumes, env)
+    if api_mount is not None and not any(mount.target == api_mount.target for mount in mounts):
+        mounts.append(api_mount)
+    uid, gid = _user(pod, raw)
+    return Launch(
+        argv=_words(program, raw, env, ip, network),
+        env=env,
+        cwd=_directory(raw, mounts, program.directory or directory),
+        uid=uid,
+        gid=gid,
+        mounts=mounts,
+        hosts=[
+            f"{alias['ip']}\t{' '.join(alias.get('hostnames') or ())}"
+            for alias in pod["spec"].get("hostAliases") or ()
+        ],
+        because=program.because,
+    )
+
+
+def _base(pod: Obj, machine_env: Mapping[str, str], network: NetworkFacts) -> dict[str, str]:
+    env = {name: machine_env[name] for name in INHERITED if name in machine_env}
+    env["HOSTNAME"] = pod["spec"].get("hostname") or pod["metadata"]["name"]
+    return env
+
+
+def _is_meshed(pod: Obj) -> bool:
+    spec = pod["spec"]
+    everyone = (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
+    return any(container["name"] == PROXY_CONTAINER for container in everyone)
+
+
+def _words(
+    program: Program, raw: Obj, env: Mapping[str, str], ip: str, network: NetworkFacts
+) -> tuple[str, ...]:
+    ports = [int(p["containerPort"]) for p in raw.get("ports") or ()]
+    words = expand_placeholders(program, ip=ip, port=network.app_port(ports[0]) if ports else None)
+    words = tuple(expand(word, env) for word in words)
+    if not words or not words[0]:
+        raise NoProgram(f"container {raw['name']}: its command is empty")
+    return words
+
+
+def _directory(raw: Obj, mounts: Sequence[Mount], otherwise: Path) -> str:
+    wanted = raw.get("workingDir")
+    if not wanted:
+        return str(otherwise)
+    mounted = any(wanted == m.target or wanted.startswith(m.target.rstrip("/") + "/") for m in mounts)
+    if mounted or os.path.isdir(wanted):
+        return str(wanted)
+    raise ConfigError(f"workingDir {wanted} is neither a directory of this machine nor below a volumeMount")
+
+
+def _user(pod: Obj, raw: Obj) -> tuple[int | None, int | None]:
+    whole, own = pod["spec"].get("securityContext") or {}, raw.get("securityContext") or {}
+    uid, gid = own.get("runAsUser", whole.get("runAsUser")), own.get("runAsGroup", whole.get("runAsGroup"))
+    return (None if uid is None else int(uid)), (None if gid is None else int(gid))
