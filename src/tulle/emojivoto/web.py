@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import grpc
@@ -49,7 +49,7 @@ class _Backends:
 
     @staticmethod
     async def _call(channel: grpc.aio.Channel, method: str, request: object, response: type[T]) -> T:
-        call = channel.unary_unary(
+        call: Any = channel.unary_unary(
             f"/emojivoto.v1.{method}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=response.FromString,  # type: ignore[attr-defined]
