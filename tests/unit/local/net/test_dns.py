@@ -55,14 +55,19 @@ def test_a_name_has_its_addresses(name: str, expected: list[str]) -> None:
     assert (answer.code, addresses(answer)) == (Rcode.NOERROR, expected)
 
 
-@pytest.mark.parametrize("name", ["voting.default.svc.cluster.local", "default.svc.cluster.local", "_tcp.db.data.svc.cluster.local"])
+@pytest.mark.parametrize(
+    "name",
+    ["voting.default.svc.cluster.local", "default.svc.cluster.local", "_tcp.db.data.svc.cluster.local"],
+)
 def test_a_name_without_ipv6_says_that_it_exists(name: str) -> None:
     """NXDOMAIN for AAAA would make resolvers forget the A record too (RFC 8020)."""
     answer = ZONE.lookup(name, Type.AAAA)
     assert (answer.code, answer.records) == (Rcode.NOERROR, [])
 
 
-@pytest.mark.parametrize("name", ["nobody.default.svc.cluster.local", "voting.default", "999-1-1-1.data.pod.cluster.local"])
+@pytest.mark.parametrize(
+    "name", ["nobody.default.svc.cluster.local", "voting.default", "999-1-1-1.data.pod.cluster.local"]
+)
 def test_a_name_of_nobody_does_not_exist(name: str) -> None:
     assert ZONE.lookup(name, Type.A).code is Rcode.NXDOMAIN
 

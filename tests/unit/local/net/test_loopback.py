@@ -9,12 +9,16 @@ from tulle.local.net import Mount, caller
 from tulle.local.net.loopback import app_port, claim_range, plain_port, redirect_paths
 
 
-@pytest.mark.parametrize(("port", "lowest", "real"), [(80, 1024, 18080), (80, 0, 80), (8080, 1024, 8080), (1023, 1024, 19023)])
+@pytest.mark.parametrize(
+    ("port", "lowest", "real"), [(80, 1024, 18080), (80, 0, 80), (8080, 1024, 8080), (1023, 1024, 19023)]
+)
 def test_an_app_gets_another_port_where_its_own_needs_a_privilege(port: int, lowest: int, real: int) -> None:
     assert app_port(port, lowest) == real
 
 
-@pytest.mark.parametrize(("port", "plain"), [(80, 30080), (8080, 38080), (35535, 65535), (35536, 5536), (65535, 35535)])
+@pytest.mark.parametrize(
+    ("port", "plain"), [(80, 30080), (8080, 38080), (35535, 65535), (35536, 5536), (65535, 35535)]
+)
 def test_the_port_for_plain_clients_is_a_port(port: int, plain: int) -> None:
     assert plain_port(port) == plain
 
