@@ -104,6 +104,7 @@ fn strip_named(head: &mut Head) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

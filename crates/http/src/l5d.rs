@@ -139,6 +139,7 @@ fn has_any(head: &Head) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

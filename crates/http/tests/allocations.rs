@@ -1,5 +1,7 @@
 //! The budget: no allocation per message in steady state. Counted, not timed.
 
+#![allow(clippy::unwrap_used)]
+
 use allocation_counter::measure;
 use bytes::{Buf, BytesMut};
 use tulle_http::h1::{self, Answering, Asked, BodyKind, Decoder, Event, Persist};

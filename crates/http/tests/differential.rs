@@ -1,6 +1,8 @@
 //! hyper as the oracle: what is right we read as it does; what is wrong in framing and refused by hyper, we never accept.
 //! (The other way round does not hold: we refuse much that hyper takes, two Hosts for one.)
 
+#![allow(clippy::unwrap_used)]
+
 mod traffic;
 mod transcript;
 

@@ -1,5 +1,7 @@
 //! What the encoder writes, the decoder reads back: heads, bodies in any pieces, trailers; and what the encoder refuses.
 
+#![allow(clippy::unwrap_used)]
+
 mod transcript;
 
 use proptest::collection::vec;

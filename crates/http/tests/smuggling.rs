@@ -4,6 +4,8 @@
 //! "Refused" means: an error before the message is complete. "Normalised" shows the bytes that the next hop gets, and
 //! the list of those is short on purpose. Each vector runs whole and octet by octet: how reads are cut must not matter.
 
+#![allow(clippy::unwrap_used)]
+
 use bytes::BytesMut;
 use tulle_http::h1::{self, Asked, BodyKind, Decoder, Eof, Event, Persist};
 use tulle_http::hop::{self, UpgradeField};

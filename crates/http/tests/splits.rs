@@ -1,6 +1,8 @@
 //! However the network cuts the bytes, the decoder says the same; and whatever the bytes are, it neither panics nor
 //! keeps more than its bounds.
 
+#![allow(clippy::unwrap_used)]
+
 mod traffic;
 mod transcript;
 

@@ -174,7 +174,8 @@ pub fn encode_response(
     } else {
         write_framing(body, out);
     }
-    if !interim && !(tunnel && status != 101) {
+    let says_nothing = interim || (tunnel && status != 101);
+    if !says_nothing {
         write_connection(head, persist, http10, false, out);
     }
     out.extend_from_slice(b"\r\n");
