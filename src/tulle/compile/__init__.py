@@ -4,7 +4,7 @@
 `route_status` name what will not be carried out. No clock, no file, no network: the same World gives the same answer.
 """
 
-from tulle.compile.endpoints import Endpoints, endpoints
+from tulle.compile.endpoints import Endpoints, Nearness, endpoints, nearness
 from tulle.compile.inbound import inbound_server
 from tulle.compile.mesh import ClientContext, Mesh
 from tulle.compile.names import AddressTarget, BadName, ServiceTarget, parse_context, parse_workload, resolve
@@ -17,9 +17,11 @@ __all__ = [
     "ClientContext",
     "Endpoints",
     "Mesh",
+    "Nearness",
     "ServiceTarget",
     "endpoints",
     "inbound_server",
+    "nearness",
     "outbound_policy",
     "parse_context",
     "parse_workload",

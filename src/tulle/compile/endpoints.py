@@ -14,44 +14,65 @@ from tulle.compile.pods import weighted_address
 from tulle.kube.objects import Endpoint, Service
 from tulle.kube.world import World
 
-__all__ = ["Endpoints", "endpoints"]
+__all__ = ["Endpoints", "Nearness", "endpoints", "nearness"]
 
 Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Nearness:
+    """What of a client's place its answer depends on: its zone, and its node when the Service is node-local."""
+
+    zone: str = ""
+    local: bool = False
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
     """Encoded WeightedAddrs by address. `exists` is about the Service; `labels` are shared by all endpoints.
 
-    `per_node` says that the answer holds for clients of one node only.
+    `local` says that the answer holds for clients of one node only.
     """
 
     exists: bool
     addresses: dict[Address, bytes] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
-    per_node: bool = False
+    local: bool = False
 
 
-def endpoints(world: World, mesh: Mesh, target: ServiceTarget, client: ClientContext) -> Endpoints:
-    """Compute the ready endpoints of a Service's port for a client on `client.node`."""
+def nearness(world: World, target: ServiceTarget, client: ClientContext) -> Nearness:
+    """Return what clients must have in common with this one to get the same endpoints."""
+    node = world.node(client.node) if client.node else None
+    zone = node.zone if node else ""
+    service = world.service(target.namespace, target.name)
+    if service is not None and _is_local(service):
+        return Nearness(zone, local=True, node=client.node)
+    return Nearness(zone)
+
+
+def endpoints(world: World, mesh: Mesh, target: ServiceTarget, near: Nearness) -> Endpoints:
+    """Compute the ready endpoints of a Service's port for clients at one place."""
     service = world.service(target.namespace, target.name)
     if service is None or service.spec.type == "ExternalName":
         return Endpoints(exists=False)
-    labels = {"namespace": target.namespace, "service": target.name}
-    local = service.spec.internal_traffic_policy == "Local"
-    node = world.node(client.node) if client.node else None
-    zone = node.zone if node else ""
     candidates = list(_candidates(world, service, target))
+    local = _is_local(service)
     if local:
-        candidates = [c for c in candidates if c[1].node_name == client.node]
+        candidates = [c for c in candidates if c[1].node_name == near.node]
     else:
-        candidates = _in_zone(candidates, zone)
+        candidates = _in_zone(candidates, near.zone)
     addresses = {}
     for address, endpoint in _one_family(candidates).items():
-        encoded = _encode(world, mesh, address, endpoint, zone)
+        encoded = _encode(world, mesh, address, endpoint, near.zone)
         if encoded is not None:
             addresses[address] = encoded
-    return Endpoints(True, addresses, labels, per_node=local)
+    labels = {"namespace": target.namespace, "service": target.name}
+    return Endpoints(True, addresses, labels, local)
+
+
+def _is_local(service: Service) -> bool:
+    return service.spec.type != "ExternalName" and service.spec.internal_traffic_policy == "Local"
 
 
 def _candidates(world: World, service: Service, target: ServiceTarget) -> Iterator[tuple[Address, Endpoint]]:

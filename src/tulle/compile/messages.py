@@ -5,7 +5,7 @@ than joining it (protobuf repeated fields concatenate).
 """
 
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -18,6 +18,7 @@ __all__ = [
     "default_metadata",
     "duration",
     "ip",
+    "ip_text",
     "network",
     "no_endpoints",
     "removed",
@@ -38,6 +39,13 @@ def ip(text: str) -> net_pb2.IPAddress:
     if isinstance(address, IPv4Address):
         return net_pb2.IPAddress(ipv4=number)
     return net_pb2.IPAddress(ipv6=net_pb2.IPv6(first=number >> 64, last=number & (1 << 64) - 1))
+
+
+def ip_text(address: net_pb2.IPAddress) -> str:
+    """Decode an address to its text form; an unset one is 0.0.0.0."""
+    if address.WhichOneof("ip") == "ipv6":
+        return str(IPv6Address(address.ipv6.first << 64 | address.ipv6.last))
+    return str(IPv4Address(address.ipv4))
 
 
 def tcp_address(address: Address) -> net_pb2.TcpAddress:

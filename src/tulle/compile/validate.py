@@ -1,0 +1,296 @@
+"""What of an object will not be carried out, by the path of the field: for admission, statuses and Events.
+
+`refused` problems would change what the object means if they were left out, so admission refuses them; the others are
+settings that the sidecar does not act on yet, and are named in the status or an Event instead.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
+
+import msgspec
+
+from tulle.compile import annotations
+from tulle.compile.annotations import BadValue
+from tulle.compile.authorization import targets_route
+from tulle.compile.mesh import DEFAULT_POLICIES
+from tulle.compile.routes import refused_filters
+from tulle.kube import kinds
+from tulle.kube.objects import Namespace, Pod, Service, View, decode_view
+from tulle.kube.policy_objects import (
+    AuthorizationPolicy,
+    HTTPRoute,
+    MeshTLSAuthentication,
+    NetworkAuthentication,
+    ParentRef,
+    Rule,
+    Server,
+)
+from tulle.kube.world import kind_of, parent_key
+
+__all__ = ["Problem", "problems", "view_problems"]
+
+PROTOCOLS = ("unknown", "HTTP/1", "HTTP/2", "gRPC", "opaque", "TLS")
+METHODS = re.compile(r"[A-Z]{1,16}")
+MAX_REGEX = 1024
+MAX_WEIGHT = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A field (by its path in the object) and what is wrong with it."""
+
+    path: str
+    message: str
+    refused: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+def problems(obj: dict[str, Any]) -> list[Problem]:
+    """Return the problems of a plain object; none for a kind that the mesh does not read."""
+    kind = kind_of(obj)
+    if kind is None:
+        return []
+    try:
+        view: View = decode_view(msgspec.json.encode(obj), kind.view)
+    except msgspec.ValidationError as error:
+        message, _, where = str(error).partition(" - at `$.")
+        return [Problem(where.rstrip("`") or "object", message)]
+    return view_problems(view)
+
+
+def view_problems(view: View) -> list[Problem]:
+    """Return the problems of an object that the mesh reads."""
+    match view:
+        case HTTPRoute():
+            return list(_route(view))
+        case Server():
+            return list(_server(view))
+        case AuthorizationPolicy():
+            return list(_authorization(view))
+        case MeshTLSAuthentication():
+            return list(_mesh_tls(view))
+        case NetworkAuthentication():
+            return list(_networks(view))
+        case Service() | Namespace() | Pod():
+            return list(_annotated(view))
+        case _:
+            return []
+
+
+def _ours(parent: ParentRef, route: HTTPRoute) -> bool:
+    group, kind, _, _ = parent_key(parent, route.namespace, route.group)
+    return (group, kind) in (("", "Service"), (kinds.POLICY_GROUP, "Server"))
+
+
+def _route(route: HTTPRoute) -> Iterator[Problem]:
+    parents = [parent for parent in route.spec.parent_refs or () if _ours(parent, route)]
+    if not parents:
+        return  # a Gateway's route is its controller's business
+    for index, parent in enumerate(route.spec.parent_refs or ()):
+        if parent.section_name is not None and _ours(parent, route):
+            yield Problem(f"spec.parentRefs[{index}].sectionName", "is not carried out; use port")
+    inbound = any(parent_key(p, route.namespace, route.group)[1] == "Server" for p in parents)
+    for index, rule in enumerate(route.spec.rules or ()):
+        yield from _rule(f"spec.rules[{index}]", route, rule, inbound)
+    yield from _tuning(route.annotations)
+
+
+def _rule(path: str, route: HTTPRoute, rule: Rule, inbound: bool) -> Iterator[Problem]:
+    for index, match in enumerate(rule.matches or ()):
+        at = f"{path}.matches[{index}]"
+        if match.path is not None:
+            kind, value = match.path.type or "PathPrefix", match.path.value or "/"
+            if kind not in ("PathPrefix", "Exact", "RegularExpression"):
+                yield Problem(
+                    f"{at}.path.type", f"{kind!r} is not one of Exact, PathPrefix, RegularExpression"
+                )
+            elif kind == "RegularExpression":
+                yield from _regex(f"{at}.path.value", value)
+            elif not value.startswith("/"):
+                yield Problem(f"{at}.path.value", f"{value!r} does not begin with /")
+        for field, wanted in (("headers", match.headers), ("queryParams", match.query_params)):
+            for number, each in enumerate(wanted or ()):
+                if each.type == "RegularExpression":
+                    yield from _regex(f"{at}.{field}[{number}].value", each.value)
+                elif each.type not in (None, "Exact"):
+                    yield Problem(
+                        f"{at}.{field}[{number}].type", f"{each.type!r} is not Exact or RegularExpression"
+                    )
+        if match.method is not None and METHODS.fullmatch(match.method) is None:
+            yield Problem(f"{at}.method", f"{match.method!r} is not a method in capitals")
+    for text in refused_filters(route, rule.filters or (), inbound=inbound):
+        yield Problem(f"{path}.filters", text)
+    for index, ref in enumerate(rule.backend_refs or ()):
+        at = f"{path}.backendRefs[{index}]"
+        if inbound:
+            yield Problem(at, "routes of a Server have no backends: its own pod answers", refused=False)
+        if ref.weight is not None and not 0 <= ref.weight <= MAX_WEIGHT:
+            yield Problem(f"{at}.weight", f"{ref.weight} is not between 0 and {MAX_WEIGHT}")
+        for text in refused_filters(route, ref.filters or (), inbound=False):
+            yield Problem(f"{at}.filters", text)
+    if rule.session_persistence is not None:
+        yield Problem(f"{path}.sessionPersistence", "is not supported")
+    if rule.retry is not None:
+        yield Problem(f"{path}.retry", "is not supported; retries are annotations of the route")
+    if rule.timeouts is not None:
+        yield from _timeouts(f"{path}.timeouts", rule)
+
+
+def _timeouts(path: str, rule: Rule) -> Iterator[Problem]:
+    assert rule.timeouts is not None
+    for field, text in (
+        ("request", rule.timeouts.request),
+        ("backendRequest", rule.timeouts.backend_request),
+    ):
+        if text is None:
+            continue
+        try:
+            annotations.gateway_duration(field, text)
+        except BadValue as error:
+            yield Problem(f"{path}.{field}", str(error))
+    if rule.timeouts.backend_request is not None:
+        yield Problem(f"{path}.backendRequest", "is not carried out; use request", refused=False)
+
+
+def _regex(path: str, text: str) -> Iterator[Problem]:
+    # The proxy's engine runs in linear time and has neither look-around nor back-references.
+    if len(text) > MAX_REGEX:
+        yield Problem(path, f"the expression is longer than {MAX_REGEX} characters")
+    elif re.search(r"\(\?(=|!|<=|<!|\(|>)|\\[1-9]", text):
+        yield Problem(
+            path, f"{text!r} uses look-around or back-references, which the proxy's engine does not have"
+        )
+    else:
+        try:
+            re.compile(text)
+        except re.error as error:
+            yield Problem(path, f"{text!r} is not a regular expression: {error}")
+
+
+def _server(server: Server) -> Iterator[Problem]:
+    spec = server.spec
+    if spec.external_workload_selector is not None:
+        yield Problem("spec.externalWorkloadSelector", "external workloads are not supported")
+    elif spec.pod_selector is None:
+        yield Problem("spec.podSelector", "is missing")
+    if isinstance(spec.port, int) and not 1 <= spec.port <= 65535:
+        yield Problem("spec.port", f"{spec.port} is not a port")
+    if spec.proxy_protocol is not None and spec.proxy_protocol not in PROTOCOLS:
+        yield Problem("spec.proxyProtocol", f"{spec.proxy_protocol!r} is not one of {', '.join(PROTOCOLS)}")
+    if spec.access_policy is not None and spec.access_policy not in DEFAULT_POLICIES:
+        yield Problem(
+            "spec.accessPolicy", f"{spec.access_policy!r} is not one of {', '.join(DEFAULT_POLICIES)}"
+        )
+
+
+def _authorization(policy: AuthorizationPolicy) -> Iterator[Problem]:
+    target = policy.spec.target_ref
+    kind = (target.group or "", target.kind)
+    if target.namespace not in (None, policy.namespace):
+        yield Problem("spec.targetRef.namespace", "a policy can only target its own namespace")
+    if target.kind == "Namespace" and kind[0] in ("", "core"):
+        if target.name != policy.namespace:
+            yield Problem("spec.targetRef.name", f"{target.name!r} is not the policy's own namespace")
+    elif kind != (kinds.POLICY_GROUP, "Server") and not targets_route(target):
+        yield Problem("spec.targetRef", f"{target.kind} of group {target.group or ''!r} cannot be a target")
+    seen: dict[str, int] = {}
+    for index, ref in enumerate(policy.spec.required_authentication_refs or ()):
+        at = f"spec.requiredAuthenticationRefs[{index}]"
+        match (ref.group or "", ref.kind):
+            case (kinds.POLICY_GROUP, "MeshTLSAuthentication") | ("" | "core", "ServiceAccount"):
+                sort = "MeshTLSAuthentication or ServiceAccount"
+            case (kinds.POLICY_GROUP, "NetworkAuthentication"):
+                sort = "NetworkAuthentication"
+            case (group, other):
+                yield Problem(at, f"{other} of group {group!r} is not an authentication")
+                continue
+        seen[sort] = seen.get(sort, 0) + 1
+        if seen[sort] == 2:
+            yield Problem(at, f"only one {sort} may be required")
+
+
+def _mesh_tls(authentication: MeshTLSAuthentication) -> Iterator[Problem]:
+    spec = authentication.spec
+    if not spec.identities and not spec.identity_refs:
+        yield Problem("spec", "needs identities or identityRefs")
+    for index, name in enumerate(spec.identities or ()):
+        at = f"spec.identities[{index}]"
+        if name.startswith("spiffe://"):
+            yield Problem(at, "SPIFFE identities are not supported")
+        elif name != "*" and re.fullmatch(r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?", name) is None:
+            yield Problem(at, f"{name!r} is not *, a DNS-like name or *.suffix")
+    for index, ref in enumerate(spec.identity_refs or ()):
+        if ref.kind not in ("ServiceAccount", "Namespace"):
+            yield Problem(
+                f"spec.identityRefs[{index}].kind", f"{ref.kind!r} is not ServiceAccount or Namespace"
+            )
+
+
+def _networks(authentication: NetworkAuthentication) -> Iterator[Problem]:
+    if not authentication.spec.networks:
+        yield Problem("spec.networks", "needs at least one network")
+    for index, each in enumerate(authentication.spec.networks or ()):
+        at = f"spec.networks[{index}]"
+        net = _network(each.cidr)
+        if net is None:
+            yield Problem(f"{at}.cidr", f"{each.cidr!r} is not a network in CIDR notation")
+            continue
+        for number, text in enumerate(each.except_ or ()):
+            inner = _network(text)
+            if inner is None:
+                yield Problem(f"{at}.except[{number}]", f"{text!r} is not a network in CIDR notation")
+            elif type(inner) is not type(net) or not inner.subnet_of(net):  # type: ignore[arg-type]
+                yield Problem(f"{at}.except[{number}]", f"{text!r} is not inside {each.cidr!r}")
+
+
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
+def _annotated(view: View) -> Iterator[Problem]:
+    if isinstance(view, Service):
+        yield from _tuning(view.annotations)
+        for name in sorted(view.annotations):
+            if name.startswith("balancer."):
+                yield Problem(
+                    _at(name), "circuit breaking is not carried out by the sidecar yet", refused=False
+                )
+        try:
+            annotations.accrual(view.annotations)
+        except BadValue as error:
+            yield Problem(_at(error.name), str(error), refused=False)
+    policy = view.annotations.get(annotations.DEFAULT_INBOUND_POLICY)
+    if policy is not None and policy not in DEFAULT_POLICIES:
+        accepted = ", ".join(DEFAULT_POLICIES)
+        yield Problem(_at(annotations.DEFAULT_INBOUND_POLICY), f"{policy!r} is not one of {accepted}")
+
+
+def _tuning(read: dict[str, str]) -> Iterator[Problem]:
+    """Retry and timeout annotations: malformed ones, and those that the sidecar does not act on yet."""
+    readers: Iterable[Callable[[dict[str, str]], object]] = (annotations.route_timeouts, annotations.retry)
+    for reader in readers:
+        try:
+            reader(read)
+        except BadValue as error:
+            yield Problem(_at(error.name), str(error))
+    for name in sorted(read):
+        if name.startswith("retry.linkerd.io/"):
+            yield Problem(_at(name), "retries are not carried out by the sidecar yet", refused=False)
+        elif name in (annotations.TIMEOUT_RESPONSE, annotations.TIMEOUT_IDLE):
+            yield Problem(
+                _at(name),
+                "is not carried out by the sidecar yet; use timeout.linkerd.io/request",
+                refused=False,
+            )
+
+
+def _at(annotation: str) -> str:
+    return f"metadata.annotations[{annotation}]"

@@ -1,0 +1,204 @@
+"""The control plane put together: which roles run, on which ports, and when it is ready.
+
+All roles share one loop, one World and one client. The parts that other packages bring (the admission webhook, routes
+of the metrics API) are handed in, so this package does not know them.
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import grpc
+import grpc.aio
+import httpx2
+from starlette.routing import BaseRoute
+
+from tulle.clock import Clock
+from tulle.compile.mesh import Mesh
+from tulle.control.admin import admin_app
+from tulle.control.destination import DestinationService
+from tulle.control.events import Event, Events
+from tulle.control.http import bind, serve
+from tulle.control.identity import IdentityService
+from tulle.control.issuing import IssuerKeeper, IssuerText
+from tulle.control.limits import StreamLimits
+from tulle.control.metrics import Sources
+from tulle.control.policy import PolicyService
+from tulle.control.rpc import listen
+from tulle.control.tokens import Caller, TokenReviews
+from tulle.control.views import Views
+from tulle.kube.client import Client
+
+__all__ = ["ROLES", "Controller", "Ports", "Role", "Settings", "Webhook"]
+
+log = logging.getLogger("tulle.control")
+
+Role = Literal["identity", "destination", "policy", "inject"]
+ROLES: tuple[Role, ...] = get_args(Role)
+STOP_GRACE_SECONDS = 1.0
+
+
+@dataclass
+class Ports:
+    """Where the control plane listens; 0 takes any free port, which is then written here."""
+
+    identity: int = 8080
+    destination: int = 8086
+    policy: int = 8090
+    webhook: int = 8443
+    admin: int = 9990
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """The admission webhook: an ASGI application and the TLS context that it is served with."""
+
+    app: Any
+    tls: ssl.SSLContext
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What runs and where."""
+
+    roles: frozenset[Role]
+    mesh: Mesh
+    address: str = "0.0.0.0"
+    ports: Ports = field(default_factory=Ports)
+    pod: str = ""
+
+
+class Controller:
+    """One control plane process."""
+
+    def __init__(
+        self,
+        client: Client,
+        settings: Settings,
+        clock: Clock,
+        issuer: Callable[[], Awaitable[IssuerText]],
+        webhook: Callable[[Views], Webhook] | None = None,
+        routes: Callable[[Views, Mesh], Sequence[BaseRoute]] = lambda views, mesh: (),
+    ) -> None:
+        self.settings, self.clock = settings, clock
+        self.views = Views(client, clock)
+        self.events = Events(client, clock)
+        self.limits = StreamLimits()
+        self.started = asyncio.Event()
+        mesh = settings.mesh
+        self.issuer = IssuerKeeper(issuer, clock, self._tell_of_issuer)
+        self.identity = IdentityService(
+            mesh, TokenReviews(client), lambda: self.issuer.current, clock, self._tell_of_leaf
+        )
+        self._webhook = webhook(self.views) if webhook is not None and "inject" in settings.roles else None
+        self._routes = routes
+
+    async def run(self) -> None:
+        """Serve until cancelled. Raises OSError (in an ExceptionGroup) when a port cannot be bound."""
+        settings, roles = self.settings, self.settings.roles
+        relay = httpx2.AsyncClient(trust_env=False, limits=httpx2.Limits(max_connections=64))
+        async with relay, self._grpc_servers(), asyncio.TaskGroup() as tasks:
+            admin = bind(settings.address, settings.ports.admin)
+            settings.ports.admin = admin.getsockname()[1]
+            tasks.create_task(self.views.run(), name="views")
+            tasks.create_task(self.events.run(), name="events")
+            tasks.create_task(self._settle(), name="settle")
+            if "identity" in roles:
+                tasks.create_task(self.issuer.run(), name="issuer")
+            if self._webhook is not None:
+                listener = bind(settings.address, settings.ports.webhook)
+                settings.ports.webhook = listener.getsockname()[1]
+                tasks.create_task(serve(self._webhook.app, listener, tls=self._webhook.tls), name="webhook")
+            app = admin_app(
+                self.views,
+                settings.mesh,
+                self._sources(),
+                self.not_ready,
+                relay,
+                self._routes(self.views, settings.mesh),
+            )
+            tasks.create_task(serve(app, admin), name="admin")
+            self.started.set()
+
+    def not_ready(self) -> list[str]:
+        """Say what is missing before proxies may be sent here; trouble later on does not count, for then the last
+        known state is served.
+        """
+        missing = [
+            f"{reflector.kind} not listed: {reflector.trouble or 'under way'}"
+            for reflector in self.views.watcher.reflectors.values()
+            if not reflector.synced
+        ]
+        if "identity" in self.settings.roles and self.issuer.current is None:
+            missing.append(f"no issuer: {self.issuer.trouble or 'it has expired'}")
+        return missing
+
+    @contextlib.asynccontextmanager
+    async def _grpc_servers(self) -> AsyncIterator[None]:
+        settings = self.settings
+        hub, mesh = self.views.hub, settings.mesh
+        servers: list[grpc.aio.Server] = []
+
+        async def start(port: int, handlers: Sequence[grpc.GenericRpcHandler]) -> int:
+            host = f"[{settings.address}]" if ":" in settings.address else settings.address
+            server, bound = await listen(f"{host}:{port}", handlers)
+            servers.append(server)
+            return bound
+
+        try:
+            ports = settings.ports
+            if "identity" in settings.roles:
+                ports.identity = await start(ports.identity, [self.identity.handler()])
+            if "destination" in settings.roles:
+                destination = DestinationService(self.views, mesh, hub, self.limits)
+                ports.destination = await start(ports.destination, [destination.handler()])
+            if "policy" in settings.roles:
+                policy = PolicyService(self.views, mesh, hub, self.limits)
+                ports.policy = await start(ports.policy, policy.handlers())
+            yield
+        finally:
+            await asyncio.shield(asyncio.gather(*(server.stop(STOP_GRACE_SECONDS) for server in servers)))
+
+    async def _settle(self) -> None:
+        await self.views.watcher.wait_synced()
+        # What was listed stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(200_000, 20, 100)
+        world = self.views.world
+        log.info(
+            "the cluster has been read: %d objects",
+            sum(len(r.store) for r in self.views.watcher.reflectors.values()),
+        )
+        log.debug("world version %d", world.version)
+
+    def _sources(self) -> Sources:
+        has_identity = "identity" in self.settings.roles
+        return Sources(
+            self.clock,
+            self.views.watcher,
+            self.views.hub,
+            self.limits,
+            self.identity if has_identity else None,
+            self.issuer if has_identity else None,
+        )
+
+    def _tell_of_issuer(self, reason: str, message: str, warning: bool) -> None:
+        namespace = self.settings.mesh.control_plane_namespace
+        self.events.tell(Event("Secret", namespace, "linkerd-identity-issuer", reason, message, warning))
+
+    def _tell_of_leaf(self, caller: Caller, expiry: str) -> None:
+        account = self.settings.mesh.identity(caller.namespace, caller.service_account)
+        message = f"issued certificate for {account} until {expiry}" + (
+            f" to pod {caller.pod}" if caller.pod else ""
+        )
+        self.events.tell(
+            Event(
+                "ServiceAccount", caller.namespace, caller.service_account, "IssuedLeafCertificate", message
+            )
+        )
