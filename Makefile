@@ -1,0 +1,70 @@
+# Everything a newcomer runs: `make demo` and `make test`. Each target does its own set-up; a second call does it not again.
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+RUST := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+
+.PHONY: demo test test-python test-rust bench lint types format protos docs wheel build clean need
+
+demo: build
+	$(BIN)/tulle demo $(ARGS)
+
+build: need $(VENV)/.synced src/tulle/_engine.abi3.so
+
+need:
+	@PYTHON=$(PYTHON) sh scripts/need.sh
+
+.uv/bin/uv: scripts/uv.txt
+	$(PYTHON) -m venv .uv
+	.uv/bin/python -m pip install --quiet --disable-pip-version-check -r scripts/uv.txt
+	@touch $@
+
+$(VENV)/.synced: uv.lock pyproject.toml $(filter .uv/bin/uv,$(UV))
+	$(UV) sync --frozen --quiet --python $(PYTHON)
+	@touch $@
+
+# One cargo call makes the sidecar and the engine's Python module; cargo itself knows what is stale.
+$(TARGET)/release/tulle-proxy $(TARGET)/release/libtulle_engine.so &: $(RUST)
+	cargo build --release --locked -p tulle-proxy -p tulle-engine-py
+	@touch $(TARGET)/release/tulle-proxy $(TARGET)/release/libtulle_engine.so
+
+src/tulle/_engine.abi3.so: $(TARGET)/release/libtulle_engine.so
+	cp $< $@
+
+test: test-rust test-python
+
+test-rust: build
+	cargo test --release --locked --workspace
+
+test-python: build
+	$(BIN)/pytest
+
+bench: build
+	$(BIN)/python -m tests.bench $(ARGS)
+
+lint: build
+	$(BIN)/ruff check src tests examples
+	$(BIN)/ruff format --check src tests examples
+	$(BIN)/lint-imports
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+types: build
+	$(BIN)/mypy src tests
+
+format: build
+	$(BIN)/ruff check --fix src tests examples
+	$(BIN)/ruff format src tests examples
+	cargo fmt --all
+
+protos: build
+	sh scripts/protos.sh
+
+wheel: build
+	$(UV) build --wheel --out-dir dist
+
+clean:
+	rm -rf $(VENV) .uv target dist src/tulle/_engine.abi3.so
