@@ -1,0 +1,293 @@
+//! Who may talk to a port of the workload, and about what: the compiled `Server`.
+//!
+//! A connection is weighed once ([`Server::grants`]); each of its requests then costs a route lookup and a few bits.
+//! Inbound never falls open: an authorization that cannot be read never holds, a route match that cannot be read stands
+//! before all others and refuses.
+
+mod authz;
+mod compile;
+mod default;
+mod network;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::authz::{Authentication, Authorization, Identities, Lack, Peer, PeerTls};
+pub use self::compile::{RateLimit, RateLimitOverride};
+pub use self::default::{DefaultPolicy, DefaultProtocol, UnknownPolicy};
+pub use self::network::{Cidr, Network};
+
+use crate::invalid::Invalid;
+use crate::meta::Meta;
+use crate::outbound::Answer;
+use crate::reason::Reason;
+use crate::request::{Headers, RequestView};
+use crate::route::{Filter, Matcher, Recorder, RuleId, Table};
+
+/// A compiled policy for one port.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// The Server object (or default); the `srv_*` labels.
+    pub meta: Arc<Meta>,
+    /// What is spoken on the port.
+    pub protocol: Protocol,
+    /// Connections to other addresses are refused; empty: any address.
+    pub server_ips: Vec<IpAddr>,
+    /// Every distinct authorization, of the server and of its routes.
+    pub authorizations: Vec<Authorization>,
+    /// Those that hold for the port as a whole, in order.
+    pub own_authorizations: Vec<AuthorizationId>,
+    /// Every route, in the order of the message.
+    pub routes: Vec<Route>,
+    /// Every rule.
+    pub rules: Vec<Rule>,
+    /// The rate limit of the port. Read and kept; the engine does not act on it yet.
+    pub rate_limit: Option<RateLimit>,
+    /// As the message has them.
+    pub labels: BTreeMap<String, String>,
+    /// Names of the Services that lead here, sorted.
+    pub services: Vec<Box<str>>,
+    /// What could not be read.
+    pub problems: Vec<Invalid>,
+}
+
+/// What is spoken on a port.
+#[derive(Clone, Debug)]
+pub enum Protocol {
+    /// The first bytes tell; what has not shown itself as HTTP within `timeout` is opaque.
+    Detect {
+        /// How long to wait for the first bytes.
+        timeout: Duration,
+        /// For HTTP.
+        http: Arc<Table>,
+    },
+    /// HTTP/1; other proxies may carry it in HTTP/2.
+    Http1(Arc<Table>),
+    /// HTTP/2.
+    Http2(Arc<Table>),
+    /// gRPC over HTTP/2.
+    Grpc(Arc<Table>),
+    /// Bytes.
+    Opaque,
+    /// TLS of the application's own.
+    Tls,
+}
+
+/// An authorization of a server: an index into its `authorizations`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AuthorizationId(u32);
+
+impl AuthorizationId {
+    /// The place in the server's `authorizations`; dense from 0.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A route object.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The object (or default); the `route_*` labels.
+    pub meta: Arc<Meta>,
+    /// Its own authorizations and then the server's; the first that holds is named in metrics.
+    pub authorizations: Vec<AuthorizationId>,
+}
+
+/// One rule of a route.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// The place of its route in the server's `routes`.
+    pub route: usize,
+    /// Its number within the route.
+    pub number: usize,
+    /// Applied in order.
+    pub filters: Vec<Filter>,
+    /// Why the rule could not be read, when it could not.
+    pub invalid: Option<Invalid>,
+}
+
+/// What matched a request.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteRef<'a> {
+    /// The rule's place in the server's `rules`.
+    pub id: RuleId,
+    /// The route object.
+    pub route: &'a Route,
+    /// The rule.
+    pub rule: &'a Rule,
+    /// The match of it that holds.
+    pub matcher: &'a Matcher,
+    /// Why the rule or the match could not be read, when it could not.
+    pub invalid: Option<&'a Invalid>,
+}
+
+impl<'a> RouteRef<'a> {
+    /// What the rule answers by itself, if it does; to be asked after [`Server::authorize`].
+    #[must_use]
+    pub fn answer(&self, random: u64) -> Option<Answer<'a>> {
+        match self.invalid {
+            Some(error) => Some(Answer::Invalid(error)),
+            None => crate::outbound::answer(&self.rule.filters, random),
+        }
+    }
+}
+
+/// Which authorizations hold for a connection: one bit each. Belongs to one server and one peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    first: u64,
+    /// Beyond 64; mostly empty, which needs no memory.
+    more: Vec<u64>,
+}
+
+impl Grants {
+    fn set(&mut self, id: usize) {
+        match id.checked_sub(64) {
+            None => self.first |= 1 << id,
+            Some(id) => {
+                if self.more.len() <= id / 64 {
+                    self.more.resize(id / 64 + 1, 0);
+                }
+                if let Some(word) = self.more.get_mut(id / 64) {
+                    *word |= 1 << (id % 64);
+                }
+            }
+        }
+    }
+
+    /// Whether this authorization holds.
+    #[must_use]
+    pub fn holds(&self, id: AuthorizationId) -> bool {
+        let id = id.index();
+        match id.checked_sub(64) {
+            None => self.first >> id & 1 == 1,
+            Some(id) => self.more.get(id / 64).is_some_and(|word| word >> (id % 64) & 1 == 1),
+        }
+    }
+}
+
+/// Leave to come in.
+#[derive(Clone, Copy, Debug)]
+pub struct Permit<'a> {
+    /// The place of the authorization in the server's `authorizations`.
+    pub id: AuthorizationId,
+    /// The authorization that holds; the `authz_*` labels.
+    pub authorization: &'a Authorization,
+}
+
+impl Permit<'_> {
+    /// Whether this is let in only to be watched, and is to be logged.
+    #[must_use]
+    pub fn is_audit(&self) -> bool {
+        self.authorization.meta.is_audit()
+    }
+}
+
+/// A refusal, with the rule behind it.
+#[derive(Clone, Copy, Debug)]
+pub struct Denial<'a> {
+    /// What the answer says.
+    pub reason: Reason,
+    /// The Server (or default).
+    pub server: &'a Meta,
+    /// The route, for a request.
+    pub route: Option<&'a Meta>,
+    /// The authorizations that do not hold, by their place in the server's `authorizations`.
+    pub tried: &'a [AuthorizationId],
+}
+
+impl Server {
+    /// Weighs every authorization for a peer; once per connection, and again when the policy changes.
+    #[must_use]
+    pub fn grants(&self, peer: &Peer<'_>) -> Grants {
+        let mut grants = Grants::default();
+        for (id, authorization) in self.authorizations.iter().enumerate() {
+            if authorization.check(peer).is_ok() {
+                grants.set(id);
+            }
+        }
+        grants
+    }
+
+    /// Whether a connection that is not looked into may come in. HTTP is authorized request by request instead.
+    pub fn authorize_connection(&self, grants: &Grants) -> Result<Permit<'_>, Denial<'_>> {
+        self.permit(&self.own_authorizations, grants).ok_or(Denial {
+            reason: Reason::Unauthorized,
+            server: &self.meta,
+            route: None,
+            tried: &self.own_authorizations,
+        })
+    }
+
+    /// The rule for a request; `None` is answered with [`Reason::RouteNotFound`].
+    #[inline]
+    pub fn route<H: Headers + ?Sized>(&self, request: &RequestView<'_, H>) -> Option<RouteRef<'_>> {
+        self.route_with(request, &mut ())
+    }
+
+    /// The same, telling a recorder of every match that was weighed.
+    pub fn route_with<H: Headers + ?Sized, R: Recorder>(
+        &self,
+        request: &RequestView<'_, H>,
+        recorder: &mut R,
+    ) -> Option<RouteRef<'_>> {
+        let found = self.http()?.find_with(request, recorder)?;
+        let rule = self.rules.get(found.rule.index())?;
+        Some(RouteRef {
+            id: found.rule,
+            route: self.routes.get(rule.route)?,
+            rule,
+            matcher: found.matcher,
+            invalid: found.broken.or(rule.invalid.as_ref()),
+        })
+    }
+
+    /// Whether a request on this route may come in.
+    pub fn authorize<'a>(&'a self, grants: &Grants, route: &RouteRef<'a>) -> Result<Permit<'a>, Denial<'a>> {
+        self.permit(&route.route.authorizations, grants).ok_or(Denial {
+            reason: Reason::Unauthorized,
+            server: &self.meta,
+            route: Some(&route.route.meta),
+            tried: &route.route.authorizations,
+        })
+    }
+
+    fn permit(&self, authorizations: &[AuthorizationId], grants: &Grants) -> Option<Permit<'_>> {
+        let id = *authorizations.iter().find(|id| grants.holds(**id))?;
+        Some(Permit { id, authorization: self.authorizations.get(id.index())? })
+    }
+
+    /// The routes of HTTP requests; `None` when the port does not speak HTTP.
+    #[must_use]
+    pub fn http(&self) -> Option<&Table> {
+        match &self.protocol {
+            Protocol::Detect { http, .. }
+            | Protocol::Http1(http)
+            | Protocol::Http2(http)
+            | Protocol::Grpc(http) => Some(http),
+            Protocol::Opaque | Protocol::Tls => None,
+        }
+    }
+
+    /// Whether connections to this address of the workload are taken.
+    #[must_use]
+    pub fn serves(&self, addr: IpAddr) -> bool {
+        self.server_ips.is_empty() || self.server_ips.contains(&addr.to_canonical())
+    }
+
+    /// The Service that a request's authority names, else the first that leads here, else nothing: `dst_service`.
+    #[must_use]
+    pub fn service(&self, authority: &[u8]) -> &str {
+        let host = crate::request::host_of(authority);
+        let name = host.split(|byte| *byte == b'.').next().unwrap_or_default();
+        let named = self.services.iter().find(|service| name.eq_ignore_ascii_case(service.as_bytes()));
+        named.or_else(|| self.services.first()).map_or("", |service| service)
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

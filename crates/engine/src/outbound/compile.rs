@@ -1,0 +1,403 @@
+//! From the message to the policy. Never panics, whatever the message holds.
+//!
+//! A rule that cannot be read stays in its place and fails what it matches; only a message without any protocol, or
+//! beyond the bounds, is refused as a whole.
+
+use std::sync::Arc;
+
+use tulle_api::meta;
+use tulle_api::outbound as api;
+
+use super::backend::{Backends, Distribution, RouteBackend};
+use super::resilience::{FailureAccrual, Retry, Timeouts};
+use super::{HttpRoutes, Policy, Protocol, Route, RouteKind, Rule, TcpRoutes};
+use crate::invalid::{Invalid, MAX_ROUTES, MAX_RULES, duration, limit};
+use crate::meta::Meta;
+use crate::route::{BrokenMatch, Filter, HostPattern, Hosts, Matcher, RuleId, TableBuilder};
+
+impl Policy {
+    /// Compiles the message.
+    ///
+    /// # Errors
+    /// When there is no protocol, or more routes or rules than [`MAX_ROUTES`] and [`MAX_RULES`]. What is wrong with a
+    /// single route does not fail the policy; it is in [`Policy::problems`].
+    pub fn compile(message: &api::OutboundPolicy) -> Result<Self, Invalid> {
+        let mut compiler = Compiler::default();
+        let kind = message.protocol.as_ref().and_then(|protocol| protocol.kind.as_ref());
+        let protocol = match kind {
+            None => return Err(Invalid::missing("protocol.kind")),
+            Some(kind) => compiler.protocol(kind).map_err(|error| error.under("protocol"))?,
+        };
+        Ok(Self {
+            meta: Meta::compile(message.metadata.as_ref()),
+            protocol,
+            routes: compiler.routes,
+            rules: compiler.rules,
+            backends: compiler.backends.list,
+            problems: compiler.problems,
+        })
+    }
+}
+
+#[derive(Default)]
+struct Compiler {
+    routes: Vec<Route>,
+    rules: Vec<Rule>,
+    backends: Backends,
+    problems: Vec<Invalid>,
+}
+
+/// The parts of a rule that may be wrong without harm to others.
+struct RuleParts {
+    filters: Vec<Filter>,
+    distribution: Distribution,
+    timeouts: Timeouts,
+    retry: Option<Retry>,
+}
+
+impl Compiler {
+    fn protocol(&mut self, kind: &api::proxy_protocol::Kind) -> Result<Protocol, Invalid> {
+        use api::proxy_protocol::Kind;
+        Ok(match kind {
+            Kind::Detect(detect) => {
+                let timeout = detect.timeout.as_ref().ok_or_else(|| Invalid::missing("detect.timeout"))?;
+                let timeout = duration("detect.timeout", timeout)?;
+                let (routes1, accrual1) = detect
+                    .http1
+                    .as_ref()
+                    .map_or((&[][..], None), |http| (&http.routes, http.failure_accrual.as_ref()));
+                let (routes2, accrual2) = detect
+                    .http2
+                    .as_ref()
+                    .map_or((&[][..], None), |http| (&http.routes, http.failure_accrual.as_ref()));
+                let http1 = self.http_routes("detect.http1", routes1, accrual1)?;
+                // Mostly both are the same; then they share rules, and with them metrics and load.
+                let http2 = if (routes1, accrual1) == (routes2, accrual2) {
+                    http1.clone()
+                } else {
+                    self.http_routes("detect.http2", routes2, accrual2)?
+                };
+                let opaque = detect.opaque.as_ref().map_or(&[][..], |opaque| &opaque.routes);
+                let opaque = self.opaque_routes("detect.opaque", opaque)?;
+                Protocol::Detect { timeout, http1, http2, opaque }
+            }
+            Kind::Http1(http) => {
+                Protocol::Http1(self.http_routes("http1", &http.routes, http.failure_accrual.as_ref())?)
+            }
+            Kind::Http2(http) => {
+                Protocol::Http2(self.http_routes("http2", &http.routes, http.failure_accrual.as_ref())?)
+            }
+            Kind::Grpc(grpc) => {
+                Protocol::Grpc(self.grpc_routes("grpc", &grpc.routes, grpc.failure_accrual.as_ref())?)
+            }
+            Kind::Opaque(opaque) => Protocol::Opaque(self.opaque_routes("opaque", &opaque.routes)?),
+            Kind::Tls(tls) => Protocol::Tls(self.tls_routes("tls", &tls.routes)?),
+        })
+    }
+
+    fn http_routes(
+        &mut self,
+        field: &str,
+        messages: &[api::HttpRoute],
+        accrual: Option<&api::FailureAccrual>,
+    ) -> Result<HttpRoutes, Invalid> {
+        let mut table = TableBuilder::new(BrokenMatch::Last);
+        for (index, route) in messages.iter().enumerate() {
+            let field = format!("{field}.routes[{index}]");
+            let hosts = self.hosts(&field, route.hosts.iter().map(HostPattern::http));
+            let id = self.route(&field, route.metadata.as_ref(), RouteKind::Http, route.rules.len())?;
+            for (number, rule) in route.rules.iter().enumerate() {
+                let field = format!("{field}.rules[{number}]");
+                let parts = self.http_rule(rule);
+                let rule_id = self.rule(&field, id, number, rule.allow_l5d_request_headers, parts)?;
+                let broken = table.rule(&hosts, rule_id, rule.matches.iter().map(Matcher::http));
+                self.problems.extend(broken.into_iter().map(|error| error.under(&field)));
+            }
+        }
+        Ok(HttpRoutes { table: Arc::new(table.build()), failure_accrual: self.accrual(field, accrual) })
+    }
+
+    fn grpc_routes(
+        &mut self,
+        field: &str,
+        messages: &[api::GrpcRoute],
+        accrual: Option<&api::FailureAccrual>,
+    ) -> Result<HttpRoutes, Invalid> {
+        let mut table = TableBuilder::new(BrokenMatch::Last);
+        for (index, route) in messages.iter().enumerate() {
+            let field = format!("{field}.routes[{index}]");
+            let hosts = self.hosts(&field, route.hosts.iter().map(HostPattern::http));
+            let id = self.route(&field, route.metadata.as_ref(), RouteKind::Grpc, route.rules.len())?;
+            for (number, rule) in route.rules.iter().enumerate() {
+                let field = format!("{field}.rules[{number}]");
+                let parts = self.grpc_rule(rule);
+                let rule_id = self.rule(&field, id, number, rule.allow_l5d_request_headers, parts)?;
+                let broken = table.rule(&hosts, rule_id, rule.matches.iter().map(Matcher::grpc));
+                self.problems.extend(broken.into_iter().map(|error| error.under(&field)));
+            }
+        }
+        Ok(HttpRoutes { table: Arc::new(table.build()), failure_accrual: self.accrual(field, accrual) })
+    }
+
+    fn opaque_routes(&mut self, field: &str, messages: &[api::OpaqueRoute]) -> Result<TcpRoutes, Invalid> {
+        let mut table = TableBuilder::new(BrokenMatch::Last);
+        let hosts = Hosts::compile(std::iter::empty());
+        for (index, route) in messages.iter().enumerate() {
+            let field = format!("{field}.routes[{index}]");
+            let id = self.route(&field, route.metadata.as_ref(), RouteKind::Opaque, route.rules.len())?;
+            for (number, rule) in route.rules.iter().enumerate() {
+                let field = format!("{field}.rules[{number}]");
+                let parts = self.opaque_rule(rule);
+                let rule_id = self.rule(&field, id, number, false, parts)?;
+                table.rule(&hosts, rule_id, std::iter::empty());
+            }
+        }
+        Ok(TcpRoutes { table: Arc::new(table.build()) })
+    }
+
+    fn tls_routes(&mut self, field: &str, messages: &[api::TlsRoute]) -> Result<TcpRoutes, Invalid> {
+        let mut table = TableBuilder::new(BrokenMatch::Last);
+        for (index, route) in messages.iter().enumerate() {
+            let field = format!("{field}.routes[{index}]");
+            let hosts = self.hosts(&field, route.snis.iter().map(HostPattern::sni));
+            let id = self.route(&field, route.metadata.as_ref(), RouteKind::Tls, route.rules.len())?;
+            for (number, rule) in route.rules.iter().enumerate() {
+                let field = format!("{field}.rules[{number}]");
+                let parts = self.tls_rule(rule);
+                let rule_id = self.rule(&field, id, number, false, parts)?;
+                table.rule(&hosts, rule_id, std::iter::empty());
+            }
+        }
+        Ok(TcpRoutes { table: Arc::new(table.build()) })
+    }
+
+    fn hosts(
+        &mut self,
+        field: &str,
+        patterns: impl ExactSizeIterator<Item = Result<HostPattern, Invalid>>,
+    ) -> Hosts {
+        let hosts = Hosts::compile(patterns);
+        if let Some(error) = hosts.broken() {
+            self.problems.push(error.clone().under(field));
+        }
+        hosts
+    }
+
+    fn route(
+        &mut self,
+        field: &str,
+        metadata: Option<&meta::Metadata>,
+        kind: RouteKind,
+        rules: usize,
+    ) -> Result<usize, Invalid> {
+        if self.routes.len() >= MAX_ROUTES || self.rules.len() + rules > MAX_RULES {
+            let why = format!("goes beyond {MAX_ROUTES} routes or {MAX_RULES} rules");
+            return Err(Invalid::new(field, why));
+        }
+        self.routes.push(Route { meta: Meta::compile(metadata), kind });
+        Ok(self.routes.len() - 1)
+    }
+
+    fn rule(
+        &mut self,
+        field: &str,
+        route: usize,
+        number: usize,
+        allow_request_headers: bool,
+        parts: Result<RuleParts, Invalid>,
+    ) -> Result<RuleId, Invalid> {
+        let id = RuleId::new(self.rules.len());
+        let (parts, invalid) = match parts {
+            Ok(parts) => (parts, None),
+            Err(error) => {
+                self.problems.push(error.clone().under(field));
+                (RuleParts::failed(), Some(error))
+            }
+        };
+        self.rules.push(Rule {
+            route,
+            number,
+            filters: parts.filters,
+            distribution: parts.distribution,
+            timeouts: parts.timeouts,
+            retry: parts.retry,
+            allow_request_headers,
+            invalid,
+        });
+        Ok(id)
+    }
+
+    /// A breaker that cannot be read is left out: it is there to help, and traffic goes on without it.
+    fn accrual(&mut self, field: &str, message: Option<&api::FailureAccrual>) -> Option<FailureAccrual> {
+        match FailureAccrual::compile(message?) {
+            Ok(accrual) => Some(accrual),
+            Err(error) => {
+                self.problems.push(error.under(format!("{field}.failure_accrual")));
+                None
+            }
+        }
+    }
+
+    fn http_rule(&mut self, rule: &api::http_route::Rule) -> Result<RuleParts, Invalid> {
+        #[allow(deprecated, reason = "older control planes send the older form")]
+        let timeouts = Timeouts::compile(rule.timeouts.as_ref(), rule.request_timeout.as_ref())?;
+        Ok(RuleParts {
+            filters: each("filters", &rule.filters, http_filter)?,
+            distribution: self.http_distribution(rule.backends.as_ref())?,
+            timeouts,
+            retry: rule.retry.as_ref().map(Retry::http).transpose()?,
+        })
+    }
+
+    fn grpc_rule(&mut self, rule: &api::grpc_route::Rule) -> Result<RuleParts, Invalid> {
+        #[allow(deprecated, reason = "older control planes send the older form")]
+        let timeouts = Timeouts::compile(rule.timeouts.as_ref(), rule.request_timeout.as_ref())?;
+        Ok(RuleParts {
+            filters: each("filters", &rule.filters, grpc_filter)?,
+            distribution: self.grpc_distribution(rule.backends.as_ref())?,
+            timeouts,
+            retry: rule.retry.as_ref().map(Retry::grpc).transpose()?,
+        })
+    }
+
+    fn opaque_rule(&mut self, rule: &api::opaque_route::Rule) -> Result<RuleParts, Invalid> {
+        Ok(RuleParts {
+            filters: each("filters", &rule.filters, opaque_filter)?,
+            distribution: self.opaque_distribution(rule.backends.as_ref())?,
+            ..RuleParts::failed()
+        })
+    }
+
+    fn tls_rule(&mut self, rule: &api::tls_route::Rule) -> Result<RuleParts, Invalid> {
+        Ok(RuleParts {
+            filters: each("filters", &rule.filters, tls_filter)?,
+            distribution: self.tls_distribution(rule.backends.as_ref())?,
+            ..RuleParts::failed()
+        })
+    }
+}
+
+impl RuleParts {
+    fn failed() -> Self {
+        Self {
+            filters: Vec::new(),
+            distribution: Distribution::Empty,
+            timeouts: Timeouts::default(),
+            retry: None,
+        }
+    }
+}
+
+/// The four kinds of routes have messages of their own for the same thing.
+macro_rules! distribution {
+    ($name:ident, $module:ident, $filter:path, $timeout:expr) => {
+        impl Compiler {
+            fn $name(
+                &mut self,
+                message: Option<&api::$module::Distribution>,
+            ) -> Result<Distribution, Invalid> {
+                use api::$module::distribution::Kind;
+                let kind = message.and_then(|distribution| distribution.kind.as_ref());
+                match kind {
+                    None => Err(Invalid::missing("backends.kind")),
+                    Some(Kind::Empty(_)) => Ok(Distribution::Empty),
+                    Some(Kind::FirstAvailable(first)) => {
+                        let mut backends = Vec::with_capacity(first.backends.len());
+                        for (index, message) in first.backends.iter().enumerate() {
+                            let field = format!("backends.first_available.backends[{index}]");
+                            let compiled = self.$module(message, 1).map_err(|error| error.under(field))?;
+                            backends.push(compiled);
+                        }
+                        Ok(Distribution::FirstAvailable(backends))
+                    }
+                    Some(Kind::RandomAvailable(random)) => {
+                        let mut backends = Vec::with_capacity(random.backends.len());
+                        for (index, weighted) in random.backends.iter().enumerate() {
+                            let field = format!("backends.random_available.backends[{index}]");
+                            let compiled = match &weighted.backend {
+                                None => Err(Invalid::missing("backend")),
+                                Some(message) => self.$module(message, weighted.weight),
+                            };
+                            backends.push(compiled.map_err(|error| error.under(field))?);
+                        }
+                        Ok(Distribution::RandomAvailable(backends))
+                    }
+                }
+            }
+
+            fn $module(
+                &mut self,
+                message: &api::$module::RouteBackend,
+                weight: u32,
+            ) -> Result<RouteBackend, Invalid> {
+                Ok(RouteBackend {
+                    filters: each("filters", &message.filters, $filter)?,
+                    backend: self.backends.add(message.backend.as_ref())?,
+                    weight,
+                    response_timeout: $timeout(message)?,
+                })
+            }
+        }
+    };
+}
+
+distribution!(http_distribution, http_route, http_filter, |message: &api::http_route::RouteBackend| {
+    #[allow(deprecated, reason = "older control planes send the older form")]
+    limit("request_timeout", message.request_timeout.as_ref())
+});
+distribution!(grpc_distribution, grpc_route, grpc_filter, |message: &api::grpc_route::RouteBackend| {
+    #[allow(deprecated, reason = "older control planes send the older form")]
+    limit("request_timeout", message.request_timeout.as_ref())
+});
+distribution!(opaque_distribution, opaque_route, opaque_filter, |_: &_| Ok::<_, Invalid>(None));
+distribution!(tls_distribution, tls_route, tls_filter, |_: &_| Ok::<_, Invalid>(None));
+
+fn each<M>(
+    field: &str,
+    messages: &[M],
+    compile: impl Fn(&M) -> Result<Filter, Invalid>,
+) -> Result<Vec<Filter>, Invalid> {
+    messages
+        .iter()
+        .enumerate()
+        .map(|(index, message)| compile(message).map_err(|error| error.under(format!("{field}[{index}]"))))
+        .collect()
+}
+
+fn http_filter(message: &api::http_route::Filter) -> Result<Filter, Invalid> {
+    use api::http_route::filter::Kind;
+    match &message.kind {
+        None => Err(Invalid::missing("kind")),
+        Some(Kind::FailureInjector(failure)) => Filter::http_failure(failure),
+        Some(Kind::RequestHeaderModifier(modifier)) => Filter::request_headers(modifier),
+        Some(Kind::Redirect(redirect)) => Filter::redirect(redirect),
+        Some(Kind::ResponseHeaderModifier(modifier)) => Filter::response_headers(modifier),
+    }
+}
+
+fn grpc_filter(message: &api::grpc_route::Filter) -> Result<Filter, Invalid> {
+    use api::grpc_route::filter::Kind;
+    match &message.kind {
+        None => Err(Invalid::missing("kind")),
+        Some(Kind::FailureInjector(failure)) => Filter::grpc_failure(failure),
+        Some(Kind::RequestHeaderModifier(modifier)) => Filter::request_headers(modifier),
+    }
+}
+
+fn opaque_filter(message: &api::opaque_route::Filter) -> Result<Filter, Invalid> {
+    use api::opaque_route::filter::Kind;
+    match &message.kind {
+        None => Err(Invalid::missing("kind")),
+        Some(Kind::Invalid(invalid)) => Ok(Filter::invalid_backend(&invalid.message)),
+        Some(Kind::Forbidden(_)) => Ok(Filter::forbidden()),
+    }
+}
+
+fn tls_filter(message: &api::tls_route::Filter) -> Result<Filter, Invalid> {
+    use api::tls_route::filter::Kind;
+    match &message.kind {
+        None => Err(Invalid::missing("kind")),
+        Some(Kind::Invalid(invalid)) => Ok(Filter::invalid_backend(&invalid.message)),
+        Some(Kind::Forbidden(_)) => Ok(Filter::forbidden()),
+    }
+}

@@ -1,0 +1,271 @@
+//! What to do with traffic that the workload sends: the compiled `OutboundPolicy`.
+//!
+//! A policy owns flat lists of routes, rules and backends; lookups give indexes into them, and callers keep what is
+//! theirs (metric handles, balancers) in lists beside.
+
+mod backend;
+mod compile;
+mod resilience;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::backend::{Backend, BackendId, BackendKind, Distribution, Queue, RouteBackend};
+pub use self::resilience::{
+    Backoff, DEFAULT_MAX_REQUEST_BYTES, FailureAccrual, Retry, RetryConditions, SuccessRate, Timeouts,
+};
+
+use crate::invalid::Invalid;
+use crate::meta::Meta;
+use crate::reason::Reason;
+use crate::request::{Headers, RequestView};
+use crate::route::{Failure, Filter, Matcher, Recorder, Redirect, RuleId, Table};
+
+/// A compiled policy for one target.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The object the target belongs to; the `parent_*` labels.
+    pub meta: Arc<Meta>,
+    /// What is spoken to the target.
+    pub protocol: Protocol,
+    /// Every route, in the order of the message.
+    pub routes: Vec<Route>,
+    /// Every rule; a route's own stand together.
+    pub rules: Vec<Rule>,
+    /// Every distinct backend.
+    pub backends: Vec<Backend>,
+    /// What could not be read. The routes concerned fail their requests with [`Reason::RouteInvalid`].
+    pub problems: Vec<Invalid>,
+}
+
+/// What is spoken to the target.
+#[derive(Clone, Debug)]
+pub enum Protocol {
+    /// The first bytes tell; what has not shown itself as HTTP within `timeout` is opaque.
+    Detect {
+        /// How long to wait for the first bytes.
+        timeout: Duration,
+        /// For HTTP/1.
+        http1: HttpRoutes,
+        /// For HTTP/2.
+        http2: HttpRoutes,
+        /// For all else.
+        opaque: TcpRoutes,
+    },
+    /// HTTP/1, without detection.
+    Http1(HttpRoutes),
+    /// HTTP/2, without detection.
+    Http2(HttpRoutes),
+    /// gRPC over HTTP/2, without detection.
+    Grpc(HttpRoutes),
+    /// Bytes.
+    Opaque(TcpRoutes),
+    /// TLS of the application's own, routed by server name.
+    Tls(TcpRoutes),
+}
+
+/// Which HTTP a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// HTTP/1.0 or 1.1.
+    Http1,
+    /// HTTP/2, gRPC included.
+    Http2,
+}
+
+/// Routes of requests.
+#[derive(Clone, Debug, Default)]
+pub struct HttpRoutes {
+    /// Finds the rule.
+    pub table: Arc<Table>,
+    /// The circuit breaker of the backends.
+    pub failure_accrual: Option<FailureAccrual>,
+}
+
+/// Routes of connections.
+#[derive(Clone, Debug, Default)]
+pub struct TcpRoutes {
+    /// Finds the rule by server name.
+    pub table: Arc<Table>,
+}
+
+/// A route object.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The object; the `route_*` labels.
+    pub meta: Arc<Meta>,
+    /// What it routes.
+    pub kind: RouteKind,
+}
+
+/// What a route routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteKind {
+    /// HTTP requests.
+    Http,
+    /// gRPC calls.
+    Grpc,
+    /// Connections.
+    Opaque,
+    /// TLS connections, by server name.
+    Tls,
+}
+
+/// One rule of a route.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// The place of its route in the policy's `routes`.
+    pub route: usize,
+    /// Its number within the route.
+    pub number: usize,
+    /// Applied in order.
+    pub filters: Vec<Filter>,
+    /// Where to.
+    pub distribution: Distribution,
+    /// How long.
+    pub timeouts: Timeouts,
+    /// Whether to try again.
+    pub retry: Option<Retry>,
+    /// Whether `l5d-*` headers of the request may override timeouts and retries.
+    pub allow_request_headers: bool,
+    /// Why the rule could not be read, when it could not.
+    pub invalid: Option<Invalid>,
+}
+
+/// What matched a request or connection.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteRef<'a> {
+    /// The rule's place in the policy's `rules`.
+    pub id: RuleId,
+    /// The route object.
+    pub route: &'a Route,
+    /// The rule.
+    pub rule: &'a Rule,
+    /// The match of it that holds.
+    pub matcher: &'a Matcher,
+    /// Why the rule or the match could not be read, when it could not.
+    pub invalid: Option<&'a Invalid>,
+}
+
+/// An answer that a rule gives without asking a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer<'a> {
+    /// A redirect; [`Redirect::location`] tells where to.
+    Redirect(&'a Redirect),
+    /// An error by a failure injector.
+    Failure(&'a Failure),
+    /// An error because the rule cannot be read; answered with [`Reason::RouteInvalid`].
+    Invalid(&'a Invalid),
+}
+
+impl Answer<'_> {
+    /// What the answer's `l5d-proxy-error` says.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Redirect(_) => Reason::Redirected,
+            Self::Failure(_) => Reason::FailureInjected,
+            Self::Invalid(_) => Reason::RouteInvalid,
+        }
+    }
+}
+
+impl Policy {
+    /// The rule for a request; `None` is answered with [`Reason::RouteNotFound`].
+    #[inline]
+    pub fn route<H: Headers + ?Sized>(
+        &self,
+        version: HttpVersion,
+        request: &RequestView<'_, H>,
+    ) -> Option<RouteRef<'_>> {
+        self.route_with(version, request, &mut ())
+    }
+
+    /// The same, telling a recorder of every match that was weighed.
+    pub fn route_with<H: Headers + ?Sized, R: Recorder>(
+        &self,
+        version: HttpVersion,
+        request: &RequestView<'_, H>,
+        recorder: &mut R,
+    ) -> Option<RouteRef<'_>> {
+        self.found(&self.http(version)?.table, request, recorder)
+    }
+
+    /// The rule for a connection that is not looked into; `server_name` is what its TLS hello asks for, else empty.
+    pub fn route_connection(&self, server_name: &[u8]) -> Option<RouteRef<'_>> {
+        let routes = match &self.protocol {
+            Protocol::Detect { opaque, .. } | Protocol::Opaque(opaque) | Protocol::Tls(opaque) => opaque,
+            Protocol::Http1(_) | Protocol::Http2(_) | Protocol::Grpc(_) => return None,
+        };
+        let view = RequestView { method: b"", authority: server_name, path: b"", headers: &() };
+        self.found(&routes.table, &view, &mut ())
+    }
+
+    /// The routes for this version of HTTP; `None` when the target does not speak it.
+    #[must_use]
+    pub fn http(&self, version: HttpVersion) -> Option<&HttpRoutes> {
+        match (&self.protocol, version) {
+            (Protocol::Detect { http1, .. } | Protocol::Http1(http1), HttpVersion::Http1) => Some(http1),
+            (Protocol::Detect { http2, .. } | Protocol::Http2(http2), HttpVersion::Http2) => Some(http2),
+            // A client may speak either version to a Service that is declared with one: the proxies in between carry
+            // it in the other.
+            (Protocol::Http1(routes) | Protocol::Http2(routes) | Protocol::Grpc(routes), _) => Some(routes),
+            (Protocol::Opaque(_) | Protocol::Tls(_), _) => None,
+        }
+    }
+
+    #[inline]
+    fn found<'a, H: Headers + ?Sized, R: Recorder>(
+        &'a self,
+        table: &'a Table,
+        request: &RequestView<'_, H>,
+        recorder: &mut R,
+    ) -> Option<RouteRef<'a>> {
+        let found = table.find_with(request, recorder)?;
+        let rule = self.rules.get(found.rule.index())?;
+        Some(RouteRef {
+            id: found.rule,
+            route: self.routes.get(rule.route)?,
+            rule,
+            matcher: found.matcher,
+            invalid: found.broken.or(rule.invalid.as_ref()),
+        })
+    }
+}
+
+impl<'a> RouteRef<'a> {
+    /// What the rule answers by itself, if it does. `random` decides about failures that hit a share of requests.
+    ///
+    /// Redirects and failures apply in the order of the filters, so the first that applies answers.
+    #[must_use]
+    pub fn answer(&self, random: u64) -> Option<Answer<'a>> {
+        match self.invalid {
+            Some(error) => Some(Answer::Invalid(error)),
+            None => answer(&self.rule.filters, random),
+        }
+    }
+}
+
+impl Rule {
+    /// The backend to ask; `None` is answered with [`Reason::NoBackend`]. Its own filters may
+    /// answer instead of it ([`RouteBackend::answer`]).
+    pub fn backend(&self, random: u64, available: impl Fn(BackendId) -> bool) -> Option<&RouteBackend> {
+        self.distribution.choose(random, available)
+    }
+}
+
+impl RouteBackend {
+    /// What the backend's filters answer instead of it, if they do: so a backend that does not exist fails its share.
+    #[must_use]
+    pub fn answer(&self, random: u64) -> Option<Answer<'_>> {
+        answer(&self.filters, random)
+    }
+}
+
+pub(crate) fn answer(filters: &[Filter], random: u64) -> Option<Answer<'_>> {
+    filters.iter().find_map(|filter| match filter {
+        Filter::Redirect(redirect) => Some(Answer::Redirect(redirect)),
+        Filter::Failure(failure) if failure.ratio.includes(random) => Some(Answer::Failure(failure)),
+        Filter::Failure(_) | Filter::RequestHeaders(_) | Filter::ResponseHeaders(_) => None,
+    })
+}

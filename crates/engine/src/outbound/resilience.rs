@@ -1,0 +1,237 @@
+//! Timeouts, retries and circuit breakers as a rule has them. Timeouts are acted on by [`crate::deadline`]; retries and
+//! breakers are read and kept here, for the proxy to act on.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use tulle_api::http_route;
+use tulle_api::outbound as api;
+
+use crate::invalid::{Invalid, duration, limit};
+
+/// The largest body that is kept for a retry, where a rule does not say.
+pub const DEFAULT_MAX_REQUEST_BYTES: u32 = 64 * 1024;
+
+/// `None`: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the first byte of the request to the end of the response, retries included.
+    pub request: Option<Duration>,
+    /// From the end of the request to the end of the response.
+    pub response: Option<Duration>,
+    /// Without data in either direction.
+    pub idle: Option<Duration>,
+}
+
+impl Timeouts {
+    /// `legacy_response` is the older form of the response timeout, which the newer replaces.
+    pub(super) fn compile(
+        message: Option<&http_route::Timeouts>,
+        legacy_response: Option<&prost_types::Duration>,
+    ) -> Result<Self, Invalid> {
+        let legacy = limit("request_timeout", legacy_response)?;
+        Ok(match message {
+            None => Self { response: legacy, ..Self::default() },
+            Some(message) => Self {
+                request: limit("timeouts.request", message.request.as_ref())?,
+                response: limit("timeouts.response", message.response.as_ref())?.or(legacy),
+                idle: limit("timeouts.idle", message.idle.as_ref())?,
+            },
+        })
+    }
+}
+
+/// When and how often a request is tried again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    /// Beside the first try.
+    pub max_retries: u32,
+    /// Requests with a longer body are not tried again.
+    pub max_request_bytes: u32,
+    /// Which answers call for another try.
+    pub conditions: RetryConditions,
+    /// Per try, until the response's head.
+    pub timeout: Option<Duration>,
+    /// Between tries; `None` is at once.
+    pub backoff: Option<Backoff>,
+}
+
+/// Which answers call for another try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RetryConditions {
+    /// HTTP statuses.
+    Http(Vec<RangeInclusive<u16>>),
+    /// gRPC statuses, as bits: status 14 is `1 << 14`.
+    Grpc(u32),
+}
+
+/// Waits that double from `min` to `max`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Backoff {
+    /// The first wait.
+    pub min: Duration,
+    /// The longest wait.
+    pub max: Duration,
+    /// How much is added at random, as a share of the wait.
+    pub jitter: f32,
+    /// Whether a server's `retry-after` is followed.
+    pub respect_retry_after: bool,
+}
+
+impl Backoff {
+    fn compile(message: &api::ExponentialBackoff) -> Result<Self, Invalid> {
+        let part = |field, length: &Option<prost_types::Duration>| match length {
+            None => Err(Invalid::missing(field)),
+            Some(length) => duration(field, length),
+        };
+        let backoff = Self {
+            min: part("backoff.min_backoff", &message.min_backoff)?,
+            max: part("backoff.max_backoff", &message.max_backoff)?,
+            jitter: message.jitter_ratio,
+            respect_retry_after: message.respect_retry_after_hint,
+        };
+        if backoff.min.is_zero() || backoff.max < backoff.min {
+            return Err(Invalid::new("backoff", "has a minimum of zero or above its maximum"));
+        }
+        if !(0.0..=100.0).contains(&backoff.jitter) {
+            return Err(Invalid::new("backoff.jitter_ratio", format!("is {}", backoff.jitter)));
+        }
+        Ok(backoff)
+    }
+}
+
+impl Retry {
+    pub(super) fn http(message: &api::http_route::Retry) -> Result<Self, Invalid> {
+        let mut statuses = Vec::new();
+        for range in message.conditions.iter().flat_map(|conditions| &conditions.status_ranges) {
+            let (Ok(start), Ok(end)) = (u16::try_from(range.start), u16::try_from(range.end)) else {
+                return Err(Invalid::new("retry.conditions.status_ranges", "has a number that is no status"));
+            };
+            if start < 100 || end > 599 || start > end {
+                let why = format!("has {start} to {end}, not a range of statuses");
+                return Err(Invalid::new("retry.conditions.status_ranges", why));
+            }
+            statuses.push(start..=end);
+        }
+        Self::compile(
+            message.max_retries,
+            message.max_request_bytes,
+            RetryConditions::Http(statuses),
+            message.timeout.as_ref(),
+            message.backoff.as_ref(),
+        )
+    }
+
+    pub(super) fn grpc(message: &api::grpc_route::Retry) -> Result<Self, Invalid> {
+        let mut codes = 0;
+        if let Some(conditions) = &message.conditions {
+            for (wanted, code) in [
+                (conditions.cancelled, 1),
+                (conditions.deadine_exceeded, 4),
+                (conditions.resource_exhausted, 8),
+                (conditions.internal, 13),
+                (conditions.unavailable, 14),
+            ] {
+                codes |= u32::from(wanted) << code;
+            }
+        }
+        Self::compile(
+            message.max_retries,
+            message.max_request_bytes,
+            RetryConditions::Grpc(codes),
+            message.timeout.as_ref(),
+            message.backoff.as_ref(),
+        )
+    }
+
+    fn compile(
+        max_retries: u32,
+        max_request_bytes: u32,
+        conditions: RetryConditions,
+        timeout: Option<&prost_types::Duration>,
+        backoff: Option<&api::ExponentialBackoff>,
+    ) -> Result<Self, Invalid> {
+        Ok(Self {
+            max_retries,
+            max_request_bytes: match max_request_bytes {
+                0 => DEFAULT_MAX_REQUEST_BYTES,
+                bytes => bytes,
+            },
+            conditions,
+            timeout: limit("retry.timeout", timeout)?,
+            backoff: match backoff {
+                None => None,
+                Some(backoff) => Some(Backoff::compile(backoff).map_err(|error| error.under("retry"))?),
+            },
+        })
+    }
+}
+
+/// When an endpoint is taken out for a while.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FailureAccrual {
+    /// So many failures in a row; `None` does not count them.
+    pub consecutive: Option<u32>,
+    /// A success rate below this threshold; `None` does not reckon it.
+    pub success_rate: Option<SuccessRate>,
+    /// How long it stays out.
+    pub backoff: Backoff,
+    /// Endpoints that stay in whatever happens.
+    pub min_ready_endpoints: u32,
+}
+
+/// A success rate that is too low.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SuccessRate {
+    /// Between 0 and 1.
+    pub threshold: f64,
+    /// Over which the rate is averaged.
+    pub decay: Duration,
+    /// Fewer requests tell nothing.
+    pub min_requests: u32,
+}
+
+impl FailureAccrual {
+    pub(super) fn compile(message: &api::FailureAccrual) -> Result<Self, Invalid> {
+        use api::failure_accrual::Kind;
+        let backoff = |message: &Option<api::ExponentialBackoff>| match message {
+            None => Err(Invalid::missing("backoff")),
+            Some(backoff) => Backoff::compile(backoff),
+        };
+        let min_ready_endpoints =
+            message.ejection.as_ref().map_or(0, |ejection| ejection.min_ready_endpoints);
+        let some = |number| Some(number).filter(|number| *number != 0);
+        match &message.kind {
+            None => Err(Invalid::missing("kind")),
+            Some(Kind::ConsecutiveFailures(failures)) => Ok(Self {
+                consecutive: some(failures.max_failures),
+                success_rate: None,
+                backoff: backoff(&failures.backoff)?,
+                min_ready_endpoints,
+            }),
+            Some(Kind::Unified(unified)) => {
+                let threshold = unified.success_rate_threshold;
+                if !(0.0..=1.0).contains(&threshold) {
+                    let why = format!("is {threshold}, not between 0 and 1");
+                    return Err(Invalid::new("unified.success_rate_threshold", why));
+                }
+                let success_rate = if threshold == 0.0 {
+                    None
+                } else {
+                    let decay = unified.decay.as_ref().ok_or_else(|| Invalid::missing("unified.decay"))?;
+                    Some(SuccessRate {
+                        threshold,
+                        decay: duration("unified.decay", decay)?,
+                        min_requests: unified.min_requests,
+                    })
+                };
+                Ok(Self {
+                    consecutive: some(unified.max_consecutive_failures),
+                    success_rate,
+                    backoff: backoff(&unified.backoff)?,
+                    min_ready_endpoints,
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Finding the rule for a request, by the Gateway API's precedence.
+//!
+//! [`Table`] is compiled once per policy and looked into per request; what goes with a rule (backends, authorizations)
+//! belongs to `outbound` and `inbound`, which hold it under the [`RuleId`] found here.
+
+mod filter;
+mod host;
+mod matcher;
+mod pattern;
+mod query;
+mod table;
+
+pub use self::filter::{Failure, Filter, HeaderModifier, PathChange, Ratio, Redirect};
+pub use self::host::HostPattern;
+pub use self::matcher::{Matcher, Method, Mismatch, PathMatcher, ValueMatcher};
+pub use self::pattern::Pattern;
+pub use self::table::{Candidate, Found, Outcome, Recorder, RuleId, Table};
+
+pub(crate) use self::table::{BrokenMatch, Hosts, TableBuilder};
