@@ -15,6 +15,7 @@ use std::time::Duration;
 
 pub use reader::{Environment, Problem, Problems, Reader};
 use table::DirectionVariables;
+pub use tulle_engine::inbound::{Cidr, DefaultPolicy};
 
 /// Exit code for an environment that cannot be used (`EX_USAGE`).
 pub const EXIT_BAD_ENVIRONMENT: u8 = 64;
@@ -96,7 +97,7 @@ pub struct ControlService {
 }
 
 /// `name:port` or `ip:port`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ServiceAddr {
     /// A name to be resolved.
     Name(String, u16),
@@ -131,7 +132,7 @@ pub struct Destination {
     /// Handed to it as it is.
     pub context: String,
     /// Networks it is asked about; empty is all.
-    pub profile_networks: Vec<Network>,
+    pub profile_networks: Vec<Cidr>,
     /// Names it is asked about.
     pub profile_suffixes: Vec<String>,
 }
@@ -144,7 +145,7 @@ pub struct Policy {
     /// This workload, as it knows it.
     pub workload: String,
     /// What the `cluster-*` defaults take for the cluster.
-    pub cluster_networks: Vec<Network>,
+    pub cluster_networks: Vec<Cidr>,
 }
 
 /// Limits of discovery streams.
@@ -278,31 +279,6 @@ pub struct Http2 {
     pub max_send_buffer: usize,
 }
 
-/// An IP network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    /// Any address in it.
-    pub ip: IpAddr,
-    /// Significant leading bits.
-    pub prefix_len: u8,
-}
-
-impl Network {
-    /// Whether the address is in it. An IPv4 address in IPv6 clothes counts as the IPv4 address.
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        let bits = u32::from(self.prefix_len);
-        match (self.ip, ip.to_canonical()) {
-            (IpAddr::V4(net), IpAddr::V4(ip)) => {
-                bits == 0 || (u32::from(net) ^ u32::from(ip)) >> (32 - bits.min(32)) == 0
-            }
-            (IpAddr::V6(net), IpAddr::V6(ip)) => {
-                bits == 0 || (u128::from(net) ^ u128::from(ip)) >> (128 - bits.min(128)) == 0
-            }
-            _ => false,
-        }
-    }
-}
-
 /// A set of ports, as ranges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortSet(Vec<(u16, u16)>);
@@ -321,69 +297,6 @@ impl PortSet {
     /// Every port in it, rising, without repetition.
     pub fn to_set(&self) -> BTreeSet<u16> {
         self.0.iter().flat_map(|(first, last)| *first..=*last).collect()
-    }
-}
-
-/// Linkerd's default inbound policies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DefaultPolicy {
-    /// Nobody.
-    Deny,
-    /// Everybody, and what would have been refused is logged.
-    Audit,
-    /// Who may come.
-    Allow {
-        /// Only from the cluster's networks.
-        cluster_only: bool,
-        /// What they must show.
-        tls: RequiredTls,
-    },
-}
-
-/// What a client must show under a default policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequiredTls {
-    /// Nothing.
-    None,
-    /// Mesh TLS, with or without a certificate.
-    Tls,
-    /// A certificate of the mesh.
-    Identity,
-}
-
-impl DefaultPolicy {
-    /// From its name; `None` when there is no such policy.
-    pub fn parse(name: &str) -> Option<Self> {
-        let (cluster_only, rest) = match name {
-            "deny" => return Some(Self::Deny),
-            "audit" => return Some(Self::Audit),
-            _ => match name.split_once('-')? {
-                ("all", rest) => (false, rest),
-                ("cluster", rest) => (true, rest),
-                _ => return None,
-            },
-        };
-        let tls = match rest {
-            "unauthenticated" => RequiredTls::None,
-            "tls-unauthenticated" => RequiredTls::Tls,
-            "authenticated" => RequiredTls::Identity,
-            _ => return None,
-        };
-        Some(Self::Allow { cluster_only, tls })
-    }
-
-    /// Its name, as Linkerd labels it in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Deny => "deny",
-            Self::Audit => "audit",
-            Self::Allow { cluster_only: false, tls: RequiredTls::None } => "all-unauthenticated",
-            Self::Allow { cluster_only: false, tls: RequiredTls::Tls } => "all-tls-unauthenticated",
-            Self::Allow { cluster_only: false, tls: RequiredTls::Identity } => "all-authenticated",
-            Self::Allow { cluster_only: true, tls: RequiredTls::None } => "cluster-unauthenticated",
-            Self::Allow { cluster_only: true, tls: RequiredTls::Tls } => "cluster-tls-unauthenticated",
-            Self::Allow { cluster_only: true, tls: RequiredTls::Identity } => "cluster-authenticated",
-        }
     }
 }
 

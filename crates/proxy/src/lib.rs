@@ -6,9 +6,13 @@
 //! seam between connections and codecs), `inbound` and `outbound` (the two pipelines, read top to bottom), `drain`.
 #![forbid(unsafe_code)]
 
+pub mod clock;
 pub mod config;
+pub mod control;
 pub mod detect;
+pub mod discovery;
 pub mod drain;
+pub mod http;
 pub mod identity;
 pub mod log;
 pub mod metrics;

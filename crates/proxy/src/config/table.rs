@@ -69,7 +69,7 @@ impl Form {
             Self::Listeners => "addresses with the port they stand for, such as 127.1.0.5:30080=80",
             Self::Networks => "networks separated by commas, such as 10.0.0.0/8,fd00::/8",
             Self::Mark => "a 32-bit number, such as 0x7e11",
-            Self::Policy => "all-unauthenticated, all-authenticated, cluster-unauthenticated, cluster-authenticated, all-tls-unauthenticated, cluster-tls-unauthenticated, audit or deny",
+            Self::Policy => "all-unauthenticated, all-authenticated, cluster-unauthenticated, cluster-authenticated, audit or deny",
             Self::Json => "a JSON object, such as {\"ns\":\"default\",\"pod\":\"web-1\"}",
             Self::Pem => "one or more certificates in PEM",
             Self::Path => "the path of a file",

@@ -105,14 +105,3 @@ fn every_variable_of_the_table_is_read() {
     }
     assert_eq!(table::all().count(), table::all().map(|variable| variable.name).collect::<BTreeSet<_>>().len());
 }
-
-#[test]
-fn every_policy_has_the_name_it_is_parsed_from() {
-    for name in [
-        "deny", "audit", "all-unauthenticated", "all-authenticated", "all-tls-unauthenticated",
-        "cluster-unauthenticated", "cluster-authenticated", "cluster-tls-unauthenticated",
-    ] {
-        assert_eq!(DefaultPolicy::parse(name).map(DefaultPolicy::name), Some(name));
-    }
-    assert_eq!(DefaultPolicy::parse("all"), None);
-}

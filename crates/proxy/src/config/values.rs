@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::{DefaultPolicy, Network, PortSet, ServiceAddr};
+use super::{Cidr, DefaultPolicy, PortSet, ServiceAddr};
 
 /// The result of reading one value; the error is the part after "because".
 pub type Parsed<T> = Result<T, String>;
@@ -140,19 +140,8 @@ pub fn extra_listeners(text: &str) -> Parsed<Vec<(SocketAddr, u16)>> {
 }
 
 /// CIDR networks separated by commas; a bare address is a network of one.
-pub fn networks(text: &str) -> Parsed<Vec<Network>> {
-    items(text).map(network).collect()
-}
-
-fn network(item: &str) -> Parsed<Network> {
-    let (ip, length) = item.split_once('/').map_or((item, None), |(ip, length)| (ip, Some(length)));
-    let ip: IpAddr = ip.parse().map_err(|_| format!("`{item}` is not a network"))?;
-    let widest = if ip.is_ipv4() { 32 } else { 128 };
-    let prefix_len = match length {
-        None => widest,
-        Some(length) => number::<u8>(length).ok().filter(|length| *length <= widest).ok_or_else(|| format!("`{item}` is not a network"))?,
-    };
-    Ok(Network { ip, prefix_len })
+pub fn networks(text: &str) -> Parsed<Vec<Cidr>> {
+    items(text).map(|item| item.parse().map_err(|_| format!("`{item}` is not a network"))).collect()
 }
 
 /// A decimal or 0x-hexadecimal packet mark.
@@ -167,7 +156,7 @@ pub fn mark(text: &str) -> Parsed<u32> {
 
 /// One of Linkerd's default policies.
 pub fn default_policy(text: &str) -> Parsed<DefaultPolicy> {
-    DefaultPolicy::parse(text.trim()).ok_or_else(|| "there is no such policy".to_owned())
+    text.trim().parse().map_err(|_| "there is no such policy".to_owned())
 }
 
 /// A JSON object.

@@ -1,0 +1,329 @@
+//! Connections to one service of the control plane: HTTP/2, over mutual TLS unless the service is on loopback.
+//!
+//! A caller takes a [`Lease`] on a connection and opens its call or stream on it. Connections are dialled when they
+//! are needed, one dial at a time, over the resolved addresses in turn, with pauses between failed rounds. A
+//! connection takes at most [`STREAMS_PER_CONNECTION`] leases, since a server admits only so many streams, and no new
+//! ones once it is older than its lifetime, so that load spreads over the controllers.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Mutex;
+use tokio::task::spawn_local;
+use tokio_rustls::TlsConnector;
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use super::backoff::Backoff;
+use super::dns::Resolver;
+use crate::config::ControlService;
+use crate::identity::{self, ClientAlpn, Epochs};
+use crate::metrics::{Counter, Labels, Shard, families};
+use crate::net::dial::Dialer;
+
+/// Most calls and streams on one connection.
+pub const STREAMS_PER_CONNECTION: usize = 500;
+/// Largest message that is read from the control plane.
+pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A controller that is gone without a word is noticed after at most the sum of these two.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a connection is secured.
+#[derive(Clone, Debug)]
+pub enum Security {
+    /// Not at all: the service is on loopback, or identity is disabled.
+    Plain,
+    /// The server proves its identity; we show nothing. Only for the identity service.
+    ServerOnly(Arc<ClientConfig>),
+    /// Both sides prove their identity, with the certificate of the moment.
+    Mutual(Epochs),
+}
+
+/// A service of the control plane and the connections to it.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    inner: Rc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// `identity`, `destination` or `policy`: for logs and DNS metrics.
+    client: &'static str,
+    service: ControlService,
+    security: Security,
+    resolver: Rc<Resolver>,
+    dialer: Dialer,
+    lifetime: Duration,
+    connections: RefCell<Vec<Connection>>,
+    /// Held while dialling: others wait for the outcome instead of dialling too.
+    dialling: Mutex<Dialling>,
+    /// Where the next round over the addresses begins.
+    turn: Cell<usize>,
+    last_error: RefCell<Option<String>>,
+    shard: Shard,
+    requests: Counter,
+    labels: Labels,
+}
+
+#[derive(Debug, Default)]
+struct Dialling {
+    backoff: Backoff,
+    not_before: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    send: http2::SendRequest<Body>,
+    since: Instant,
+    leases: Rc<()>,
+}
+
+impl Channel {
+    /// A channel that has not connected yet.
+    pub fn new(
+        client: &'static str,
+        service: ControlService,
+        security: Security,
+        resolver: Rc<Resolver>,
+        dialer: Dialer,
+        lifetime: Duration,
+        shard: &Shard,
+    ) -> Self {
+        let labels = Labels::builder()
+            .add("addr", &service.addr.to_string())
+            .add_some("server_id", service.identity.as_deref())
+            .build();
+        let security = if service.identity.is_none() { Security::Plain } else { security };
+        Self {
+            inner: Rc::new(Inner {
+                client,
+                service,
+                security,
+                resolver,
+                dialer,
+                lifetime,
+                connections: RefCell::default(),
+                dialling: Mutex::default(),
+                turn: Cell::new(fastrand::usize(..1024)),
+                last_error: RefCell::default(),
+                requests: shard.counter(&families::CONTROL_REQUEST_TOTAL, &labels),
+                shard: shard.clone(),
+                labels,
+            }),
+        }
+    }
+
+    /// `identity`, `destination` or `policy`.
+    pub fn client(&self) -> &'static str {
+        self.inner.client
+    }
+
+    /// The `:authority` that calls carry.
+    pub fn origin(&self) -> http::Uri {
+        let addr = self.inner.service.addr.to_string();
+        let scheme = if matches!(self.inner.security, Security::Plain) { "http" } else { "https" };
+        let parts = http::Uri::builder().scheme(scheme).authority(addr).path_and_query("/");
+        parts.build().unwrap_or_else(|_| http::Uri::from_static("http://control-plane/"))
+    }
+
+    /// Why the last connection could not be made; `None` while there is one.
+    pub fn last_error(&self) -> Option<String> {
+        self.inner.last_error.borrow().clone()
+    }
+
+    /// A place on a connection. Waits, trying again and again, until there is one: put a deadline around it where
+    /// one is needed.
+    pub async fn lease(&self) -> Lease {
+        loop {
+            if let Some(lease) = self.free() {
+                return lease;
+            }
+            let mut dialling = self.inner.dialling.lock().await;
+            if let Some(lease) = self.free() {
+                return lease; // Somebody else's dial has just made room.
+            }
+            if let Some(until) = dialling.not_before {
+                tokio::time::sleep_until(until.into()).await;
+            }
+            match self.dial().await {
+                Ok(connection) => {
+                    *dialling = Dialling::default();
+                    self.inner.last_error.take();
+                    self.inner.connections.borrow_mut().push(connection);
+                }
+                Err(error) => {
+                    let pause = dialling.backoff.failed(fastrand::f64());
+                    dialling.not_before = Some(Instant::now() + pause);
+                    self.connect_failed(&error);
+                }
+            }
+        }
+    }
+
+    /// Counts a call or stream that has ended.
+    pub fn ended(&self, code: Code) {
+        let labels = self
+            .inner
+            .labels
+            .extend()
+            .add("classification", if code == Code::Ok { "success" } else { "failure" })
+            .add_number("grpc_status", code as u64)
+            .build();
+        self.inner.shard.counter(&families::CONTROL_RESPONSE_TOTAL, &labels).inc();
+    }
+
+    fn free(&self) -> Option<Lease> {
+        let mut connections = self.inner.connections.borrow_mut();
+        let lifetime = self.inner.lifetime;
+        connections.retain(|connection| !connection.send.is_closed() && connection.since.elapsed() < lifetime);
+        let open = connections.iter().find(|connection| Rc::strong_count(&connection.leases) <= STREAMS_PER_CONNECTION)?;
+        Some(Lease { send: open.send.clone(), requests: self.inner.requests.clone(), _held: open.leases.clone() })
+    }
+
+    fn connect_failed(&self, error: &io::Error) {
+        let reason = identity::failure_reason(error);
+        let labels = self.inner.labels.extend().add("reason", reason).build();
+        self.inner.shard.counter(&families::CONTROL_CONNECT_FAILURES_TOTAL, &labels).inc();
+        let text = error.to_string();
+        let known = self.inner.last_error.replace(Some(text.clone()));
+        // Once per distinct error: a controller that is away for an hour is one line, not four hundred.
+        if known.as_ref() != Some(&text) {
+            let addr = &self.inner.service.addr;
+            tracing::warn!(client = self.inner.client, %addr, error = text, "cannot reach the control plane; trying on");
+        }
+    }
+
+    async fn dial(&self) -> io::Result<Connection> {
+        let inner = &self.inner;
+        let security = self.ready_security().await?;
+        let addresses = inner.resolver.resolve(&inner.service.addr, inner.client).await?;
+        let turn = inner.turn.get();
+        inner.turn.set(turn.wrapping_add(1));
+        let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", inner.service.addr));
+        for at in 0..addresses.len() {
+            let address = addresses[(turn.wrapping_add(at)) % addresses.len()];
+            match self.dial_address(address, &security).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// The TLS configuration to dial with; waits for the first certificate where one is needed.
+    async fn ready_security(&self) -> io::Result<Option<Arc<ClientConfig>>> {
+        match &self.inner.security {
+            Security::Plain => Ok(None),
+            Security::ServerOnly(config) => Ok(Some(config.clone())),
+            Security::Mutual(epochs) => {
+                let mut epochs = epochs.clone();
+                let ready = epochs.wait_for(Option::is_some).await;
+                let epoch = ready.ok().and_then(|epoch| epoch.clone());
+                let epoch = epoch.ok_or_else(|| io::Error::other("this proxy gets no certificate any more"))?;
+                if epoch.is_expired(SystemTime::now()) {
+                    return Err(io::Error::other("this proxy's certificate has expired"));
+                }
+                Ok(Some(epoch.client(ClientAlpn::H2)))
+            }
+        }
+    }
+
+    async fn dial_address(&self, address: SocketAddr, tls: &Option<Arc<ClientConfig>>) -> io::Result<Connection> {
+        let within = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
+        let stream = self.inner.dialer.connect(address, CONNECT_TIMEOUT).await.map_err(within)?;
+        match (tls, &self.inner.service.identity) {
+            (Some(config), Some(identity)) => {
+                let name = identity::server_name(identity)
+                    .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{identity} is not a DNS name")))?;
+                let handshake = TlsConnector::from(config.clone()).connect(name, stream);
+                // The error stays as it is: its cause is a metric's label.
+                let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
+                    .await
+                    .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("{address}: no TLS handshake in time")))??;
+                self.start(stream).await
+            }
+            _ => self.start(stream).await,
+        }
+    }
+
+    async fn start<S>(&self, stream: S) -> io::Result<Connection>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let handshake = http2::Builder::new(OnThisThread)
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .max_header_list_size(16 << 10)
+            .handshake(TokioIo::new(stream));
+        let (send, connection) = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 handshake in time"))?
+            .map_err(io::Error::other)?;
+        let client = self.inner.client;
+        spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(client, %error, "connection to the control plane ended");
+            }
+        });
+        Ok(Connection { send, since: Instant::now(), leases: Rc::new(()) })
+    }
+}
+
+/// A place on a connection, kept for as long as the call or stream lasts.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    send: http2::SendRequest<Body>,
+    requests: Counter,
+    _held: Rc<()>,
+}
+
+impl tower_service::Service<http::Request<Body>> for Lease {
+    type Response = http::Response<Incoming>;
+    type Error = Status;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>>>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        self.send.poll_ready(context).map_err(|error| broken(&error))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        self.requests.inc();
+        let answer = self.send.send_request(request);
+        Box::pin(async move { answer.await.map_err(|error| broken(&error)) })
+    }
+}
+
+fn broken(error: &hyper::Error) -> Status {
+    Status::unavailable(format!("the connection to the control plane broke: {error}"))
+}
+
+/// Runs hyper's tasks on the control thread.
+#[derive(Clone, Copy, Debug)]
+struct OnThisThread;
+
+impl<F> hyper::rt::Executor<F> for OnThisThread
+where
+    F: Future + 'static,
+{
+    fn execute(&self, task: F) {
+        spawn_local(async move {
+            task.await;
+        });
+    }
+}
