@@ -100,15 +100,29 @@ class _World:
         self._link.send(channel.Progress(text))
 
     async def _live(self, start: channel.Start, descriptors: list[int]) -> None:
+        from tulle.local.world.cluster import Cluster
+        from tulle.local.world.following import follow_services
+        from tulle.local.world.publishing import Publisher
+        from tulle.local.world.startup import bring_up
+
         listener = socket.socket(fileno=descriptors[0])
         resolver = socket.socket(fileno=descriptors[1]) if start.resolver else None
         network = _network(start, self._launcher, listener.getsockname()[1], resolver)
         await network.start()
-        self._link.send(channel.Ready(time.monotonic() - self._began))
+        log.info("network after %.3f s", time.monotonic() - self._began)
         try:
-            await asyncio.Event().wait()
+            cluster = Cluster(network, Path(start.folder), [Path(path) for path in start.paths], listener)
+            publisher = Publisher(network, self._open, self._announce)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(cluster.run(), name="cluster")
+                group.create_task(follow_services(cluster.api, network, publisher), name="services")
+                await bring_up(cluster, start, self._say)
+                self._link.send(channel.Ready(time.monotonic() - self._began))
         finally:
             await network.stop()
+
+    def _announce(self, service: str, port: int, url: str) -> None:
+        self._link.send(channel.Published(service, port, url))
 
 
 def _first(group: BaseExceptionGroup[TulleError]) -> TulleError:
