@@ -1,7 +1,7 @@
 //! A message head: one byte buffer plus offsets, shared by HTTP/1 and HTTP/2, reused from message to message.
 //!
 //! Cost: no allocation once the buffer and the table have grown to the usual size of a connection's heads
-//! (`tests/allocations.rs` holds that at zero); 12 octets of table per field beside the bytes themselves.
+//! (`tests/allocations.rs` holds that at zero); 20 octets of table per field beside the bytes themselves.
 //!
 //! Invariant: whatever is in a `Head` passed `grammar`: no CR, LF, NUL or other control octet, names are lower-case
 //! tokens, the authority is a `host[:port]` and there is only one of it. What is written from a `Head` therefore cannot
@@ -15,7 +15,9 @@ use crate::known::{Known, KnownSet};
 use crate::limits::Limits;
 
 mod fields;
-mod load;
+mod wire;
+
+pub(crate) use wire::write_field;
 
 /// The protocol version that a message arrived with (and, for HTTP/1, leaves with).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,6 +83,8 @@ struct Slot {
     name: Span,
     value: Span,
     known: Option<Known>,
+    /// `name: value CRLF` lies in the buffer exactly so.
+    raw: bool,
 }
 
 /// A request head, a response head or a trailer section. See the module's text for cost and invariant.
@@ -113,8 +117,6 @@ impl Head {
         (self.method, self.scheme, self.path, self.authority) = Default::default();
         (self.status, self.version, self.form) = Default::default();
     }
-
-    // --- start line and pseudo headers -------------------------------------------------------------------------------
 
     /// The method; empty in a response or trailer section.
     #[must_use]
@@ -177,6 +179,7 @@ impl Head {
         self.status != 0
     }
 
+    /// Sets the method, and makes this a request head.
     /// # Errors
     /// [`Error::Method`] unless it is an upper-case token of at most 32 octets.
     pub fn set_method(&mut self, method: &[u8]) -> Result<(), Error> {
@@ -198,6 +201,7 @@ impl Head {
         Ok(())
     }
 
+    /// Sets where the request goes, over what was known before.
     /// # Errors
     /// [`Error::Authority`] unless it is `host[:port]` or empty.
     pub fn set_authority(&mut self, authority: &[u8]) -> Result<(), Error> {
@@ -209,6 +213,7 @@ impl Head {
         Ok(())
     }
 
+    /// Sets path and query; `*` also sets the asterisk form.
     /// # Errors
     /// [`Error::Target`] unless it begins with `/` (or is `*`), is visible ASCII and has no fragment.
     pub fn set_path(&mut self, path: &[u8]) -> Result<(), Error> {
@@ -220,6 +225,7 @@ impl Head {
         Ok(())
     }
 
+    /// Sets the status, and makes this a response head.
     /// # Errors
     /// [`Error::StatusLine`] below 100 or above 999.
     pub fn set_status(&mut self, status: u16) -> Result<(), Error> {
@@ -261,10 +267,18 @@ impl Span {
             len: len as u32,
         }
     }
+
+    pub(crate) fn start(self) -> usize {
+        self.start as usize
+    }
+
+    fn end(self) -> usize {
+        (self.start + self.len) as usize
+    }
 }
 
 fn slice(buf: &[u8], span: Span) -> &[u8] {
-    &buf[span.start as usize..(span.start + span.len) as usize]
+    &buf[span.start as usize..span.end()]
 }
 
 fn check(holds: bool, otherwise: Error) -> Result<(), Error> {

@@ -19,7 +19,11 @@ macro_rules! known {
             /// The tag of a lower-case name.
             #[must_use]
             pub fn of(name: &[u8]) -> Option<Known> {
-                // rustc compiles this to a comparison of length, then of bytes.
+                // Most names have a length that none of these has: one table look-up decides.
+                const LENGTHS: u32 = 0 $( | 1 << $name.len() )*;
+                if name.len() > 31 || LENGTHS & (1 << name.len()) == 0 {
+                    return None;
+                }
                 $( if name == $name.as_bytes() { return Some(Known::$variant); } )*
                 None
             }

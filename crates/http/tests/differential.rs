@@ -125,7 +125,7 @@ fn hyper_response(bytes: &[u8], method: &str) -> Option<Oracle> {
         let answer = async {
             // The answer goes out once the question is in: hyper takes bytes on an idle connection for an error.
             let mut question = [0; 512];
-            server.read(&mut question).await.unwrap();
+            assert!(server.read(&mut question).await.unwrap() > 0);
             server.write_all(bytes).await.unwrap();
             server.shutdown().await.unwrap();
             let _ = server.read_to_end(&mut Vec::new()).await;

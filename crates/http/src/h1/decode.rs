@@ -212,10 +212,20 @@ impl Decoder {
     fn step(&mut self, input: &mut BytesMut, head: &mut Head) -> Result<Event, Error> {
         loop {
             match self.state {
-                State::Head(lines) => match self.block(input, lines)? {
-                    None => return Ok(Event::NeedMore),
-                    Some(end) => return self.head(input, end, head).map(Event::Head),
-                },
+                State::Head(lines) => {
+                    if lines == Lines::default() && self.head_at_once(input, head)? {
+                        return self.framing(head).map(Event::Head);
+                    }
+                    let Some(end) = self.block(input, lines)? else {
+                        return Ok(Event::NeedMore);
+                    };
+                    match self.role {
+                        Role::Server => parse::request(&input[..end], head, &self.limits)?,
+                        Role::Client => parse::response(&input[..end], head, &self.limits)?,
+                    }
+                    input.advance(end);
+                    return self.framing(head).map(Event::Head);
+                }
                 State::End => {
                     self.state = self.after_message();
                     return Ok(Event::End);
@@ -364,24 +374,25 @@ impl Decoder {
         Ok(input.len() != before)
     }
 
-    fn head(
-        &mut self,
-        input: &mut BytesMut,
-        end: usize,
-        head: &mut Head,
-    ) -> Result<Framing, Error> {
-        let block = &input[..end];
-        let framing = match self.role {
-            Role::Server => {
-                parse::request(block, head, &self.limits)?;
-                framing::request(head)?
-            }
-            Role::Client => {
-                parse::response(block, head, &self.limits)?;
-                framing::response(head, self.asked)?
-            }
+    /// The usual case: the head is there as a whole and in order. False says nothing: look line by line.
+    fn head_at_once(&mut self, input: &mut BytesMut, head: &mut Head) -> Result<bool, Error> {
+        if input.is_empty() {
+            return Ok(false);
+        }
+        let end = match self.role {
+            Role::Server => parse::request_at_once(input, head, &self.limits)?,
+            Role::Client => parse::response_at_once(input, head, &self.limits)?,
         };
-        input.advance(end);
+        input.advance(end.unwrap_or(0));
+        Ok(end.is_some())
+    }
+
+    /// Decides how to go on after a head.
+    fn framing(&mut self, head: &Head) -> Result<Framing, Error> {
+        let framing = match self.role {
+            Role::Server => framing::request(head)?,
+            Role::Client => framing::response(head, self.asked)?,
+        };
         self.empty_lines = 0;
         if framing.interim {
             self.interim += 1;

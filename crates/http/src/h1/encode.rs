@@ -9,7 +9,7 @@ use std::fmt;
 
 use super::framing::BodyKind;
 use super::phrase::reason_phrase;
-use crate::head::{Head, MethodKind, TargetForm, Version};
+use crate::head::{Head, MethodKind, TargetForm, Version, write_field};
 use crate::known::Known;
 
 /// What to say about the connection.
@@ -105,12 +105,12 @@ pub fn encode_request(
         b" HTTP/1.1\r\n"
     });
     match head.authority() {
-        Some(authority) => field(out, b"host", authority),
+        Some(authority) => write_field(b"host", authority, out),
         None if http10 => {}
         // RFC 9112 §3.2: a request without authority still says so.
         None => out.extend_from_slice(b"host: \r\n"),
     }
-    write_fields(head, out);
+    head.write_fields(is_end_to_end, out);
     write_framing(body, out);
     let te = head.lists(Known::Te, b"trailers") && persist != Persist::Upgrade;
     write_connection(head, persist, http10, te, out);
@@ -161,13 +161,13 @@ pub fn encode_response(
     };
 
     write_status_line(status, http10, out);
-    write_fields(head, out);
+    head.write_fields(is_end_to_end, out);
     if bodyless {
         // The length that a GET would have had is worth passing on; no other framing header is.
         if !never_length {
             match (body, head.known(Known::ContentLength)) {
                 (BodyKind::Length(n), _) if n > 0 => write_length(n, out),
-                (_, Some(length)) => field(out, b"content-length", length),
+                (_, Some(length)) => write_field(b"content-length", length, out),
                 _ => {}
             }
         }
@@ -244,12 +244,8 @@ impl BodyWriter {
             BodyKind::Chunked => {
                 out.extend_from_slice(b"0\r\n");
                 if let Some(trailers) = trailers {
-                    for (name, value, known) in trailers.iter_known() {
-                        // Every tagged name steers framing, routing or this hop: none belongs into trailers.
-                        if known.is_none() {
-                            field(out, name, value);
-                        }
-                    }
+                    // Every tagged name steers framing, routing or this hop: none belongs into trailers.
+                    trailers.write_fields(|known| known.is_none(), out);
                 }
                 out.extend_from_slice(b"\r\n");
                 Ok(())
@@ -278,14 +274,12 @@ fn write_target(head: &Head, connect: bool, out: &mut Vec<u8>) {
     }
 }
 
-fn write_fields(head: &Head, out: &mut Vec<u8>) {
-    for (name, value, known) in head.iter_known() {
-        match known {
-            None | Some(Known::Expect | Known::Te | Known::Cookie) => field(out, name, value),
-            // Written from the arguments, or of the old hop only.
-            Some(_) => {}
-        }
-    }
+/// The rest is written from the arguments, or was of the old hop only.
+fn is_end_to_end(known: Option<Known>) -> bool {
+    matches!(
+        known,
+        None | Some(Known::Expect | Known::Te | Known::Cookie)
+    )
 }
 
 fn write_framing(body: BodyKind, out: &mut Vec<u8>) {
@@ -305,19 +299,11 @@ fn write_connection(head: &Head, persist: Persist, http10: bool, te: bool, out: 
         (Persist::Close, ..) => b"connection: close\r\n",
         (Persist::Upgrade, ..) => {
             head.known_all(Known::Upgrade)
-                .for_each(|protocols| field(out, b"upgrade", protocols));
+                .for_each(|protocols| write_field(b"upgrade", protocols, out));
             b"connection: upgrade\r\n"
         }
     };
     out.extend_from_slice(line);
-}
-
-fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }
 
 fn write_length(n: u64, out: &mut Vec<u8>) {

@@ -24,11 +24,93 @@ struct Block<'b>(&'b [u8]);
 
 impl Block<'_> {
     fn span(&self, part: &[u8]) -> Span {
-        Span::new(
-            part.as_ptr() as usize - self.0.as_ptr() as usize,
-            part.len(),
-        )
+        // An empty slice may come from anywhere.
+        let start = if part.is_empty() {
+            0
+        } else {
+            part.as_ptr() as usize - self.0.as_ptr() as usize
+        };
+        Span::new(start, part.len())
     }
+}
+
+/// What a successful tokenisation left.
+struct Lines<'p, 'b> {
+    block: Block<'b>,
+    fields: &'p [Header<'b>],
+}
+
+impl Lines<'_, '_> {
+    /// Every line ends in CRLF and the block is within bounds. httparse also takes a bare LF and skips empty lines at
+    /// the start; it takes a line end nowhere but before a name and at the end, so looking there suffices.
+    fn are_strict(&self, start: &[u8], limits: &Limits) -> bool {
+        let Block(block) = self.block;
+        block.len() <= limits.head_bytes
+            && self.fields.len() <= limits.fields
+            && block.starts_with(start)
+            && block.ends_with(b"\r\n\r\n")
+            && self.fields.iter().all(|field| {
+                let name = self.block.span(field.name.as_bytes()).start();
+                name >= 2 && block[name - 2..name] == *b"\r\n"
+            })
+    }
+}
+
+/// A request head that lies in `bytes` whole, in the one pass that most heads take: the octets it has. `None` says
+/// nothing about it: look at its lines one by one.
+/// # Errors
+/// What the lines say, which are in order.
+pub(super) fn request_at_once(
+    bytes: &[u8],
+    head: &mut Head,
+    limits: &Limits,
+) -> Result<Option<usize>, Error> {
+    let mut table = table();
+    let mut parsed = httparse::Request::new(&mut []);
+    let parse =
+        ParserConfig::default().parse_request_with_uninit_headers(&mut parsed, bytes, &mut table);
+    let Ok(Status::Complete(end)) = parse else {
+        return Ok(None);
+    };
+    let lines = Lines {
+        block: Block(&bytes[..end]),
+        fields: parsed.headers,
+    };
+    if !lines.are_strict(parsed.method.unwrap_or("").as_bytes(), limits) {
+        return Ok(None);
+    }
+    load_request(
+        lines,
+        (parsed.method, parsed.path, parsed.version),
+        head,
+        limits,
+    )
+    .map(|()| Some(end))
+}
+
+/// [`request_at_once`] for a response.
+/// # Errors
+/// As there.
+pub(super) fn response_at_once(
+    bytes: &[u8],
+    head: &mut Head,
+    limits: &Limits,
+) -> Result<Option<usize>, Error> {
+    let mut table = table();
+    let mut parsed = httparse::Response::new(&mut []);
+    let parse =
+        ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, bytes, &mut table);
+    let Ok(Status::Complete(end)) = parse else {
+        return Ok(None);
+    };
+    let lines = Lines {
+        block: Block(&bytes[..end]),
+        fields: parsed.headers,
+    };
+    if !lines.are_strict(b"HTTP/", limits) {
+        return Ok(None);
+    }
+    load_response(lines, parsed.code, parsed.version, head).map(|()| Some(end))
 }
 
 pub(super) fn request(block: &[u8], head: &mut Head, limits: &Limits) -> Result<(), Error> {
@@ -40,8 +122,25 @@ pub(super) fn request(block: &[u8], head: &mut Head, limits: &Limits) -> Result<
         Ok(_) => return Err(Error::RequestLine),
         Err(error) => return Err(diagnose(block, error, Error::RequestLine)),
     }
-    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
-    else {
+    let lines = Lines {
+        block: Block(block),
+        fields: parsed.headers,
+    };
+    load_request(
+        lines,
+        (parsed.method, parsed.path, parsed.version),
+        head,
+        limits,
+    )
+}
+
+fn load_request(
+    Lines { block, fields }: Lines<'_, '_>,
+    (method, target, minor): (Option<&str>, Option<&str>, Option<u8>),
+    head: &mut Head,
+    limits: &Limits,
+) -> Result<(), Error> {
+    let (Some(method), Some(target), Some(minor)) = (method, target, minor) else {
         return Err(Error::RequestLine);
     };
     let (method, target) = (method.as_bytes(), target.as_bytes());
@@ -51,14 +150,13 @@ pub(super) fn request(block: &[u8], head: &mut Head, limits: &Limits) -> Result<
         Version::Http11
     };
     check_request_line(method, target, limits)?;
-    if parsed.headers.len() > limits.fields {
+    if fields.len() > limits.fields {
         return Err(Error::TooManyFields);
     }
-    let block = Block(block);
     head.load(block.0);
     head.load_request(block.span(method), version);
     load_target(&block, head, method, target)?;
-    load_request_fields(&block, head, parsed.headers)
+    load_request_fields(&block, head, fields)
 }
 
 pub(super) fn response(block: &[u8], head: &mut Head, limits: &Limits) -> Result<(), Error> {
@@ -70,13 +168,25 @@ pub(super) fn response(block: &[u8], head: &mut Head, limits: &Limits) -> Result
         Ok(_) => return Err(Error::StatusLine),
         Err(error) => return Err(diagnose(block, error, Error::StatusLine)),
     }
-    let (Some(status), Some(minor)) = (parsed.code, parsed.version) else {
-        return Err(Error::StatusLine);
-    };
     if parsed.headers.len() > limits.fields {
         return Err(Error::TooManyFields);
     }
-    let block = Block(block);
+    let lines = Lines {
+        block: Block(block),
+        fields: parsed.headers,
+    };
+    load_response(lines, parsed.code, parsed.version, head)
+}
+
+fn load_response(
+    Lines { block, fields }: Lines<'_, '_>,
+    status: Option<u16>,
+    minor: Option<u8>,
+    head: &mut Head,
+) -> Result<(), Error> {
+    let (Some(status), Some(minor)) = (status, minor) else {
+        return Err(Error::StatusLine);
+    };
     head.load(block.0);
     head.set_status(status)?;
     head.set_version(if minor == 0 {
@@ -84,7 +194,7 @@ pub(super) fn response(block: &[u8], head: &mut Head, limits: &Limits) -> Result
     } else {
         Version::Http11
     });
-    for field in parsed.headers.iter() {
+    for field in fields {
         // A Host in a response means nothing and is left out.
         load_field(&block, head, field)?;
     }

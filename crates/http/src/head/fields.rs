@@ -1,10 +1,9 @@
 //! The fields of a [`Head`]: reading, adding, replacing, removing. Every way in passes through `push_bytes`.
 
-use super::{Head, Slot, check, slice};
+use super::{Head, Slot, Span, check, slice, write_field};
 use crate::error::Error;
 use crate::grammar;
 use crate::known::{Known, KnownSet};
-#[cfg(doc)]
 use crate::limits::Limits;
 
 impl Head {
@@ -13,13 +12,6 @@ impl Head {
         self.slots
             .iter()
             .map(|slot| (self.at(slot.name), self.at(slot.value)))
-    }
-
-    /// All fields with their tag, so that an encoder can skip without comparing names.
-    pub(crate) fn iter_known(&self) -> impl Iterator<Item = (&[u8], &[u8], Option<Known>)> {
-        self.slots
-            .iter()
-            .map(|slot| (self.at(slot.name), self.at(slot.value), slot.known))
     }
 
     /// Number of fields.
@@ -181,15 +173,29 @@ impl Head {
         if name.eq_ignore_ascii_case(b"host") && !self.is_response() {
             return self.push_host(value);
         }
-        let name = self.append(name)?;
-        let range = name.start as usize..(name.start + name.len) as usize;
+        let line = name.len() + value.len() + 4;
+        check(
+            self.buf.len() + line <= Limits::MAX_HEAD_BUFFER,
+            Error::BufferFull,
+        )?;
+        let start = self.buf.len();
+        write_field(name, value, &mut self.buf);
+        let (name, value) = (
+            Span::new(start, name.len()),
+            Span::new(start + name.len() + 2, value.len()),
+        );
+        let range = start..name.end();
         self.buf[range.clone()].make_ascii_lowercase();
         let known = Known::of(&self.buf[range]);
-        let value = self.append(value)?;
         if let Some(known) = known {
             self.present.insert(known);
         }
-        self.slots.push(Slot { name, value, known });
+        self.slots.push(Slot {
+            name,
+            value,
+            known,
+            raw: true,
+        });
         Ok(())
     }
 
