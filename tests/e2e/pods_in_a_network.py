@@ -4,6 +4,8 @@
 namespaces, with the launcher forked first.
 """
 
+# ruff: noqa: ASYNC240 - a script of one task, nobody waits behind it
+
 import asyncio
 import contextlib
 import json
@@ -45,8 +47,16 @@ def enter(mode: str) -> None:
 def main(mode: str) -> None:
     enter(mode)
     launcher = fork_launcher()
-    from tulle.local.net import Mount, Network, PodKey, PodNetwork, ProcessSpec
-    from tulle.local.net import Backend, ServiceRoute, SpawnError
+    from tulle.local.net import (
+        Backend,
+        Mount,
+        Network,
+        PodKey,
+        PodNetwork,
+        ProcessSpec,
+        ServiceRoute,
+        SpawnError,
+    )
     from tulle.local.net.isolated import IsolatedNetwork
     from tulle.local.net.loopback import LoopbackNetwork
 

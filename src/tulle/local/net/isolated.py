@@ -33,7 +33,7 @@ from tulle.local.net.model import (
     Target,
 )
 from tulle.local.net.probe import find_nft
-from tulle.local.net.processes import Launcher
+from tulle.local.net.processes import END_GRACE, Launcher
 from tulle.local.net.relay import Streams, accept_and_relay
 from tulle.local.net.rtnetlink import Link
 from tulle.local.net.service_rules import EMPTY, base_rules, change, table_of
@@ -42,6 +42,7 @@ __all__ = ["API_ADDRESS", "DNS_ADDRESS", "IsolatedNetwork"]
 
 DNS_ADDRESS = "10.96.0.10"
 API_ADDRESS = ("10.96.0.1", 443)
+_OWN_ADDRESSES = {DNS_ADDRESS, API_ADDRESS[0]}
 PROXY_MARK = "0x7e11"
 _FIRST_SLOT, _LAST_SLOT = 2, 65534  # 10.42.0.2 … 10.42.255.254
 NFT_WITHIN = 10.0  # seconds
@@ -78,6 +79,7 @@ class IsolatedNetwork:
         await self._dns.start()
 
     async def stop(self) -> None:
+        await self._launcher.end_all(END_GRACE)
         await self._dns.stop()
         self._launcher.close()
 
@@ -159,7 +161,8 @@ class IsolatedNetwork:
     async def set_services(self, services: Sequence[ServiceRoute]) -> None:
         self._dns.set_services(services)
         async with self._changing_services:
-            wanted = table_of(services)
+            # The API and DNS answer at their Service addresses themselves, in this very namespace.
+            wanted = table_of(route for route in services if route.virtual_ip not in _OWN_ADDRESSES)
             script = change(self._table, wanted)
             if script:
                 await self._filter(script)

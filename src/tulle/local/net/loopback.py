@@ -26,7 +26,7 @@ from tulle.local.net.model import (
     ServiceRoute,
     Target,
 )
-from tulle.local.net.processes import Launcher
+from tulle.local.net.processes import END_GRACE, Launcher
 from tulle.local.net.relay import Streams, accept_and_relay
 
 __all__ = ["LoopbackNetwork", "app_port", "claim_range", "plain_port", "redirect_paths"]
@@ -116,6 +116,7 @@ class LoopbackNetwork:
         self._launcher.start()
 
     async def stop(self) -> None:
+        await self._launcher.end_all(END_GRACE)
         self._launcher.close()
         if self._claim is not None:
             self._claim.close()

@@ -5,6 +5,7 @@
 
 import array
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -15,8 +16,9 @@ from typing import Any
 from tulle.local.net import kernel
 from tulle.local.net.model import NetworkError, PodNetwork, ProcessSpec, SpawnError
 
-__all__ = ["Launcher", "fork_launcher"]
+__all__ = ["END_GRACE", "Launcher", "fork_launcher"]
 
+END_GRACE = 3.0  # seconds that processes have to end by themselves when the whole network stops
 _DATAGRAM = 65536
 _ANSWER_WITHIN = 20.0  # seconds; a launcher that is silent for so long is broken
 
@@ -82,6 +84,16 @@ class Launcher:
         """Let go of the launcher, which then ends and takes every process that it started with it."""
         asyncio.get_running_loop().remove_reader(self._link.fileno())
         self._link.close()
+
+    async def end_all(self, within: float) -> None:
+        """Tell every process to end, as pods are told, and return when all have or the seconds are over."""
+        started = list(self._running.values())
+        with contextlib.suppress(NetworkError, TimeoutError):
+            async with asyncio.timeout(within):
+                for process in started:
+                    await process.signal(signal.SIGTERM)
+                for process in started:
+                    await process.wait()
 
     @property
     def running(self) -> Sequence[int]:

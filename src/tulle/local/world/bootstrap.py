@@ -1,53 +1,34 @@
-"""What every cluster has from its first moment: namespaces, and the Services of the API itself and of DNS."""
+"""What this cluster has from its first moment beyond every cluster's: the Service of its DNS."""
 
-from tulle.local.api import Api, ApiError, Obj
+from tulle.local.api import Api, ApiError
+from tulle.local.controllers.bootstrap import bootstrap as bootstrap_cluster
 from tulle.local.net import Network
-from tulle.local.net.isolated import API_ADDRESS, DNS_ADDRESS
+from tulle.local.net.isolated import DNS_ADDRESS
 
 __all__ = ["bootstrap"]
-
-_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
 async def bootstrap(api: Api, network: Network) -> None:
     """Create what is not there yet."""
-    for name in _NAMESPACES:
-        await _create(
-            api, "namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        )
-    for service in _services(network):
-        await _create(api, "services", service)
+    await bootstrap_cluster(api, network.api_address)
+    if network.transparent:
+        await _create_dns(api)
 
 
-async def _create(api: Api, plural: str, obj: Obj) -> None:
+async def _create_dns(api: Api) -> None:
+    """Create the Service where pods find their resolver; it has no selector, for this process answers."""
+    ports = [
+        {"name": "dns", "port": 53, "protocol": "UDP"},
+        {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
+    ]
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": {"k8s-app": "kube-dns"}},
+        "spec": {"clusterIP": DNS_ADDRESS, "ports": ports},
+    }
     try:
-        await api.create(plural, obj)
+        await api.create("services", service)
     except ApiError as error:
         if error.reason != "AlreadyExists":
             raise
-
-
-def _services(network: Network) -> list[Obj]:
-    """Return the Services of the API and, where pods ask it, of DNS.
-
-    Neither has a selector: the first is answered by this process, and so is the second.
-    """
-    services = [
-        _service("default", "kubernetes", API_ADDRESS[0], [{"name": "https", "port": 443, "protocol": "TCP"}])
-    ]
-    if network.transparent:
-        ports = [
-            {"name": "dns", "port": 53, "protocol": "UDP"},
-            {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
-        ]
-        services.append(_service("kube-system", "kube-dns", DNS_ADDRESS, ports))
-    return services
-
-
-def _service(namespace: str, name: str, ip: str, ports: list[Obj]) -> Obj:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"clusterIP": ip, "ports": ports},
-    }

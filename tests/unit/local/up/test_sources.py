@@ -100,7 +100,7 @@ def test_aliases_that_blow_up_are_refused() -> None:
 def test_a_directory_means_its_manifests_by_name(tmp_path: Path) -> None:
     for name in ("b.yml", "a.yaml", "c.json", "notes.txt"):
         (tmp_path / name).write_text(
-            '{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "%s"}}' % name[0]
+            f'{{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {{"name": "{name[0]}"}}}}'
         )
     assert [m.obj["metadata"]["name"] for m in sources.load([tmp_path])] == ["a", "b", "c"]
 
