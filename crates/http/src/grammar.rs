@@ -2,8 +2,7 @@
 //! Everything that enters a [`Head`](crate::Head) passes through here once, so what leaves it needs no second look.
 
 const TOKEN: u8 = 1;
-const TARGET: u8 = 2;
-const HOST: u8 = 4;
+const HOST: u8 = 2;
 
 const CLASS: [u8; 256] = class_table();
 
@@ -33,11 +32,6 @@ const fn class_table() -> [u8; 256] {
             )
         {
             table[i] |= TOKEN;
-        }
-        // Any visible ASCII octet but `#`: a fragment never goes on the wire, and the bytes that policy sees are
-        // exactly the bytes that we forward, so nothing else needs to be refused here.
-        if b > 0x20 && b < 0x7f && b != b'#' {
-            table[i] |= TARGET;
         }
         // reg-name without `,` (the mark of two merged Hosts), `;`, `=` and quotes, which no host name needs.
         if alnum
@@ -86,13 +80,41 @@ pub fn is_method(bytes: &[u8]) -> bool {
 /// Origin form: begins with `/`, visible ASCII, no fragment.
 #[must_use]
 pub fn is_origin_form(bytes: &[u8]) -> bool {
-    bytes.first() == Some(&b'/') && all(bytes, TARGET)
+    bytes.first() == Some(&b'/') && is_target(bytes)
 }
 
-/// Every octet may stand in a request target, whatever its form.
+/// Every octet may stand in a request target, whatever its form: any visible ASCII octet but `#`, since a fragment never
+/// goes on the wire. The bytes that policy sees are exactly the bytes that we forward, so nothing else is refused here.
 #[must_use]
 pub fn is_target(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && all(bytes, TARGET)
+    let bad = bytes.iter().fold(false, |bad, &b| {
+        bad | (b <= 0x20) | (b >= 0x7f) | (b == b'#')
+    });
+    !bad && !bytes.is_empty()
+}
+
+/// Makes ASCII letters lower-case, eight octets at a time: every field name of every message passes through here.
+pub(crate) fn lower_case(name: &mut [u8]) {
+    let word = |eight: &mut [u8]| {
+        let Ok(octets) = <[u8; 8]>::try_from(&*eight) else {
+            return;
+        };
+        let word = u64::from_ne_bytes(octets);
+        let each = |octet: u8| u64::from_ne_bytes([octet; 8]);
+        // In each octet: the high bit tells "at least A" and "beyond Z" apart; what is not ASCII is left alone.
+        let ascii = word & each(0x7f);
+        let from_a = ascii + each(0x80 - b'A');
+        let beyond_z = ascii + each(0x7f - b'Z');
+        let upper = from_a & !beyond_z & !word & each(0x80);
+        eight.copy_from_slice(&(word | (upper >> 2)).to_ne_bytes());
+    };
+    let len = name.len();
+    if len < 8 {
+        return name.make_ascii_lowercase();
+    }
+    name.chunks_exact_mut(8).for_each(word);
+    // The rest, with octets done before: doing them twice changes nothing.
+    word(&mut name[len - 8..]);
 }
 
 /// `host[:port]`: a name, an IPv4 address or a bracketed IPv6 address (with zone); no userinfo, path or list.
@@ -229,6 +251,18 @@ mod tests {
             "1a",
         ] {
             assert_eq!(content_length(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn every_octet_is_lower_cased_as_the_standard_library_does() {
+        for len in [0, 1, 7, 8, 9, 15, 16, 17, 256] {
+            for start in 0..=255u8 {
+                let mut ours: Vec<u8> = (0..len).map(|i| start.wrapping_add(i as u8)).collect();
+                let theirs = ours.to_ascii_lowercase();
+                lower_case(&mut ours);
+                assert_eq!(ours, theirs);
+            }
         }
     }
 

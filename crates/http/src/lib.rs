@@ -33,6 +33,8 @@
 //! but `chunked`, one Host, upper-case methods. `tests/smuggling.rs` is the list; `tests/differential.rs` holds us
 //! against hyper.
 
+#![warn(missing_docs)]
+
 pub mod error;
 pub mod grammar;
 pub mod h1;

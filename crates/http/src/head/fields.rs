@@ -185,7 +185,7 @@ impl Head {
             Span::new(start + name.len() + 2, value.len()),
         );
         let range = start..name.end();
-        self.buf[range.clone()].make_ascii_lowercase();
+        grammar::lower_case(&mut self.buf[range.clone()]);
         let known = Known::of(&self.buf[range]);
         if let Some(known) = known {
             self.present.insert(known);

@@ -3,6 +3,7 @@
 //! are to be written, one after the other, go out in one copy; most heads are two or three such runs.
 
 use super::{Head, Slot, Span, TargetForm, Version};
+use crate::grammar;
 use crate::known::Known;
 
 impl Head {
@@ -15,7 +16,7 @@ impl Head {
     /// Registers a field inside the loaded block, lower-casing its name in place. `Host` is the caller's.
     pub(crate) fn load_field(&mut self, name: Span, value: Span) -> Option<Known> {
         let range = name.start as usize..name.end();
-        self.buf[range.clone()].make_ascii_lowercase();
+        grammar::lower_case(&mut self.buf[range.clone()]);
         let known = Known::of(&self.buf[range]);
         if let Some(known) = known {
             if known == Known::Host {
