@@ -155,13 +155,11 @@ impl<K: Clone + Eq + Hash> Balancer<K> {
     pub fn update(&mut self, now: u64, endpoints: impl IntoIterator<Item = (K, u32)>) -> Diff {
         let mut diff = Diff::default();
         let mut wanted: HashMap<K, u32> = HashMap::new();
+        let mut new = Vec::new();
         // In the order given, so that the same updates give the same ids.
         for (key, weight) in endpoints {
-            if wanted.insert(key.clone(), weight).is_some() {
-                continue;
-            }
-            if !self.ids.contains_key(&key) {
-                diff.added.push(self.insert(now, key, weight));
+            if wanted.insert(key.clone(), weight).is_none() && !self.ids.contains_key(&key) {
+                new.push(key);
             }
         }
         let gone = self.ids.iter().filter(|(key, _)| !wanted.contains_key(*key)).map(|(_, id)| *id);
@@ -170,6 +168,7 @@ impl<K: Clone + Eq + Hash> Balancer<K> {
         for id in &diff.removed {
             self.remove(*id);
         }
+        diff.added = new.into_iter().map(|key| self.insert(now, key)).collect();
         for (key, weight) in wanted {
             if let Some(id) = self.ids.get(&key).copied()
                 && let Some(member) = self.member_mut(id)
@@ -181,7 +180,7 @@ impl<K: Clone + Eq + Hash> Balancer<K> {
         diff
     }
 
-    fn insert(&mut self, now: u64, key: K, weight: u32) -> EndpointId {
+    fn insert(&mut self, now: u64, key: K) -> EndpointId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, endpoint: None });
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
@@ -190,7 +189,7 @@ impl<K: Clone + Eq + Hash> Balancer<K> {
         let id = EndpointId { index, generation };
         let member = Member {
             key: key.clone(),
-            weight,
+            weight: 0,
             load: PeakEwma::new(self.load.default_rtt, self.load.decay, now),
             pending: 0,
             ready: Some(self.ready.len()),
@@ -198,7 +197,7 @@ impl<K: Clone + Eq + Hash> Balancer<K> {
         if let Some(slot) = self.slots.get_mut(index as usize) {
             slot.endpoint = Some(member);
         }
-        self.ready.push(Ready { id, weight });
+        self.ready.push(Ready { id, weight: 0 });
         self.ids.insert(key, id);
         id
     }

@@ -19,21 +19,13 @@ impl Pattern {
             let why = format!("has {} bytes, and at most {MAX_REGEX} are allowed", text.len());
             return Err(Invalid::new(field, why));
         }
-        // The group keeps `a|b` together; the flag makes `$` mean the end of the text and nothing else.
-        RegexBuilder::new(&format!("^(?:{text})$"))
-            .unicode(false)
-            .dot_matches_new_line(true)
-            .size_limit(MAX_REGEX_PROGRAM)
-            .dfa_size_limit(MAX_REGEX_PROGRAM)
-            .nest_limit(64)
-            .build()
-            .map(|regex| Self { regex, text: text.into() })
-            .map_err(|error| {
-                // The last line says what is wrong; those before draw the pattern with a caret.
-                let text = error.to_string();
-                let why = text.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_owned();
-                Invalid::new(field, format!("is not a regular expression: {why}"))
-            })
+        // By itself first: `a)|(b` would be sound only inside the group below, and would break out of it.
+        build(text).map_err(|error| refused(field, &error))?;
+        // The group keeps `a|b` together.
+        match build(&format!("^(?:{text})$")) {
+            Ok(regex) => Ok(Self { regex, text: text.into() }),
+            Err(error) => Err(refused(field, &error)),
+        }
     }
 
     /// Whether the whole text matches.
@@ -47,6 +39,23 @@ impl Pattern {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+}
+
+fn build(text: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(text)
+        .unicode(false)
+        .dot_matches_new_line(true)
+        .size_limit(MAX_REGEX_PROGRAM)
+        .dfa_size_limit(MAX_REGEX_PROGRAM)
+        .nest_limit(64)
+        .build()
+}
+
+/// The last line of the library's error says what is wrong; those before draw the pattern with a caret.
+fn refused(field: &str, error: &regex::Error) -> Invalid {
+    let text = error.to_string();
+    let why = text.lines().last().unwrap_or_default().trim().trim_start_matches("error: ");
+    Invalid::new(field, format!("is not a regular expression: {why}"))
 }
 
 impl fmt::Debug for Pattern {
@@ -79,7 +88,7 @@ mod tests {
     fn what_cannot_be_compiled_is_named() {
         for (text, why) in [
             ("(", "regex is not a regular expression: unclosed group"),
-            ("a)(b", "regex is not a regular expression: unopened group"),
+            ("a)|(b", "regex is not a regular expression: unopened group"),
             (&"a".repeat(1025) as &str, "regex has 1025 bytes, and at most 1024 are allowed"),
         ] {
             assert_eq!(Pattern::compile("regex", text).unwrap_err().to_string(), why);
