@@ -50,6 +50,7 @@ class NodeAgent:
             for kind in (CONFIG_MAPS, SECRETS):
                 stores[kind].listen(self._data_changed)
             stores[PODS].listen(self._pod_changed)
+            await asyncio.Event().wait()  # the group must stay open for pods that come later
 
     def worker(self, namespace: str, name: str) -> PodWorker | None:
         """Return the worker of the pod that has this name now."""
