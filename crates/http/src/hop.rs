@@ -77,6 +77,47 @@ pub fn asks_upgrade(head: &Head) -> bool {
             })
 }
 
+/// Removes what may not stand in a trailer section (RFC 9110 §6.5.1): fields that would change framing, routing,
+/// authentication or the meaning of the body already gone by, and everything of a proxy's own (`l5d-*`).
+pub fn strip_trailers(trailers: &mut Head) {
+    trailers.retain(|name, _| may_trail(name));
+}
+
+/// True for a lower-case name that may stand in a trailer section.
+#[must_use]
+pub fn may_trail(name: &[u8]) -> bool {
+    const FORBIDDEN: [&str; 24] = [
+        "age",
+        "authorization",
+        "cache-control",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "keep-alive",
+        "max-forwards",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "range",
+        "set-cookie",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "vary",
+        "www-authenticate",
+    ];
+    !name.starts_with(b"l5d-")
+        && !FORBIDDEN
+            .iter()
+            .any(|forbidden| forbidden.as_bytes() == name)
+}
+
 fn strip_named(head: &mut Head) {
     // The names point into the head that is being edited, so they are copied; only messages whose Connection says more
     // than close, keep-alive, upgrade or te come this far.

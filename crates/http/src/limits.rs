@@ -24,6 +24,8 @@ pub struct Limits {
 impl Limits {
     /// The size of the table that the tokeniser fills on the stack: no configuration may ask for more fields.
     pub const MAX_FIELDS: usize = 256;
+    /// Field lines of a trailer section, whatever `fields` allows.
+    pub const MAX_TRAILER_FIELDS: usize = 64;
     /// Octets that a [`Head`](crate::Head) may hold whatever the codec allowed: edits append to its buffer.
     pub const MAX_HEAD_BUFFER: usize = 1 << 20;
     /// The longest method we take: the registry's longest has 17 octets.

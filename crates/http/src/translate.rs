@@ -103,6 +103,7 @@ pub fn request_to_h1(head: &mut Head) -> Result<(), Error> {
 pub fn request_to_h2(head: &mut Head, scheme: &[u8]) -> Result<(), Error> {
     hop::strip(head, UpgradeField::Drop);
     if head.method_kind() == MethodKind::Connect {
+        head.remove_known(Known::ContentLength);
         return Ok(());
     }
     if head.scheme().is_empty() {

@@ -9,6 +9,7 @@ use memchr::memchr;
 
 use super::chunk::{self, Chunks, Step};
 use super::framing::{self, BodyKind, Framing};
+use super::lines::{Bounds, Lines};
 use super::parse;
 use crate::error::Error;
 use crate::head::{Head, MethodKind};
@@ -77,17 +78,6 @@ enum State {
     Tunnel,
     Closed,
     Failed(Error),
-}
-
-/// How far a block of lines was looked through.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Lines {
-    /// No LF in these first octets beyond the lines counted.
-    scanned: usize,
-    /// Where the current line begins.
-    line: usize,
-    /// Complete lines so far.
-    count: usize,
 }
 
 /// An incremental decoder for one side of one connection. Feed it until `Closed` or an error.
@@ -182,6 +172,13 @@ impl Decoder {
         }
     }
 
+    /// Client: a response is expected and not one octet of it came. If the connection ends now, the server may never
+    /// have seen the request: the one moment when a request on a reused connection can be sent again without harm.
+    #[must_use]
+    pub fn is_untouched(&self, input: &BytesMut) -> bool {
+        self.state == State::Head(Lines::default()) && self.interim == 0 && input.is_empty()
+    }
+
     /// The next event. Consumed octets leave `input`; `head` is overwritten by `Head` and `Trailers` events only.
     /// # Errors
     /// Any [`Error`]; the same one again on every later call. The connection is to be closed, after an answer if the
@@ -216,7 +213,7 @@ impl Decoder {
                     if lines == Lines::default() && self.head_at_once(input, head)? {
                         return self.framing(head).map(Event::Head);
                     }
-                    let Some(end) = self.block(input, lines)? else {
+                    let Some(end) = self.head_block(input, lines)? else {
                         return Ok(Event::NeedMore);
                     };
                     match self.role {
@@ -255,19 +252,19 @@ impl Decoder {
                         Step::Last => {}
                     }
                 }
-                State::Trailers(lines) => match self.block(input, lines)? {
-                    None => return Ok(Event::NeedMore),
-                    Some(2) => {
-                        input.advance(2);
-                        self.state = State::End;
+                State::Trailers(mut lines) => {
+                    let end = lines.find_end(input, Bounds::of_trailers(&self.limits))?;
+                    self.state = end.map_or(State::Trailers(lines), |_| State::End);
+                    match end {
+                        None => return Ok(Event::NeedMore),
+                        Some(2) => input.advance(2),
+                        Some(end) => {
+                            parse::trailers(&input[..end], head)?;
+                            input.advance(end);
+                            return Ok(Event::Trailers);
+                        }
                     }
-                    Some(end) => {
-                        parse::trailers(&input[..end], head, &self.limits)?;
-                        input.advance(end);
-                        self.state = State::End;
-                        return Ok(Event::Trailers);
-                    }
-                },
+                }
                 State::UntilClose | State::Tunnel if !input.is_empty() => {
                     return Ok(Event::Data(input.split().freeze()));
                 }
@@ -281,85 +278,28 @@ impl Decoder {
         }
     }
 
-    /// Looks for the empty line that ends a head or trailer section; returns where the block ends. Judges line ends
-    /// and sizes while looking, so that the answer does not depend on how the bytes were cut into reads.
-    fn block(&mut self, input: &mut BytesMut, mut lines: Lines) -> Result<Option<usize>, Error> {
-        let trailers = matches!(self.state, State::Trailers(_));
-        let max_bytes = if trailers {
-            self.limits.trailer_bytes
-        } else {
-            self.limits.head_bytes
-        };
-        let max_fields = if trailers {
-            self.limits.fields.min(parse::TRAILER_TABLE)
-        } else {
-            self.limits.fields
-        };
-        let start_lines = usize::from(!trailers);
-        if !trailers
-            && self.role == Role::Server
-            && lines.count == 0
-            && self.skip_empty_lines(input)?
-        {
+    /// Looks for the empty line that ends a head.
+    fn head_block(
+        &mut self,
+        input: &mut BytesMut,
+        mut lines: Lines,
+    ) -> Result<Option<usize>, Error> {
+        let server = self.role == Role::Server;
+        if server && lines.no_line_yet() && self.skip_empty_lines(input)? {
             lines = Lines::default();
         }
-        while let Some(lf) = memchr(b'\n', &input[lines.scanned..]).map(|at| at + lines.scanned) {
-            if lf == 0 || input[lf - 1] != b'\r' {
-                return Err(Error::BareLf);
-            }
-            self.check_size(
-                lf + 1 - lines.line,
-                lf + 1,
-                max_bytes,
-                lines.count < start_lines,
-            )?;
-            if lf - 1 == lines.line {
-                return Ok(Some(lf + 1));
-            }
-            lines.count += 1;
-            if lines.count > max_fields + start_lines {
-                return Err(Error::TooManyFields);
-            }
-            (lines.line, lines.scanned) = (lf + 1, lf + 1);
+        let first_look = lines.no_line_yet();
+        let bounds = Bounds::of_head(&self.limits, server);
+        if let Some(end) = lines.find_end(input, bounds)? {
+            return Ok(Some(end));
         }
-        self.check_size(
-            input.len() - lines.line,
-            input.len(),
-            max_bytes,
-            lines.count < start_lines,
-        )?;
-        let first_look = matches!(self.state, State::Head(before) if before.count == 0);
-        if first_look && lines.count > 0 && self.role == Role::Server {
+        if server && first_look && !lines.no_line_yet() {
+            // Judged now and not when the head is complete: that might be never.
             let line = memchr(b'\n', input).map_or(input.len(), |lf| lf + 1);
             parse::request_line(&input[..line], &self.limits)?;
         }
-        lines.scanned = input.len();
-        self.state = if trailers {
-            State::Trailers(lines)
-        } else {
-            State::Head(lines)
-        };
+        self.state = State::Head(lines);
         Ok(None)
-    }
-
-    fn check_size(
-        &self,
-        line: usize,
-        block: usize,
-        max: usize,
-        start_line: bool,
-    ) -> Result<(), Error> {
-        if start_line
-            && self.role == Role::Server
-            && line > self.limits.target_bytes + Limits::REQUEST_LINE_SLACK + 2
-        {
-            return Err(Error::TargetTooLong);
-        }
-        if block > max {
-            Err(Error::HeadTooLarge)
-        } else {
-            Ok(())
-        }
     }
 
     fn skip_empty_lines(&mut self, input: &mut BytesMut) -> Result<bool, Error> {

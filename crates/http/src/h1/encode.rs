@@ -10,6 +10,7 @@ use std::fmt;
 use super::framing::BodyKind;
 use super::phrase::reason_phrase;
 use crate::head::{Head, MethodKind, TargetForm, Version, write_field};
+use crate::hop;
 use crate::known::Known;
 
 /// What to say about the connection.
@@ -243,9 +244,9 @@ impl BodyWriter {
             BodyKind::Length(_) => Err(EncodeError::TooShort),
             BodyKind::Chunked => {
                 out.extend_from_slice(b"0\r\n");
-                if let Some(trailers) = trailers {
-                    // Every tagged name steers framing, routing or this hop: none belongs into trailers.
-                    trailers.write_fields(|known| known.is_none(), out);
+                let fields = trailers.into_iter().flat_map(Head::iter);
+                for (name, value) in fields.filter(|(name, _)| hop::may_trail(name)) {
+                    write_field(name, value, out);
                 }
                 out.extend_from_slice(b"\r\n");
                 Ok(())
