@@ -102,7 +102,9 @@ def endpoint(pod_name: str, ip: str, ns: str = "default", ready: bool = True, **
     }
 
 
-def slice_of(service_name: str, endpoints: list[Obj], ns: str = "default", port: int = 8080, **rest: Any) -> Obj:
+def slice_of(
+    service_name: str, endpoints: list[Obj], ns: str = "default", port: int = 8080, **rest: Any
+) -> Obj:
     suffix = rest.pop("suffix", "x")
     return obj(
         "EndpointSlice",

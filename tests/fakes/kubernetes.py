@@ -99,10 +99,12 @@ class FakeKubernetes:
         start, limit = int(params.get("continue") or 0), int(params.get("limit") or 500)
         page = items[start : start + limit]
         more = str(start + limit) if start + limit < len(items) else ""
-        return JSONResponse({"metadata": {"resourceVersion": str(self.version), "continue": more}, "items": page})
+        return JSONResponse(
+            {"metadata": {"resourceVersion": str(self.version), "continue": more}, "items": page}
+        )
 
     def _write(self, method: str, path: str, body: Obj) -> Response:
-        self.created.append(body)
+        self.created.append({"path": path, **body})
         if path.endswith(("/events",)):
             return JSONResponse(body, 201)
         if method == "POST":
@@ -142,7 +144,10 @@ class FakeKubernetes:
                     if version > seen:
                         yield json.dumps({"type": event, "object": each}) + "\n"
                 seen = max(seen, self.version)
-                yield json.dumps({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(seen)}}}) + "\n"
+                yield (
+                    json.dumps({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(seen)}}})
+                    + "\n"
+                )
                 async with self._changed:
                     if seen == self.version and self._cut == cut:
                         await self._changed.wait()
@@ -155,7 +160,7 @@ class FakeKubernetes:
     async def serving(self, port: int = 0) -> AsyncIterator["FakeKubernetes"]:
         app = Starlette(routes=[Route("/{rest:path}", self._handle, methods=["GET", "POST", "PUT", "PATCH"])])
         listener = bind("127.0.0.1", port)
-        self.url = "http://127.0.0.1:%d" % listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         async with asyncio.TaskGroup() as tasks:
             server = tasks.create_task(serve(app, listener))
             try:
@@ -174,4 +179,10 @@ def _where(each: Obj) -> tuple[str, tuple[str, str]]:
 
 
 def _status(code: int, reason: str) -> Obj:
-    return {"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": f"{reason} by script"}
+    return {
+        "kind": "Status",
+        "status": "Failure",
+        "code": code,
+        "reason": reason,
+        "message": f"{reason} by script",
+    }

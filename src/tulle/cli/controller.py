@@ -5,6 +5,7 @@ import importlib.util
 import logging
 import os
 import signal
+import socket
 import ssl
 import sys
 from collections.abc import Sequence
@@ -88,7 +89,7 @@ async def _run(options: dict[str, Any]) -> None:
         mesh=mesh,
         address=_address(options["address"]),
         ports=Ports(**_ports(options["ports"])),
-        pod=os.environ.get("POD_NAME", ""),
+        replica=os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}",
     )
     async with Client(load_config(options["kubeconfig"], options["context"])) as client:
         if options["issuer_dir"] and options["trust_roots_dir"]:

@@ -29,10 +29,12 @@ from tulle.control.issuing import IssuerKeeper, IssuerText
 from tulle.control.limits import StreamLimits
 from tulle.control.metrics import Sources
 from tulle.control.policy import PolicyService
+from tulle.control.reporting import Reporter
 from tulle.control.rpc import listen
 from tulle.control.tokens import Caller, TokenReviews
 from tulle.control.views import Views
 from tulle.kube.client import Client
+from tulle.kube.lease import Election
 
 __all__ = ["ROLES", "Controller", "Ports", "Role", "Settings", "Webhook"]
 
@@ -70,7 +72,8 @@ class Settings:
     mesh: Mesh
     address: str = "0.0.0.0"
     ports: Ports = field(default_factory=Ports)
-    pod: str = ""
+    # Tells replicas apart in the election of the status writer.
+    replica: str = "tulle-controller"
 
 
 class Controller:
@@ -88,6 +91,11 @@ class Controller:
         self.settings, self.clock = settings, clock
         self.views = Views(client, clock)
         self.events = Events(client, clock)
+        self.reporter = Reporter(self.views.world, client, self.events, clock)
+        self.views.listen(self.reporter.touch)
+        self._election = Election(
+            client, settings.mesh.control_plane_namespace, "tulle-status-writer", settings.replica, clock
+        )
         self.limits = StreamLimits()
         self.started = asyncio.Event()
         mesh = settings.mesh
@@ -110,6 +118,8 @@ class Controller:
             tasks.create_task(self._settle(), name="settle")
             if "identity" in roles:
                 tasks.create_task(self.issuer.run(), name="issuer")
+            if "policy" in roles:
+                tasks.create_task(self._report(), name="status writer")
             if self._webhook is not None:
                 listener = bind(settings.address, settings.ports.webhook)
                 settings.ports.webhook = listener.getsockname()[1]
@@ -163,6 +173,10 @@ class Controller:
             yield
         finally:
             await asyncio.shield(asyncio.gather(*(server.stop(STOP_GRACE_SECONDS) for server in servers)))
+
+    async def _report(self) -> None:
+        await self.views.watcher.wait_synced()
+        await self._election.run(self.reporter.run)
 
     async def _settle(self) -> None:
         await self.views.watcher.wait_synced()

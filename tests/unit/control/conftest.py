@@ -38,16 +38,27 @@ class Running:
     def stream(self, port: int, method: str, request: Any, answer: type[Any]) -> Any:
         """Open a stream; iterate it for decoded answers."""
         call = self._channel(port).unary_stream(
-            method, request_serializer=lambda m: m.SerializeToString(), response_deserializer=answer.FromString
+            method,
+            request_serializer=lambda m: m.SerializeToString(),
+            response_deserializer=answer.FromString,
         )
         return call(request)
 
     async def ask(self, port: int, method: str, request: Any, answer: type[Any]) -> Any:
         """Make one call."""
         call = self._channel(port).unary_unary(
-            method, request_serializer=lambda m: m.SerializeToString(), response_deserializer=answer.FromString
+            method,
+            request_serializer=lambda m: m.SerializeToString(),
+            response_deserializer=answer.FromString,
         )
         return await call(request, timeout=10)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait, five seconds at most, for something that another task brings about."""
+    async with asyncio.timeout(5):
+        while not holds():  # noqa: ASYNC110 - what is waited for has no event of its own
+            await asyncio.sleep(0.01)
 
 
 async def no_issuer() -> IssuerText:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.fakes.cluster import endpoint, pod, route, server, service, slice_of, voting
 from tests.fakes.kubernetes import FakeKubernetes
-from tests.unit.control.conftest import running
+from tests.unit.control.conftest import running, until
 from tulle.api import (
     DESTINATION_GET,
     DESTINATION_GET_PROFILE,
@@ -23,7 +23,9 @@ from tulle.api import (
 )
 from tulle.compile.messages import ip_text
 
-VOTING = destination_pb2.GetDestination(path="voting.default.svc.cluster.local:80", context_token='{"ns":"default"}')
+VOTING = destination_pb2.GetDestination(
+    path="voting.default.svc.cluster.local:80", context_token='{"ns":"default"}'
+)
 WORKLOAD = '{"ns":"default","pod":"web-1"}'
 INBOUND = inbound_pb2.PortSpec(workload='{"ns":"default","pod":"voting-1"}', port=8080)
 
@@ -31,7 +33,8 @@ INBOUND = inbound_pb2.PortSpec(workload='{"ns":"default","pod":"voting-1"}', por
 def addresses(update: destination_pb2.Update) -> list[str]:
     chosen = update.add if update.WhichOneof("update") == "add" else update.remove
     return sorted(
-        ip_text((each.addr if isinstance(each, destination_pb2.WeightedAddr) else each).ip) for each in chosen.addrs
+        ip_text((each.addr if isinstance(each, destination_pb2.WeightedAddr) else each).ip)
+        for each in chosen.addrs
     )
 
 
@@ -118,7 +121,10 @@ async def test_unknown_targets_and_malformed_requests_are_refused_by_status() ->
         for spec, code in (
             (outbound_pb2.TrafficSpec(source_workload=WORKLOAD, addr=address), grpc.StatusCode.NOT_FOUND),
             (outbound_pb2.TrafficSpec(source_workload=WORKLOAD, authority="nope"), grpc.StatusCode.NOT_FOUND),
-            (outbound_pb2.TrafficSpec(source_workload="{", authority="voting"), grpc.StatusCode.INVALID_ARGUMENT),
+            (
+                outbound_pb2.TrafficSpec(source_workload="{", authority="voting"),
+                grpc.StatusCode.INVALID_ARGUMENT,
+            ),
             (outbound_pb2.TrafficSpec(source_workload=WORKLOAD), grpc.StatusCode.INVALID_ARGUMENT),
         ):
             with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -181,7 +187,5 @@ async def test_streams_over_the_bound_are_refused_and_closed_streams_make_room()
         assert len(plane.controller.views.hub) == 1
         for stream in streams:
             stream.cancel()
-        async with asyncio.timeout(5):
-            while plane.controller.limits.open:
-                await asyncio.sleep(0.01)
+        await until(lambda: plane.controller.limits.open == 0)
         assert len(plane.controller.views.hub) == 0

@@ -1,0 +1,124 @@
+"""What an HTTPRoute's status says: whether its parents took it, whether its backends exist, what is not carried out.
+
+Conditions and reasons are the Gateway API's and Linkerd's. `PartiallyInvalid` names by path the fields that the mesh
+does not carry out; the rest of the route is in force.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from tulle.compile.backends import BadBackend, resolve_backend
+from tulle.compile.validate import view_problems
+from tulle.kube.kinds import POLICY_GROUP
+from tulle.kube.policy_objects import HTTPRoute, ParentRef
+from tulle.kube.world import World, parent_key
+
+__all__ = ["CONTROLLER_NAME", "Condition", "ParentStatus", "merged_status", "route_status"]
+
+CONTROLLER_NAME = "linkerd.io/policy-controller"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition, without the times that its writer adds."""
+
+    type: str
+    status: bool
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ParentStatus:
+    """A parent of the route that is ours to judge, and the conditions for it."""
+
+    parent: ParentRef
+    conditions: tuple[Condition, ...]
+
+
+def route_status(world: World, route: HTTPRoute) -> list[ParentStatus]:
+    """Judge a route; parents of other kinds (Gateways) are left to their own controllers."""
+    judged = []
+    for parent in route.spec.parent_refs or ():
+        accepted = _accepted(world, route, parent)
+        if accepted is None:
+            continue
+        conditions = [accepted, _resolved(world, route)]
+        unsupported = [str(problem) for problem in view_problems(route)]
+        if unsupported:
+            conditions.append(Condition("PartiallyInvalid", True, "UnsupportedValue", "; ".join(unsupported)))
+        judged.append(ParentStatus(parent, tuple(conditions)))
+    return judged
+
+
+def _accepted(world: World, route: HTTPRoute, parent: ParentRef) -> Condition | None:
+    group, kind, namespace, name = parent_key(parent, route.namespace, route.group)
+    if (group, kind) == (POLICY_GROUP, "Server"):
+        if namespace != route.namespace or world.server(namespace, name) is None:
+            return Condition(
+                "Accepted", False, "NoMatchingParent", f"no Server {name} in namespace {route.namespace}"
+            )
+        return Condition("Accepted", True, "Accepted")
+    if (group, kind) == ("", "Service"):
+        service = world.service(namespace, name)
+        if service is None:
+            return Condition(
+                "Accepted", False, "NoMatchingParent", f"no Service {name} in namespace {namespace}"
+            )
+        if not service.cluster_ips or service.spec.type == "ExternalName":
+            return Condition("Accepted", False, "InvalidKind", "the parent Service must have a ClusterIP")
+        if parent.port is not None and service.port(parent.port) is None:
+            return Condition(
+                "Accepted", False, "NoMatchingParent", f"Service {name} has no port {parent.port}"
+            )
+        return Condition("Accepted", True, "Accepted")
+    if kind == "EgressNetwork":
+        return Condition("Accepted", False, "InvalidKind", "EgressNetwork parents are not supported")
+    return None
+
+
+def _resolved(world: World, route: HTTPRoute) -> Condition:
+    for rule in route.spec.rules or ():
+        for ref in rule.backend_refs or ():
+            try:
+                resolve_backend(world, route, ref)
+            except BadBackend as error:
+                return Condition("ResolvedRefs", False, error.reason, str(error))
+    return Condition("ResolvedRefs", True, "ResolvedRefs")
+
+
+def merged_status(route: HTTPRoute, judged: Iterable[ParentStatus], now: str) -> dict[str, Any] | None:
+    """Return the new `status`, or None when it says all this already.
+
+    What other controllers wrote stays; a condition that does not flip keeps its transition time. `now` is RFC 3339.
+    """
+    before = route.status if isinstance(route.status, dict) else {}
+    parents = [each for each in before.get("parents") or () if isinstance(each, dict)]
+    theirs = [each for each in parents if each.get("controllerName") != CONTROLLER_NAME]
+    ours = [each for each in parents if each.get("controllerName") == CONTROLLER_NAME]
+    written = []
+    for status in judged:
+        ref = msgspec.to_builtins(status.parent)
+        old = next((each for each in ours if each.get("parentRef") == ref), {})
+        flipped = {each.get("type"): each for each in old.get("conditions") or () if isinstance(each, dict)}
+        conditions = [_written(route, each, flipped.get(each.type), now) for each in status.conditions]
+        written.append({"parentRef": ref, "controllerName": CONTROLLER_NAME, "conditions": conditions})
+    if written == ours:
+        return None
+    return {"parents": theirs + written}
+
+
+def _written(route: HTTPRoute, condition: Condition, old: dict[str, Any] | None, now: str) -> dict[str, Any]:
+    status = "True" if condition.status else "False"
+    since = old.get("lastTransitionTime", now) if old is not None and old.get("status") == status else now
+    return {
+        "type": condition.type,
+        "status": status,
+        "reason": condition.reason,
+        "message": condition.message,
+        "observedGeneration": route.metadata.generation,
+        "lastTransitionTime": since,
+    }

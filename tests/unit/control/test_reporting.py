@@ -1,0 +1,90 @@
+"""Statuses and Events as the API gets them, and the election of who writes them."""
+
+import datetime
+from typing import Any
+
+import pytest
+
+from tests.fakes.cluster import route, server, service, voting
+from tests.fakes.kubernetes import FakeKubernetes
+from tests.unit.control.conftest import running, until
+from tulle.kube.lease import LEASE_SECONDS, Take, Wait, decide
+
+NOW = datetime.datetime(2026, 6, 1, 12, tzinfo=datetime.UTC)
+
+
+def statuses(kubernetes: FakeKubernetes) -> list[dict[str, Any]]:
+    return [each for each in kubernetes.created if each["path"].endswith("/status")]
+
+
+async def test_a_route_is_judged_and_what_is_not_carried_out_is_named() -> None:
+    mirror = {
+        "filters": [{"type": "RequestMirror", "requestMirror": {}}],
+        "backendRefs": [{"name": "gone", "port": 80}],
+    }
+    async with FakeKubernetes(voting(route("r", [mirror]))).serving() as kubernetes, running(kubernetes):
+        await until(lambda: bool(statuses(kubernetes)))
+        written = statuses(kubernetes)[0]
+        assert written["path"] == "/apis/gateway.networking.k8s.io/v1/namespaces/default/httproutes/r/status"
+        (parent,) = written["status"]["parents"]
+        found = {each["type"]: (each["status"], each["reason"]) for each in parent["conditions"]}
+        assert found == {
+            "Accepted": ("True", "Accepted"),
+            "ResolvedRefs": ("False", "BackendNotFound"),
+            "PartiallyInvalid": ("True", "UnsupportedValue"),
+        }
+        assert "spec.rules[0].filters: RequestMirror is not supported" in parent["conditions"][2]["message"]
+
+
+async def test_annotations_that_are_not_carried_out_are_an_event_on_their_service() -> None:
+    tuned = service("tuned", "10.96.0.9", annotations={"retry.linkerd.io/http": "5xx"})
+    bad = server("bad", 80, externalWorkloadSelector={})
+    async with FakeKubernetes(voting(tuned, bad)).serving() as kubernetes, running(kubernetes):
+
+        def told() -> dict[str, str]:
+            events = [each for each in kubernetes.created if each["path"].endswith("/events")]
+            return {
+                f"{e['involvedObject']['kind']}/{e['involvedObject']['name']}": e["message"] for e in events
+            }
+
+        await until(lambda: {"Service/tuned", "Server/bad"} <= told().keys())
+        assert "retry.linkerd.io/http" in told()["Service/tuned"]
+        assert "externalWorkloadSelector" in told()["Server/bad"]
+
+
+async def test_only_one_of_two_replicas_writes() -> None:
+    async with FakeKubernetes(voting()).serving() as kubernetes:
+        async with running(kubernetes) as first:
+            await until(lambda: first.controller._election.leading)
+            async with running(kubernetes) as second:
+                second.controller._election.me = "second"
+                await until(lambda: second.controller.views.watcher.synced)
+                assert not second.controller._election.leading
+        lease = kubernetes.other["/apis/coordination.k8s.io/v1/namespaces/linkerd/leases/tulle-status-writer"]
+        assert lease["spec"]["holderIdentity"] == ""  # given back at the end
+
+
+@pytest.mark.parametrize(
+    ("spec", "unchanged_for", "expected"),
+    [
+        ({}, 0.0, Take),
+        ({"holderIdentity": ""}, 0.0, Take),
+        ({"holderIdentity": "me"}, 0.0, Take),
+        ({"holderIdentity": "other"}, LEASE_SECONDS - 1.0, Wait),
+        ({"holderIdentity": "other"}, LEASE_SECONDS + 0.0, Take),
+        ({"holderIdentity": "other", "leaseDurationSeconds": 60}, 59.0, Wait),
+        ({"holderIdentity": "other", "renewTime": "1999-01-01T00:00:00Z"}, 0.0, Wait),
+    ],
+)
+def test_a_lease_is_taken_when_free_ours_or_seen_unchanged_too_long(
+    spec: dict[str, Any], unchanged_for: float, expected: type
+) -> None:
+    assert isinstance(decide(spec, "me", unchanged_for, NOW), expected)
+
+
+def test_taking_over_counts_as_a_transition_and_renewing_does_not() -> None:
+    taken = decide({"holderIdentity": "other", "leaseTransitions": 3}, "me", 99.0, NOW)
+    renewed = decide({"holderIdentity": "me", "leaseTransitions": 3, "acquireTime": "then"}, "me", 0.0, NOW)
+    assert isinstance(taken, Take) and taken.spec["leaseTransitions"] == 4
+    assert isinstance(renewed, Take)
+    assert (renewed.spec["leaseTransitions"], renewed.spec["acquireTime"]) == (3, "then")
