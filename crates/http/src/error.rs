@@ -88,6 +88,8 @@ reasons! {
     TransferEncodingNotAllowed = 400, "Transfer-Encoding not allowed here";
     /// An expectation other than `100-continue`.
     Expectation = 417, "unknown expectation";
+    /// More options in Connection than [`Limits::MAX_CONNECTION_OPTIONS`](crate::Limits::MAX_CONNECTION_OPTIONS).
+    ConnectionOptions = 400, "too many connection options";
     /// A chunk size line that is not hexadecimal digits and an optional extension.
     ChunkSize = 400, "invalid chunk size";
     /// A chunk size that does not fit.

@@ -109,10 +109,16 @@ impl Head {
         Self::default()
     }
 
-    /// Forgets everything but the capacity.
+    /// Forgets everything but the usual capacity (at most [`Limits::KEPT_HEAD_BUFFER`]).
     pub fn clear(&mut self) {
         self.buf.clear();
         self.slots.clear();
+        if self.buf.capacity() > Limits::KEPT_HEAD_BUFFER {
+            self.buf.shrink_to(Limits::KEPT_HEAD_BUFFER);
+        }
+        if self.slots.capacity() > Limits::KEPT_FIELDS {
+            self.slots.shrink_to(Limits::KEPT_FIELDS);
+        }
         self.present = KnownSet::default();
         (self.method, self.scheme, self.path, self.authority) = Default::default();
         (self.status, self.version, self.form) = Default::default();

@@ -30,7 +30,7 @@
 //! every bound, `error` every refusal with its status and text.
 //!
 //! Strict by default, and deliberately more than RFC 9112 demands: no folding, no bare LF, no lenient length, no coding
-//! but `chunked`, one Host, upper-case methods. `tests/smuggling.rs` is the list; `tests/differential.rs` holds us
+//! but `chunked`, one Host, upper-case methods. `tests/smuggling/` is the list; `tests/differential.rs` holds us
 //! against hyper.
 
 #![warn(missing_docs)]

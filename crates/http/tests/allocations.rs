@@ -118,6 +118,19 @@ fn a_keep_alive_get_and_its_answer_allocate_nothing() {
 }
 
 #[test]
+fn a_large_head_does_not_keep_its_memory() {
+    let mut head = Head::new();
+    let large = measure(|| {
+        head.push("x", vec![b'a'; 60_000]).unwrap();
+        (0..250).for_each(|_| head.push("y", "b").unwrap());
+    });
+    let kept = measure(|| head.clear());
+    let still = large.bytes_current + kept.bytes_current;
+    assert!(large.bytes_max > 60_000);
+    assert!(still <= 16 * 1024, "keeps {still} octets");
+}
+
+#[test]
 fn an_idle_decoder_is_small() {
     assert!(
         size_of::<Decoder>() <= 192,

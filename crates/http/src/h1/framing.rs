@@ -8,6 +8,7 @@ use crate::grammar;
 use crate::head::{Head, MethodKind, Version};
 use crate::hop;
 use crate::known::Known;
+use crate::limits::Limits;
 use crate::translate::declared_length;
 
 /// How the end of a body is told.
@@ -54,7 +55,7 @@ pub(super) fn request(head: &Head) -> Result<Framing, Error> {
     }
     Ok(Framing {
         body: if connect { BodyKind::None } else { body },
-        keep_alive: keep_alive(head) && !connect,
+        keep_alive: keep_alive(head)? && !connect,
         upgrade: connect || hop::asks_upgrade(head),
         expect_continue: expects_continue(head)?
             && body != BodyKind::None
@@ -67,7 +68,7 @@ pub(super) fn response(head: &Head, asked: Asked) -> Result<Framing, Error> {
     let status = head.status();
     let mut framing = Framing {
         body: BodyKind::None,
-        keep_alive: keep_alive(head),
+        keep_alive: keep_alive(head)?,
         upgrade: false,
         expect_continue: false,
         interim: false,
@@ -161,16 +162,19 @@ fn no_transfer_encoding(head: &Head) -> Result<(), Error> {
     }
 }
 
-fn keep_alive(head: &Head) -> bool {
-    if !head.has(Known::Connection) {
-        return head.version() != Version::Http10;
+/// What Connection says about persistence; refuses an absurd number of options, which would each be looked up later.
+fn keep_alive(head: &Head) -> Result<bool, Error> {
+    let http10 = head.version() == Version::Http10;
+    let (mut close, mut keep, mut options) = (false, false, 0);
+    for option in head.known_all(Known::Connection).flat_map(grammar::list) {
+        options += 1;
+        close |= option.eq_ignore_ascii_case(b"close");
+        keep |= option.eq_ignore_ascii_case(b"keep-alive");
     }
-    match head.version() {
-        Version::Http10 => {
-            head.lists(Known::Connection, b"keep-alive") && !head.lists(Known::Connection, b"close")
-        }
-        _ => !head.lists(Known::Connection, b"close"),
+    if options > Limits::MAX_CONNECTION_OPTIONS {
+        return Err(Error::ConnectionOptions);
     }
+    Ok(!close && (keep || !http10))
 }
 
 fn expects_continue(head: &Head) -> Result<bool, Error> {

@@ -84,6 +84,11 @@ pub fn further() -> Vec<Vector> {
         get("DEL in a value", "Host: a\r\nX: \x7f", Error::Value),
         get("Host with space", "Host: a b", Error::Authority),
         get("Host with port and junk", "Host: a:80:90", Error::Authority),
+        get(
+            "thirty-three Connection options",
+            &format!("Host: a\r\nConnection: {}", "x,".repeat(33)),
+            Error::ConnectionOptions,
+        ),
         get("two equal Hosts", "Host: a\r\nHost: a", Error::TwoHosts),
         get(
             "two Expects",
