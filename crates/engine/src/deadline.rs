@@ -76,7 +76,11 @@ mod tests {
 
     fn timeouts(request: u64, response: u64, idle: u64) -> Timeouts {
         let some = |seconds| Some(Duration::from_secs(seconds)).filter(|length| !length.is_zero());
-        Timeouts { request: some(request), response: some(response), idle: some(idle) }
+        Timeouts {
+            request: some(request),
+            response: some(response),
+            idle: some(idle),
+        }
     }
 
     #[test]
@@ -92,7 +96,11 @@ mod tests {
     #[test]
     fn the_response_timeout_runs_from_the_end_of_the_request() {
         let mut deadlines = Deadlines::begin(&timeouts(0, 2, 0), None, 0);
-        assert_eq!(deadlines.next(), None, "a slow request is not a slow response");
+        assert_eq!(
+            deadlines.next(),
+            None,
+            "a slow request is not a slow response"
+        );
 
         deadlines.request_sent(10 * S);
 
@@ -111,7 +119,11 @@ mod tests {
 
         assert_eq!(deadlines.next(), Some(10 * S));
         assert_eq!(deadlines.expired(10 * S), Some(Reason::RequestTimeout));
-        assert_eq!(deadlines.expired(13 * S), Some(Reason::RequestTimeout), "the earliest is the reason");
+        assert_eq!(
+            deadlines.expired(13 * S),
+            Some(Reason::RequestTimeout),
+            "the earliest is the reason"
+        );
     }
 
     #[test]

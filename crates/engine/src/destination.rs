@@ -94,7 +94,10 @@ impl Endpoint {
         Self::with_labels(message, &BTreeMap::new())
     }
 
-    fn with_labels(message: &api::WeightedAddr, shared: &BTreeMap<String, String>) -> Result<Self, Invalid> {
+    fn with_labels(
+        message: &api::WeightedAddr,
+        shared: &BTreeMap<String, String>,
+    ) -> Result<Self, Invalid> {
         let addr = match &message.addr {
             None => return Err(Invalid::missing("addr")),
             Some(addr) => socket_addr(addr).map_err(|error| error.under("addr"))?,
@@ -117,9 +120,10 @@ impl Endpoint {
             },
             transport_port: match transport {
                 None => None,
-                Some(transport) => {
-                    Some(port("protocol_hint.opaque_transport.inbound_port", transport.inbound_port)?)
-                }
+                Some(transport) => Some(port(
+                    "protocol_hint.opaque_transport.inbound_port",
+                    transport.inbound_port,
+                )?),
             },
             authority_override: message
                 .authority_override
@@ -153,13 +157,18 @@ impl TlsIdentity {
             }
             _ => name,
         };
-        Ok(Self { name: name.into(), server_name: server_name.into() })
+        Ok(Self {
+            name: name.into(),
+            server_name: server_name.into(),
+        })
     }
 }
 
 impl Http2Params {
     fn compile(message: Option<&api::Http2ClientParams>) -> Result<Self, Invalid> {
-        let Some(message) = message else { return Ok(Self::default()) };
+        let Some(message) = message else {
+            return Ok(Self::default());
+        };
         let some = |number: u32| Some(number).filter(|number| *number != 0);
         let flow = message.flow_control.unwrap_or_default();
         let internals = message.internals.unwrap_or_default();
@@ -193,7 +202,11 @@ impl Http2Params {
 /// # Errors
 /// When there is no IP address or the port is not one.
 pub fn socket_addr(message: &net::TcpAddress) -> Result<SocketAddr, Invalid> {
-    let ip = message.ip.as_ref().and_then(ip_addr).ok_or_else(|| Invalid::missing("ip"))?;
+    let ip = message
+        .ip
+        .as_ref()
+        .and_then(ip_addr)
+        .ok_or_else(|| Invalid::missing("ip"))?;
     Ok(SocketAddr::new(ip, port("port", message.port)?))
 }
 
@@ -250,26 +263,44 @@ impl Endpoints {
             // A message of a later version of the API: what is known stays.
             None => changes.problems.push(Invalid::missing("update")),
             Some(Update::Add(set)) => {
-                let before = if first { std::mem::take(&mut self.known) } else { BTreeMap::new() };
+                let before = if first {
+                    std::mem::take(&mut self.known)
+                } else {
+                    BTreeMap::new()
+                };
                 self.state = State::Exists;
                 self.add(set, &before, &mut changes);
-                changes.removed.extend(before.into_keys().filter(|addr| !self.known.contains_key(addr)));
+                changes.removed.extend(
+                    before
+                        .into_keys()
+                        .filter(|addr| !self.known.contains_key(addr)),
+                );
             }
             Some(Update::Remove(set)) => {
                 self.state = State::Exists;
                 if first {
-                    changes.removed.extend(std::mem::take(&mut self.known).into_keys());
+                    changes
+                        .removed
+                        .extend(std::mem::take(&mut self.known).into_keys());
                 }
                 for addr in &set.addrs {
                     match socket_addr(addr) {
-                        Ok(addr) => changes.removed.extend(self.known.remove(&addr).map(|_| addr)),
+                        Ok(addr) => changes
+                            .removed
+                            .extend(self.known.remove(&addr).map(|_| addr)),
                         Err(error) => changes.problems.push(error.under("remove.addrs")),
                     }
                 }
             }
             Some(Update::NoEndpoints(none)) => {
-                self.state = if none.exists { State::Exists } else { State::Missing };
-                changes.removed.extend(std::mem::take(&mut self.known).into_keys());
+                self.state = if none.exists {
+                    State::Exists
+                } else {
+                    State::Missing
+                };
+                changes
+                    .removed
+                    .extend(std::mem::take(&mut self.known).into_keys());
             }
         }
         changes
@@ -285,11 +316,17 @@ impl Endpoints {
             let endpoint = match Endpoint::with_labels(message, &set.metric_labels) {
                 Ok(endpoint) => endpoint,
                 Err(error) => {
-                    changes.problems.push(error.under(format!("add.addrs[{index}]")));
+                    changes
+                        .problems
+                        .push(error.under(format!("add.addrs[{index}]")));
                     continue;
                 }
             };
-            let known = self.known.get(&endpoint.addr).or_else(|| before.get(&endpoint.addr)).cloned();
+            let known = self
+                .known
+                .get(&endpoint.addr)
+                .or_else(|| before.get(&endpoint.addr))
+                .cloned();
             if known.is_none() && self.known.len() >= MAX_ENDPOINTS {
                 let why = format!("has more than {MAX_ENDPOINTS} endpoints");
                 changes.problems.push(Invalid::new("add.addrs", why));
@@ -302,7 +339,11 @@ impl Endpoints {
                 known => {
                     let endpoint = Arc::new(endpoint);
                     self.known.insert(endpoint.addr, endpoint.clone());
-                    let list = if known.is_some() { &mut changes.changed } else { &mut changes.added };
+                    let list = if known.is_some() {
+                        &mut changes.changed
+                    } else {
+                        &mut changes.added
+                    };
                     list.push(endpoint);
                 }
             }
@@ -369,11 +410,14 @@ impl Profile {
             opaque: message.opaque_protocol,
             endpoint: match &message.endpoint {
                 None => None,
-                Some(endpoint) => {
-                    Some(Arc::new(Endpoint::compile(endpoint).map_err(|error| error.under("endpoint"))?))
-                }
+                Some(endpoint) => Some(Arc::new(
+                    Endpoint::compile(endpoint).map_err(|error| error.under("endpoint"))?,
+                )),
             },
-            parent: message.parent_ref.as_ref().map(|parent| Meta::compile(Some(parent))),
+            parent: message
+                .parent_ref
+                .as_ref()
+                .map(|parent| Meta::compile(Some(parent))),
             unsupported,
         })
     }

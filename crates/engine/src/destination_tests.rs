@@ -7,49 +7,84 @@ use proptest::prelude::*;
 use super::*;
 
 fn tcp(number: u32) -> net::TcpAddress {
-    let ip = net::IpAddress { ip: Some(net::ip_address::Ip::Ipv4(0x0a00_0000 + number)) };
-    net::TcpAddress { ip: Some(ip), port: 80 }
+    let ip = net::IpAddress {
+        ip: Some(net::ip_address::Ip::Ipv4(0x0a00_0000 + number)),
+    };
+    net::TcpAddress {
+        ip: Some(ip),
+        port: 80,
+    }
 }
 
 fn weighted(number: u32, weight: u32) -> api::WeightedAddr {
-    api::WeightedAddr { addr: Some(tcp(number)), weight, ..Default::default() }
+    api::WeightedAddr {
+        addr: Some(tcp(number)),
+        weight,
+        ..Default::default()
+    }
 }
 
 fn add(endpoints: impl IntoIterator<Item = api::WeightedAddr>) -> api::Update {
-    let set = api::WeightedAddrSet { addrs: endpoints.into_iter().collect(), ..Default::default() };
-    api::Update { update: Some(api::update::Update::Add(set)) }
+    let set = api::WeightedAddrSet {
+        addrs: endpoints.into_iter().collect(),
+        ..Default::default()
+    };
+    api::Update {
+        update: Some(api::update::Update::Add(set)),
+    }
 }
 
 fn remove(numbers: &[u32]) -> api::Update {
-    let set = api::AddrSet { addrs: numbers.iter().map(|number| tcp(*number)).collect() };
-    api::Update { update: Some(api::update::Update::Remove(set)) }
+    let set = api::AddrSet {
+        addrs: numbers.iter().map(|number| tcp(*number)).collect(),
+    };
+    api::Update {
+        update: Some(api::update::Update::Remove(set)),
+    }
 }
 
 fn none(exists: bool) -> api::Update {
-    api::Update { update: Some(api::update::Update::NoEndpoints(api::NoEndpoints { exists })) }
+    api::Update {
+        update: Some(api::update::Update::NoEndpoints(api::NoEndpoints {
+            exists,
+        })),
+    }
 }
 
 #[test]
 fn every_fact_of_an_endpoint_is_read() {
     let labels = |pairs: &[(&str, &str)]| {
-        pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect::<BTreeMap<_, _>>()
+        pairs
+            .iter()
+            .map(|(key, value)| (key.to_string(), value.to_string()))
+            .collect::<BTreeMap<_, _>>()
     };
     let message = api::WeightedAddr {
         tls_identity: Some(api::TlsIdentity {
-            strategy: Some(api::tls_identity::Strategy::UriLikeIdentity(api::tls_identity::UriLikeIdentity {
-                uri: "spiffe://a/b".into(),
-            })),
+            strategy: Some(api::tls_identity::Strategy::UriLikeIdentity(
+                api::tls_identity::UriLikeIdentity {
+                    uri: "spiffe://a/b".into(),
+                },
+            )),
             server_name: Some(api::tls_identity::DnsLikeIdentity { name: "b.a".into() }),
         }),
         protocol_hint: Some(api::ProtocolHint {
             protocol: Some(api::protocol_hint::Protocol::H2(api::protocol_hint::H2 {})),
             opaque_transport: Some(api::protocol_hint::OpaqueTransport { inbound_port: 4143 }),
         }),
-        authority_override: Some(api::AuthorityOverride { authority_override: "x:1".into() }),
+        authority_override: Some(api::AuthorityOverride {
+            authority_override: "x:1".into(),
+        }),
         http2: Some(api::Http2ClientParams {
             keep_alive: Some(api::http2_client_params::KeepAlive {
-                interval: Some(prost_types::Duration { seconds: 10, nanos: 0 }),
-                timeout: Some(prost_types::Duration { seconds: 3, nanos: 0 }),
+                interval: Some(prost_types::Duration {
+                    seconds: 10,
+                    nanos: 0,
+                }),
+                timeout: Some(prost_types::Duration {
+                    seconds: 3,
+                    nanos: 0,
+                }),
                 while_idle: true,
             }),
             ..Default::default()
@@ -63,24 +98,43 @@ fn every_fact_of_an_endpoint_is_read() {
     };
     let mut endpoints = Endpoints::default();
 
-    let changes =
-        endpoints.apply(&api::Update { update: Some(api::update::Update::Add(set)) }, true);
+    let changes = endpoints.apply(
+        &api::Update {
+            update: Some(api::update::Update::Add(set)),
+        },
+        true,
+    );
 
     let endpoint = &changes.added[0];
     assert_eq!(endpoint.addr.to_string(), "10.0.0.1:80");
     assert_eq!(
         endpoint.tls,
-        Some(TlsIdentity { name: "spiffe://a/b".into(), server_name: "b.a".into() })
+        Some(TlsIdentity {
+            name: "spiffe://a/b".into(),
+            server_name: "b.a".into()
+        })
     );
-    assert_eq!((endpoint.hint, endpoint.transport_port), (ProtocolHint::Http2, Some(4143)));
+    assert_eq!(
+        (endpoint.hint, endpoint.transport_port),
+        (ProtocolHint::Http2, Some(4143))
+    );
     assert_eq!(endpoint.authority_override.as_deref(), Some("x:1"));
-    assert_eq!(endpoint.http2.keep_alive.map(|ping| ping.interval), Some(Duration::from_secs(10)));
-    assert_eq!(endpoint.labels, labels(&[("pod", "web-1"), ("ns", "own"), ("service", "web")]));
+    assert_eq!(
+        endpoint.http2.keep_alive.map(|ping| ping.interval),
+        Some(Duration::from_secs(10))
+    );
+    assert_eq!(
+        endpoint.labels,
+        labels(&[("pod", "web-1"), ("ns", "own"), ("service", "web")])
+    );
 }
 
 #[test]
 fn an_endpoint_whose_identity_cannot_be_read_is_left_out_and_not_taken_in_plain_text() {
-    let broken = api::WeightedAddr { tls_identity: Some(api::TlsIdentity::default()), ..weighted(1, 1) };
+    let broken = api::WeightedAddr {
+        tls_identity: Some(api::TlsIdentity::default()),
+        ..weighted(1, 1)
+    };
     let no_port = api::WeightedAddr {
         addr: Some(net::TcpAddress { port: 0, ..tcp(2) }),
         ..weighted(2, 1)
@@ -93,7 +147,10 @@ fn an_endpoint_whose_identity_cannot_be_read_is_left_out_and_not_taken_in_plain_
     let problems: Vec<_> = changes.problems.iter().map(ToString::to_string).collect();
     assert_eq!(
         problems,
-        ["add.addrs[0].tls_identity.strategy is missing", "add.addrs[1].addr.port is 0, not a port"]
+        [
+            "add.addrs[0].tls_identity.strategy is missing",
+            "add.addrs[1].addr.port is 0, not a port"
+        ]
     );
 }
 
@@ -107,7 +164,10 @@ fn the_first_message_of_a_stream_replaces_what_was_known() {
     let removed: Vec<_> = changes.removed.iter().map(ToString::to_string).collect();
     assert_eq!(removed, ["10.0.0.1:80"]);
     assert_eq!(changes.added.len(), 1);
-    assert!(changes.changed.is_empty(), "what stays the same is not told again");
+    assert!(
+        changes.changed.is_empty(),
+        "what stays the same is not told again"
+    );
     assert_eq!(endpoints.len(), 2);
 }
 
@@ -118,7 +178,10 @@ fn no_endpoints_tells_whether_the_service_exists() {
     endpoints.apply(&add([weighted(1, 1)]), true);
 
     assert_eq!(endpoints.apply(&none(true), false).removed.len(), 1);
-    assert_eq!((endpoints.state(), endpoints.is_empty()), (State::Exists, true));
+    assert_eq!(
+        (endpoints.state(), endpoints.is_empty()),
+        (State::Exists, true)
+    );
 
     endpoints.apply(&none(false), false);
     assert_eq!(endpoints.state(), State::Missing);
@@ -131,7 +194,14 @@ fn a_message_of_a_later_version_changes_nothing() {
 
     let changes = endpoints.apply(&api::Update { update: None }, true);
 
-    assert_eq!((endpoints.len(), changes.problems.len(), changes.removed.len()), (1, 1, 0));
+    assert_eq!(
+        (
+            endpoints.len(),
+            changes.problems.len(),
+            changes.removed.len()
+        ),
+        (1, 1, 0)
+    );
 }
 
 #[test]

@@ -18,11 +18,15 @@ pub fn policy() -> api::OutboundPolicy {
     };
     let balancer = backend::BalanceP2c {
         discovery: Some(backend::EndpointDiscovery {
-            kind: Some(backend::endpoint_discovery::Kind::Dst(backend::endpoint_discovery::DestinationGet {
-                path: "voting.default.svc.cluster.local:80".into(),
-            })),
+            kind: Some(backend::endpoint_discovery::Kind::Dst(
+                backend::endpoint_discovery::DestinationGet {
+                    path: "voting.default.svc.cluster.local:80".into(),
+                },
+            )),
         }),
-        load: Some(backend::balance_p2c::Load::PeakEwma(backend::balance_p2c::PeakEwma::default())),
+        load: Some(backend::balance_p2c::Load::PeakEwma(
+            backend::balance_p2c::PeakEwma::default(),
+        )),
     };
     let backend = api::Backend {
         metadata: Some(service.clone()),
@@ -33,20 +37,30 @@ pub fn policy() -> api::OutboundPolicy {
         backends: Some(http_route::Distribution {
             kind: Some(http_route::distribution::Kind::FirstAvailable(
                 http_route::distribution::FirstAvailable {
-                    backends: vec![http_route::RouteBackend { backend: Some(backend), ..Default::default() }],
+                    backends: vec![http_route::RouteBackend {
+                        backend: Some(backend),
+                        ..Default::default()
+                    }],
                 },
             )),
         }),
         ..Default::default()
     };
     let route = api::HttpRoute {
-        metadata: Some(Metadata { kind: Some(metadata::Kind::Default("http".into())) }),
+        metadata: Some(Metadata {
+            kind: Some(metadata::Kind::Default("http".into())),
+        }),
         hosts: Vec::new(),
         rules: vec![rule],
     };
-    let http1 = proxy_protocol::Http1 { routes: vec![route], failure_accrual: None };
+    let http1 = proxy_protocol::Http1 {
+        routes: vec![route],
+        failure_accrual: None,
+    };
     api::OutboundPolicy {
-        protocol: Some(api::ProxyProtocol { kind: Some(proxy_protocol::Kind::Http1(http1)) }),
+        protocol: Some(api::ProxyProtocol {
+            kind: Some(proxy_protocol::Kind::Http1(http1)),
+        }),
         metadata: Some(service),
     }
 }

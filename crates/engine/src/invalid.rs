@@ -25,7 +25,10 @@ pub struct Invalid {
 
 impl Invalid {
     pub(crate) fn new(field: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { field: field.into(), why: why.into() }
+        Self {
+            field: field.into(),
+            why: why.into(),
+        }
     }
 
     pub(crate) fn missing(field: impl Into<String>) -> Self {
@@ -34,8 +37,11 @@ impl Invalid {
 
     /// Puts the field of the surrounding message in front.
     pub(crate) fn under(mut self, outer: impl fmt::Display) -> Self {
-        self.field =
-            if self.field.is_empty() { outer.to_string() } else { format!("{outer}.{}", self.field) };
+        self.field = if self.field.is_empty() {
+            outer.to_string()
+        } else {
+            format!("{outer}.{}", self.field)
+        };
         self
     }
 }
@@ -60,7 +66,8 @@ pub(crate) fn limit(
 }
 
 pub(crate) fn duration(field: &str, message: &prost_types::Duration) -> Result<Duration, Invalid> {
-    let (Ok(seconds), Ok(nanos)) = (u64::try_from(message.seconds), u32::try_from(message.nanos)) else {
+    let (Ok(seconds), Ok(nanos)) = (u64::try_from(message.seconds), u32::try_from(message.nanos))
+    else {
         return Err(Invalid::new(field, "is negative"));
     };
     if nanos >= 1_000_000_000 {

@@ -31,6 +31,15 @@
 //! assert_eq!(policy.backends[chosen.backend.index()].meta.to_string(), "Service default/voting:80");
 //! # Ok::<(), tulle_engine::Invalid>(())
 //! ```
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
 
 pub mod balance;
 pub mod deadline;
@@ -45,7 +54,9 @@ mod reason;
 mod request;
 pub mod route;
 
-pub use self::invalid::{Invalid, MAX_AUTHORIZATIONS, MAX_REGEX, MAX_REGEX_PROGRAM, MAX_ROUTES, MAX_RULES};
+pub use self::invalid::{
+    Invalid, MAX_AUTHORIZATIONS, MAX_REGEX, MAX_REGEX_PROGRAM, MAX_ROUTES, MAX_RULES,
+};
 pub use self::meta::{Meta, Resource};
 pub use self::reason::Reason;
 pub use self::request::{Headers, RequestView};

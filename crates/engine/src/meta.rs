@@ -166,14 +166,20 @@ mod tests {
             })),
         };
 
-        assert_eq!(Meta::compile(Some(&message)).to_string(), "Service default/voting:80");
+        assert_eq!(
+            Meta::compile(Some(&message)).to_string(),
+            "Service default/voting:80"
+        );
     }
 
     #[test]
     fn a_default_has_linkerds_labels() {
         let meta = Meta::named("all-unauthenticated");
 
-        assert_eq!((meta.group(), meta.kind(), meta.name()), ("", "default", "all-unauthenticated"));
+        assert_eq!(
+            (meta.group(), meta.kind(), meta.name()),
+            ("", "default", "all-unauthenticated")
+        );
         assert!(!meta.is_audit());
         assert!(Meta::named("audit").is_audit());
     }

@@ -100,7 +100,14 @@ const fn row(
     text: &'static str,
     hint: &'static str,
 ) -> Row {
-    Row { reason, code, text, http, grpc, hint }
+    Row {
+        reason,
+        code,
+        text,
+        http,
+        grpc,
+        hint,
+    }
 }
 
 const OK: u8 = 0;
@@ -115,11 +122,11 @@ const UNAVAILABLE: u8 = 14;
 
 use Reason::{
     BackendInvalid, BadRequest, BadResponse, ConnectFailed, ConnectTimeout, ConnectionClosed,
-    DiscoveryTimeout, FailFast, FailureInjected, Forbidden, HeadTimeout, HeadTooLarge, IdentityMismatch,
-    IdentityRequired, IdleTimeout, Internal, LoadShed, Loop, NoBackend, NoCertificate, NoEndpoints,
-    PolicyUnavailable, RateLimited, RedirectInvalid, Redirected, RequestTimeout, ResponseTimeout,
-    RouteInvalid, RouteNotFound, ShuttingDown, StreamReset, TargetUnknown, TlsFailed,
-    TransportHeaderInvalid, Unauthorized, UnexpectedAddress,
+    DiscoveryTimeout, FailFast, FailureInjected, Forbidden, HeadTimeout, HeadTooLarge,
+    IdentityMismatch, IdentityRequired, IdleTimeout, Internal, LoadShed, Loop, NoBackend,
+    NoCertificate, NoEndpoints, PolicyUnavailable, RateLimited, RedirectInvalid, Redirected,
+    RequestTimeout, ResponseTimeout, RouteInvalid, RouteNotFound, ShuttingDown, StreamReset,
+    TargetUnknown, TlsFailed, TransportHeaderInvalid, Unauthorized, UnexpectedAddress,
 };
 
 /// In the order of the enum.
@@ -206,8 +213,9 @@ impl Reason {
     }
 
     fn row(self) -> &'static Row {
+        let [.., last] = &ROWS;
         // A test compares the table's order with the enum's.
-        ROWS.get(self as usize).unwrap_or(&ROWS[ROWS.len() - 1])
+        ROWS.get(self as usize).unwrap_or(last)
     }
 
     /// The stable code, in lower case with hyphens.
@@ -243,7 +251,9 @@ impl Reason {
     /// The reason with this code.
     #[must_use]
     pub fn from_code(code: &str) -> Option<Self> {
-        ROWS.iter().find(|row| row.code == code).map(|row| row.reason)
+        ROWS.iter()
+            .find(|row| row.code == code)
+            .map(|row| row.reason)
     }
 
     /// The page `docs/reference/reasons.md`.
@@ -298,6 +308,10 @@ mod tests {
     fn the_reference_page_is_current() {
         let committed = include_str!("../../../docs/reference/reasons.md");
 
-        assert_eq!(committed, Reason::reference_page(), "run: cargo run -p tulle-engine --example reasons");
+        assert_eq!(
+            committed,
+            Reason::reference_page(),
+            "run: cargo run -p tulle-engine --example reasons"
+        );
     }
 }

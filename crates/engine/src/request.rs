@@ -63,7 +63,10 @@ impl<'a, H: Headers + ?Sized> RequestView<'a, H> {
 
     fn split_path(&self) -> (&'a [u8], &'a [u8]) {
         let mut parts = self.path.splitn(2, |byte| *byte == b'?');
-        (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+        (
+            parts.next().unwrap_or_default(),
+            parts.next().unwrap_or_default(),
+        )
     }
 }
 
@@ -72,7 +75,10 @@ pub(crate) fn host_of(authority: &[u8]) -> &[u8] {
     if let Some(rest) = authority.strip_prefix(b"[") {
         return rest.split(|byte| *byte == b']').next().unwrap_or_default();
     }
-    let host = authority.split(|byte| *byte == b':').next().unwrap_or_default();
+    let host = authority
+        .split(|byte| *byte == b':')
+        .next()
+        .unwrap_or_default();
     host.strip_suffix(b".").unwrap_or(host)
 }
 
@@ -91,13 +97,22 @@ mod tests {
             ("", ""),
             (":80", ""),
         ] {
-            assert_eq!(host_of(authority.as_bytes()), host.as_bytes(), "{authority}");
+            assert_eq!(
+                host_of(authority.as_bytes()),
+                host.as_bytes(),
+                "{authority}"
+            );
         }
     }
 
     #[test]
     fn the_query_begins_at_the_first_question_mark() {
-        let view = |path: &'static str| RequestView { method: b"GET", authority: b"", path: path.as_bytes(), headers: &() };
+        let view = |path: &'static str| RequestView {
+            method: b"GET",
+            authority: b"",
+            path: path.as_bytes(),
+            headers: &(),
+        };
 
         assert_eq!(view("/a?b?c").path_only(), b"/a");
         assert_eq!(view("/a?b?c").query(), b"b?c");

@@ -1,8 +1,10 @@
 //! Compiling never panics and deciding never panics, whatever a message holds: random bytes decoded as messages, and
 //! sound messages with bytes flipped.
 
-use prost::Message;
+#![allow(clippy::indexing_slicing)]
+
 use proptest::prelude::*;
+use prost::Message;
 use tulle_api::{destination, inbound, outbound};
 use tulle_engine::destination::{Endpoints, Profile};
 use tulle_engine::inbound::{Peer, PeerTls, Server};
@@ -11,12 +13,25 @@ use tulle_engine::{RequestView, doc};
 
 /// Compiles and, where that works, decides.
 fn outbound(bytes: &[u8]) {
-    let Ok(message) = outbound::OutboundPolicy::decode(bytes) else { return };
-    let Ok(policy) = Policy::compile(&message) else { return };
+    let Ok(message) = outbound::OutboundPolicy::decode(bytes) else {
+        return;
+    };
+    let Ok(policy) = Policy::compile(&message) else {
+        return;
+    };
     for version in [HttpVersion::Http1, HttpVersion::Http2] {
-        for (authority, path) in [("voting", "/api/vote?a=%"), ("", ""), ("[", "*"), ("a:b:c", "/a/b")] {
-            let request =
-                RequestView { method: b"GET", authority: authority.as_bytes(), path: path.as_bytes(), headers: &() };
+        for (authority, path) in [
+            ("voting", "/api/vote?a=%"),
+            ("", ""),
+            ("[", "*"),
+            ("a:b:c", "/a/b"),
+        ] {
+            let request = RequestView {
+                method: b"GET",
+                authority: authority.as_bytes(),
+                path: path.as_bytes(),
+                headers: &(),
+            };
             if let Some(found) = policy.route(version, &request) {
                 let _ = found.answer(7);
                 if let Some(backend) = found.rule.backend(u64::MAX, |_| true) {
@@ -29,12 +44,24 @@ fn outbound(bytes: &[u8]) {
 }
 
 fn inbound(bytes: &[u8]) {
-    let Ok(message) = inbound::Server::decode(bytes) else { return };
-    let Ok(server) = Server::compile(&message) else { return };
-    let peer = Peer { addr: std::net::Ipv4Addr::LOCALHOST.into(), tls: PeerTls::Identity("a.b") };
+    let Ok(message) = inbound::Server::decode(bytes) else {
+        return;
+    };
+    let Ok(server) = Server::compile(&message) else {
+        return;
+    };
+    let peer = Peer {
+        addr: std::net::Ipv4Addr::LOCALHOST.into(),
+        tls: PeerTls::Identity("a.b"),
+    };
     let grants = server.grants(&peer);
     let _ = server.authorize_connection(&grants);
-    let request = RequestView { method: b"GET", authority: b"a", path: b"/a?b=%4", headers: &() };
+    let request = RequestView {
+        method: b"GET",
+        authority: b"a",
+        path: b"/a?b=%4",
+        headers: &(),
+    };
     if let Some(found) = server.route(&request) {
         let _ = server.authorize(&grants, &found);
     }
@@ -60,7 +87,8 @@ fn fields() -> impl Strategy<Value = Vec<u8>> {
             prost::encoding::encode_varint(number, &mut bytes);
             bytes
         }),
-        (1_u32..8, proptest::collection::vec(any::<u8>(), 0..12)).prop_map(|(tag, text)| nested(tag, &text)),
+        (1_u32..8, proptest::collection::vec(any::<u8>(), 0..12))
+            .prop_map(|(tag, text)| nested(tag, &text)),
         (1_u32..8, "[/.*(a-c1]{0,8}").prop_map(|(tag, text)| nested(tag, text.as_bytes())),
     ];
     leaf.prop_recursive(8, 64, 4, |inner| {

@@ -1,5 +1,7 @@
 //! Routing by the compiled table, held against the naive way: weigh every match of every rule, take the best.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use proptest::prelude::*;
 use tulle_api::{http_route as matches, http_types, meta, outbound as api};
 use tulle_engine::outbound::{HttpVersion, Policy};
@@ -7,43 +9,65 @@ use tulle_engine::route::{Candidate, Outcome, Recorder};
 use tulle_engine::{Headers, Reason, RequestView};
 
 fn policy(routes: Vec<api::HttpRoute>) -> api::OutboundPolicy {
-    let http = api::proxy_protocol::Http1 { routes, failure_accrual: None };
+    let http = api::proxy_protocol::Http1 {
+        routes,
+        failure_accrual: None,
+    };
     api::OutboundPolicy {
-        protocol: Some(api::ProxyProtocol { kind: Some(api::proxy_protocol::Kind::Http1(http)) }),
+        protocol: Some(api::ProxyProtocol {
+            kind: Some(api::proxy_protocol::Kind::Http1(http)),
+        }),
         metadata: None,
     }
 }
 
 fn named(name: &str) -> Option<meta::Metadata> {
-    Some(meta::Metadata { kind: Some(meta::metadata::Kind::Default(name.into())) })
+    Some(meta::Metadata {
+        kind: Some(meta::metadata::Kind::Default(name.into())),
+    })
 }
 
 fn empty() -> Option<api::http_route::Distribution> {
     use api::http_route::distribution::{Empty, Kind};
-    Some(api::http_route::Distribution { kind: Some(Kind::Empty(Empty {})) })
+    Some(api::http_route::Distribution {
+        kind: Some(Kind::Empty(Empty {})),
+    })
 }
 
 fn rule(matches: Vec<matches::HttpRouteMatch>) -> api::http_route::Rule {
-    api::http_route::Rule { matches, backends: empty(), ..Default::default() }
+    api::http_route::Rule {
+        matches,
+        backends: empty(),
+        ..Default::default()
+    }
 }
 
 fn route(name: &str, hosts: &[&str], rules: Vec<api::http_route::Rule>) -> api::HttpRoute {
-    api::HttpRoute { metadata: named(name), hosts: hosts.iter().map(|host| host_match(host)).collect(), rules }
+    api::HttpRoute {
+        metadata: named(name),
+        hosts: hosts.iter().map(|host| host_match(host)).collect(),
+        rules,
+    }
 }
 
 fn host_match(host: &str) -> matches::HostMatch {
     use matches::host_match::{Match, Suffix};
     let kind = match host.strip_prefix("*.") {
-        Some(suffix) => {
-            Match::Suffix(Suffix { reverse_labels: suffix.split('.').rev().map(Into::into).collect() })
-        }
+        Some(suffix) => Match::Suffix(Suffix {
+            reverse_labels: suffix.split('.').rev().map(Into::into).collect(),
+        }),
         None => Match::Exact(host.into()),
     };
-    matches::HostMatch { r#match: Some(kind) }
+    matches::HostMatch {
+        r#match: Some(kind),
+    }
 }
 
 fn path(kind: matches::path_match::Kind) -> matches::HttpRouteMatch {
-    matches::HttpRouteMatch { path: Some(matches::PathMatch { kind: Some(kind) }), ..Default::default() }
+    matches::HttpRouteMatch {
+        path: Some(matches::PathMatch { kind: Some(kind) }),
+        ..Default::default()
+    }
 }
 
 fn prefix(text: &str) -> matches::HttpRouteMatch {
@@ -58,14 +82,26 @@ fn regex(text: &str) -> matches::HttpRouteMatch {
     path(matches::path_match::Kind::Regex(text.into()))
 }
 
-fn view<'a, H: Headers + ?Sized>(authority: &'a str, path: &'a str, headers: &'a H) -> RequestView<'a, H> {
-    RequestView { method: b"GET", authority: authority.as_bytes(), path: path.as_bytes(), headers }
+fn view<'a, H: Headers + ?Sized>(
+    authority: &'a str,
+    path: &'a str,
+    headers: &'a H,
+) -> RequestView<'a, H> {
+    RequestView {
+        method: b"GET",
+        authority: authority.as_bytes(),
+        path: path.as_bytes(),
+        headers,
+    }
 }
 
 fn found(policy: &Policy, authority: &str, path: &str) -> String {
     policy
         .route(HttpVersion::Http1, &view(authority, path, &()))
-        .map_or_else(|| "-".into(), |found| format!("{}/{}", found.route.meta.name(), found.rule.number))
+        .map_or_else(
+            || "-".into(),
+            |found| format!("{}/{}", found.route.meta.name(), found.rule.number),
+        )
 }
 
 #[test]
@@ -74,7 +110,11 @@ fn the_more_specific_host_decides_before_the_path() {
         route("any", &[], vec![rule(vec![exact("/a")])]),
         route("wide", &["*.com"], vec![rule(vec![exact("/a")])]),
         route("narrow", &["*.example.com"], vec![rule(vec![exact("/a")])]),
-        route("exact", &["www.example.com"], vec![rule(vec![prefix("/a")])]),
+        route(
+            "exact",
+            &["www.example.com"],
+            vec![rule(vec![prefix("/a")])],
+        ),
     ]))
     .unwrap();
 
@@ -89,7 +129,11 @@ fn the_more_specific_host_decides_before_the_path() {
         ("x.example.com", "/b", "-"),
         ("www.example.com", "/a/b", "exact/0"),
     ] {
-        assert_eq!(found(&policy, authority, path), expected, "{authority}{path}");
+        assert_eq!(
+            found(&policy, authority, path),
+            expected,
+            "{authority}{path}"
+        );
     }
 }
 
@@ -109,9 +153,14 @@ fn the_most_specific_path_decides_then_the_order() {
     )]))
     .unwrap();
 
-    for (path, expected) in
-        [("/x", "r/0"), ("/a", "r/1"), ("/a/b/c", "r/2"), ("/a/d", "r/3"), ("/a/c", "r/4"), ("/a/c?d", "r/4")]
-    {
+    for (path, expected) in [
+        ("/x", "r/0"),
+        ("/a", "r/1"),
+        ("/a/b/c", "r/2"),
+        ("/a/d", "r/3"),
+        ("/a/c", "r/4"),
+        ("/a/c?d", "r/4"),
+    ] {
         assert_eq!(found(&policy, "", path), expected, "{path}");
     }
 }
@@ -123,13 +172,19 @@ fn what_cannot_be_read_fails_itself_alone() {
     let mut no_backends = rule(vec![prefix("/backends")]);
     no_backends.backends = None;
     let policy = Policy::compile(&policy(vec![
-        route("bad", &[], vec![rule(vec![regex("(")]), bad_filter, no_backends]),
+        route(
+            "bad",
+            &[],
+            vec![rule(vec![regex("(")]), bad_filter, no_backends],
+        ),
         route("good", &[], vec![rule(vec![prefix("/good")])]),
     ]))
     .unwrap();
     let invalid = |path: &str| {
         let view = view("", path, &());
-        let answer = policy.route(HttpVersion::Http1, &view).and_then(|found| found.answer(0));
+        let answer = policy
+            .route(HttpVersion::Http1, &view)
+            .and_then(|found| found.answer(0));
         answer.map(|answer| answer.reason())
     };
 
@@ -163,21 +218,31 @@ impl Recorder for Told {
             Outcome::WrongHost => format!("not for this host but {}", candidate.host),
             Outcome::Mismatch(mismatch) => format!("not so: {mismatch}"),
         };
-        self.0.push(format!("rule {}: {} → {outcome}", candidate.rule.index(), candidate.matcher));
+        self.0.push(format!(
+            "rule {}: {} → {outcome}",
+            candidate.rule.index(),
+            candidate.matcher
+        ));
     }
 }
 
 #[test]
 fn a_recorder_is_told_why_each_other_match_did_not_decide() {
     let policy = Policy::compile(&policy(vec![
-        route("a", &[], vec![rule(vec![prefix("/")]), rule(vec![exact("/vote")])]),
+        route(
+            "a",
+            &[],
+            vec![rule(vec![prefix("/")]), rule(vec![exact("/vote")])],
+        ),
         route("b", &["other.com"], vec![rule(vec![prefix("/vote")])]),
         route("c", &[], vec![rule(vec![prefix("/list")])]),
     ]))
     .unwrap();
     let mut told = Told::default();
 
-    let found = policy.route_with(HttpVersion::Http1, &view("voting", "/vote", &()), &mut told).unwrap();
+    let found = policy
+        .route_with(HttpVersion::Http1, &view("voting", "/vote", &()), &mut told)
+        .unwrap();
 
     assert_eq!(found.id.index(), 1);
     assert_eq!(
@@ -193,21 +258,33 @@ fn a_recorder_is_told_why_each_other_match_did_not_decide() {
 
 // The naive way.
 
-#[derive(PartialEq, PartialOrd)]
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
 struct Score(u8, usize, u8, usize, bool, usize, usize);
 
-fn score(host: &str, request: &RequestView<'_, Vec<(String, String)>>, route: &api::HttpRoute, m: &matches::HttpRouteMatch) -> Option<Score> {
+fn score(
+    host: &str,
+    request: &RequestView<'_, Vec<(String, String)>>,
+    route: &api::HttpRoute,
+    m: &matches::HttpRouteMatch,
+) -> Option<Score> {
     let of_host = |pattern: &matches::HostMatch| match pattern.r#match.as_ref()? {
         matches::host_match::Match::Exact(name) => (name == host).then_some((2, 0)),
         matches::host_match::Match::Suffix(suffix) => {
             let labels: Vec<_> = host.rsplit('.').collect();
             let wanted = &suffix.reverse_labels;
-            let fits = labels.len() > wanted.len() && labels.iter().zip(wanted).all(|(label, want)| label == want);
-            fits.then_some((1, wanted.iter().map(String::len).sum::<usize>() + wanted.len()))
+            let fits = labels.len() > wanted.len()
+                && labels.iter().zip(wanted).all(|(label, want)| label == want);
+            fits.then_some((
+                1,
+                wanted.iter().map(String::len).sum::<usize>() + wanted.len(),
+            ))
         }
     };
-    let (host_kind, host_length) =
-        if route.hosts.is_empty() { (0, 0) } else { route.hosts.iter().filter_map(of_host).max()? };
+    let (host_kind, host_length) = if route.hosts.is_empty() {
+        (0, 0)
+    } else {
+        route.hosts.iter().filter_map(of_host).max()?
+    };
     let full = std::str::from_utf8(request.path).unwrap();
     let (path, query) = full.split_once('?').unwrap_or((full, ""));
     use matches::path_match::Kind;
@@ -219,8 +296,9 @@ fn score(host: &str, request: &RequestView<'_, Vec<(String, String)>>, route: &a
         Some(Kind::Prefix(prefix)) => {
             let wanted: Vec<_> = prefix.split('/').filter(|part| !part.is_empty()).collect();
             let parts: Vec<_> = path.split('/').skip(1).collect();
-            (parts.len() >= wanted.len() && wanted.iter().zip(&parts).all(|(want, part)| want == part))
-                .then_some((0, prefix.trim_end_matches('/').len()))?
+            (parts.len() >= wanted.len()
+                && wanted.iter().zip(&parts).all(|(want, part)| want == part))
+            .then_some((0, prefix.trim_end_matches('/').len()))?
         }
     };
     let method = match m.method.as_ref().and_then(|method| method.r#type.as_ref()) {
@@ -229,12 +307,21 @@ fn score(host: &str, request: &RequestView<'_, Vec<(String, String)>>, route: &a
         Some(_) => return None,
     };
     for header in &m.headers {
-        let Some(matches::header_match::Value::Exact(value)) = &header.value else { return None };
-        request.headers.iter().find(|(name, found)| *name == header.name && found.as_bytes() == value)?;
+        let Some(matches::header_match::Value::Exact(value)) = &header.value else {
+            return None;
+        };
+        request
+            .headers
+            .iter()
+            .find(|(name, found)| *name == header.name && found.as_bytes() == value)?;
     }
     for param in &m.query_params {
-        let Some(matches::query_param_match::Value::Exact(value)) = &param.value else { return None };
-        query.split('&').find(|pair| **pair == format!("{}={value}", param.name))?;
+        let Some(matches::query_param_match::Value::Exact(value)) = &param.value else {
+            return None;
+        };
+        query
+            .split('&')
+            .find(|pair| **pair == format!("{}={value}", param.name))?;
     }
     Some(Score(
         host_kind,
@@ -247,19 +334,25 @@ fn score(host: &str, request: &RequestView<'_, Vec<(String, String)>>, route: &a
     ))
 }
 
-fn naive(routes: &[api::HttpRoute], request: &RequestView<'_, Vec<(String, String)>>) -> Option<usize> {
+fn naive(
+    routes: &[api::HttpRoute],
+    request: &RequestView<'_, Vec<(String, String)>>,
+) -> Option<usize> {
     let host = std::str::from_utf8(request.authority).unwrap();
     let mut best: Option<(Score, usize)> = None;
     let mut number = 0;
     for route in routes {
         for rule in &route.rules {
             let everything = [matches::HttpRouteMatch::default()];
-            let all = if rule.matches.is_empty() { &everything[..] } else { &rule.matches };
+            let all = if rule.matches.is_empty() {
+                &everything[..]
+            } else {
+                &rule.matches
+            };
             for m in all {
-                if let Some(score) = score(host, request, route, m)
-                    && best.as_ref().is_none_or(|(known, _)| score > *known)
-                {
-                    best = Some((score, number));
+                let score = score(host, request, route, m);
+                if score.is_some() && score > best.as_ref().map(|(known, _)| *known) {
+                    best = score.map(|score| (score, number));
                 }
             }
             number += 1;

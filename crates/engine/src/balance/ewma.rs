@@ -68,13 +68,20 @@ mod tests {
         assert_eq!(load.at(500 * MS), 500e6);
 
         load.observe(500 * MS, 501 * MS);
-        assert!(load.at(501 * MS) > 499e6, "one quick answer a moment later changes little");
+        assert!(
+            load.at(501 * MS) > 499e6,
+            "one quick answer a moment later changes little"
+        );
 
         for step in 1..=600 {
             let now = 501 * MS + step * 100 * MS;
             load.observe(now - MS, now);
         }
-        assert!(load.at(61 * S) < 3e6, "a minute of quick answers does: {}", load.at(61 * S));
+        assert!(
+            load.at(61 * S) < 3e6,
+            "a minute of quick answers does: {}",
+            load.at(61 * S)
+        );
     }
 
     #[test]

@@ -42,36 +42,59 @@ pub struct Penalty {
 impl Default for Load {
     /// Linkerd's: 30 ms, 10 s.
     fn default() -> Self {
-        Self { default_rtt: Duration::from_millis(30), decay: Duration::from_secs(10), penalty: None }
+        Self {
+            default_rtt: Duration::from_millis(30),
+            decay: Duration::from_secs(10),
+            penalty: None,
+        }
     }
 }
 
 impl Load {
-    pub(crate) fn compile(message: Option<&api::backend::balance_p2c::Load>) -> Result<Self, Invalid> {
+    pub(crate) fn compile(
+        message: Option<&api::backend::balance_p2c::Load>,
+    ) -> Result<Self, Invalid> {
         use api::backend::balance_p2c::Load as Message;
-        let or = |field: &str, length: &Option<prost_types::Duration>, default: Duration| match length {
-            None => Ok(default),
-            Some(length) => duration(field, length),
-        };
+        let or =
+            |field: &str, length: &Option<prost_types::Duration>, default: Duration| match length {
+                None => Ok(default),
+                Some(length) => duration(field, length),
+            };
         let default = Self::default();
         match message {
             None => Err(Invalid::missing("load")),
             Some(Message::PeakEwma(ewma)) => Ok(Self {
-                default_rtt: or("peak_ewma.default_rtt", &ewma.default_rtt, default.default_rtt)?,
+                default_rtt: or(
+                    "peak_ewma.default_rtt",
+                    &ewma.default_rtt,
+                    default.default_rtt,
+                )?,
                 decay: or("peak_ewma.decay", &ewma.decay, default.decay)?,
                 penalty: None,
             }),
             Some(Message::PenaltyPeakEwma(ewma)) => Ok(Self {
-                default_rtt: or("penalty_peak_ewma.default_rtt", &ewma.default_rtt, default.default_rtt)?,
+                default_rtt: or(
+                    "penalty_peak_ewma.default_rtt",
+                    &ewma.default_rtt,
+                    default.default_rtt,
+                )?,
                 decay: or("penalty_peak_ewma.decay", &ewma.decay, default.decay)?,
                 penalty: Some(Penalty {
-                    latency: or("penalty_peak_ewma.penalty", &ewma.penalty, Duration::from_secs(5))?,
+                    latency: or(
+                        "penalty_peak_ewma.penalty",
+                        &ewma.penalty,
+                        Duration::from_secs(5),
+                    )?,
                     max_retry_after: or(
                         "penalty_peak_ewma.max_retry_after",
                         &ewma.max_retry_after,
                         Duration::from_secs(300),
                     )?,
-                    decay: or("penalty_peak_ewma.penalty_decay", &ewma.penalty_decay, default.decay)?,
+                    decay: or(
+                        "penalty_peak_ewma.penalty_decay",
+                        &ewma.penalty_decay,
+                        default.decay,
+                    )?,
                 }),
             }),
         }
@@ -162,7 +185,11 @@ impl<K: Clone + Eq + Hash> Balancer<K> {
                 new.push(key);
             }
         }
-        let gone = self.ids.iter().filter(|(key, _)| !wanted.contains_key(*key)).map(|(_, id)| *id);
+        let gone = self
+            .ids
+            .iter()
+            .filter(|(key, _)| !wanted.contains_key(*key))
+            .map(|(_, id)| *id);
         diff.removed = gone.collect();
         diff.removed.sort_unstable();
         for id in &diff.removed {
@@ -170,9 +197,8 @@ impl<K: Clone + Eq + Hash> Balancer<K> {
         }
         diff.added = new.into_iter().map(|key| self.insert(now, key)).collect();
         for (key, weight) in wanted {
-            if let Some(id) = self.ids.get(&key).copied()
-                && let Some(member) = self.member_mut(id)
-            {
+            let id = self.ids.get(&key).copied();
+            if let Some(member) = id.and_then(|id| self.member_mut(id)) {
                 member.weight = weight;
             }
         }
@@ -182,10 +208,16 @@ impl<K: Clone + Eq + Hash> Balancer<K> {
 
     fn insert(&mut self, now: u64, key: K) -> EndpointId {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, endpoint: None });
+            self.slots.push(Slot {
+                generation: 0,
+                endpoint: None,
+            });
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         });
-        let generation = self.slots.get(index as usize).map_or(0, |slot| slot.generation);
+        let generation = self
+            .slots
+            .get(index as usize)
+            .map_or(0, |slot| slot.generation);
         let id = EndpointId { index, generation };
         let member = Member {
             key: key.clone(),
@@ -204,22 +236,30 @@ impl<K: Clone + Eq + Hash> Balancer<K> {
 
     fn remove(&mut self, id: EndpointId) {
         self.set_ready(id, false);
-        if let Some(slot) = self.slots.get_mut(id.index())
-            && slot.generation == id.generation
-            && let Some(member) = slot.endpoint.take()
-        {
-            slot.generation = slot.generation.wrapping_add(1);
-            self.ids.remove(&member.key);
-            self.free.push(id.index);
-        }
+        let slot = self
+            .slots
+            .get_mut(id.index())
+            .filter(|slot| slot.generation == id.generation);
+        let Some(slot) = slot else { return };
+        let Some(member) = slot.endpoint.take() else {
+            return;
+        };
+        slot.generation = slot.generation.wrapping_add(1);
+        self.ids.remove(&member.key);
+        self.free.push(id.index);
     }
 
     /// Takes an endpoint into the draw or out of it: one that cannot be connected to, or that a breaker has ejected.
     pub fn set_ready(&mut self, id: EndpointId, ready: bool) {
-        let Some(member) = self.member(id) else { return };
+        let Some(member) = self.member(id) else {
+            return;
+        };
         match (member.ready, ready) {
             (None, true) => {
-                let entry = Ready { id, weight: member.weight };
+                let entry = Ready {
+                    id,
+                    weight: member.weight,
+                };
                 let place = self.ready.len();
                 self.ready.push(entry);
                 if let Some(member) = self.member_mut(id) {
@@ -247,7 +287,9 @@ impl<K: Clone + Eq + Hash> Balancer<K> {
         let mut total = 0_u64;
         let mut first = None;
         for entry in &mut self.ready {
-            let member = slots.get(entry.id.index()).and_then(|slot| slot.endpoint.as_ref());
+            let member = slots
+                .get(entry.id.index())
+                .and_then(|slot| slot.endpoint.as_ref());
             entry.weight = member.map_or(0, |member| member.weight);
             same &= *first.get_or_insert(entry.weight) == entry.weight;
             total += u64::from(entry.weight);
@@ -291,7 +333,9 @@ impl<K: Clone + Eq + Hash> Balancer<K> {
     }
 
     fn cost(&self, entry: Ready, now: u64) -> f64 {
-        let Some(member) = self.member(entry.id) else { return f64::INFINITY };
+        let Some(member) = self.member(entry.id) else {
+            return f64::INFINITY;
+        };
         let mut pending = f64::from(member.pending);
         if self.total_weight != 0 {
             // Twice the weight may have twice the requests in flight.
@@ -360,12 +404,16 @@ impl<K: Clone + Eq + Hash> Balancer<K> {
 
     fn member(&self, id: EndpointId) -> Option<&Member<K>> {
         let slot = self.slots.get(id.index())?;
-        slot.endpoint.as_ref().filter(|_| slot.generation == id.generation)
+        slot.endpoint
+            .as_ref()
+            .filter(|_| slot.generation == id.generation)
     }
 
     fn member_mut(&mut self, id: EndpointId) -> Option<&mut Member<K>> {
         let slot = self.slots.get_mut(id.index())?;
-        slot.endpoint.as_mut().filter(|_| slot.generation == id.generation)
+        slot.endpoint
+            .as_mut()
+            .filter(|_| slot.generation == id.generation)
     }
 }
 

@@ -39,10 +39,10 @@ fn shares(
     let mut flying: BTreeSet<(u64, u64, EndpointId, u64)> = BTreeSet::new();
     for request in 0..REQUESTS {
         let now = request * every;
-        while let Some(&(ends, number, id, started)) = flying.first()
-            && ends <= now
+        while let Some((ends, _, id, started)) =
+            flying.first().copied().filter(|(ends, ..)| *ends <= now)
         {
-            flying.remove(&(ends, number, id, started));
+            flying.pop_first();
             balancer.on_first_response(id, started, ends);
             balancer.on_end(id);
         }
@@ -85,7 +85,9 @@ fn equal_endpoints_get_equal_shares() {
 fn a_slow_endpoint_gets_less_and_is_not_forgotten() {
     let mut balancer = balancer(&[("fast", 10_000), ("fast2", 10_000), ("slow", 10_000)]);
 
-    let shares = shares(&mut balancer, MS, |key| if key == "slow" { 200 * MS } else { 10 * MS });
+    let shares = shares(&mut balancer, MS, |key| {
+        if key == "slow" { 200 * MS } else { 10 * MS }
+    });
 
     assert!(shares["slow"] < 0.1, "{shares:?}");
     assert!(shares["slow"] > 0.0005, "{shares:?}");
@@ -98,7 +100,10 @@ fn shares_follow_weights_at_low_and_high_load() {
 
         let shares = shares(&mut balancer, every, |_| 20 * MS);
 
-        assert!((0.60..0.90).contains(&shares["heavy"]), "every {every}: {shares:?}");
+        assert!(
+            (0.60..0.90).contains(&shares["heavy"]),
+            "every {every}: {shares:?}"
+        );
     }
 }
 
@@ -111,7 +116,11 @@ fn weight_0_takes_nothing_while_others_are_there() {
     assert!((0..10_000).all(|_| balancer.pick(0, random.next()) != Some(off)));
 
     balancer.update(0, [("off", 0)]);
-    assert_eq!(balancer.pick(0, random.next()), Some(off), "alone it is better than nothing");
+    assert_eq!(
+        balancer.pick(0, random.next()),
+        Some(off),
+        "alone it is better than nothing"
+    );
 }
 
 #[test]
@@ -124,7 +133,10 @@ fn requests_in_flight_count_until_they_end() {
     balancer.on_first_response(a, 0, 0);
 
     let mut random = Random(2);
-    assert!((0..100).all(|_| balancer.pick(0, random.next()) == Some(b)), "the first answer is not the end");
+    assert!(
+        (0..100).all(|_| balancer.pick(0, random.next()) == Some(b)),
+        "the first answer is not the end"
+    );
 
     for _ in 0..5 {
         balancer.on_end(a);
@@ -137,9 +149,8 @@ fn an_endpoint_that_stays_keeps_its_load_and_one_that_comes_back_begins_anew() {
     let mut balancer = balancer(&[("a", 1), ("b", 1)]);
     let a = balancer.id(&"a").unwrap();
     balancer.on_first_response(a, 0, 500 * MS);
-    let cost = |balancer: &Balancer<_>, id: EndpointId| {
-        balancer.cost(Ready { id, weight: 1 }, 500 * MS)
-    };
+    let cost =
+        |balancer: &Balancer<_>, id: EndpointId| balancer.cost(Ready { id, weight: 1 }, 500 * MS);
 
     let diff = balancer.update(500 * MS, [("a", 1), ("c", 1)]);
     assert_eq!((diff.added.len(), diff.removed.len()), (1, 1));

@@ -90,7 +90,10 @@ impl Authorization {
                 Network::compile(network).map_err(|error| error.under(format!("networks[{index}]")))
             })
             .collect::<Result<_, _>>()?;
-        let permit = message.authentication.as_ref().and_then(|authn| authn.permit.as_ref());
+        let permit = message
+            .authentication
+            .as_ref()
+            .and_then(|authn| authn.permit.as_ref());
         let authentication = match permit {
             None => return Err(Invalid::missing("authentication.permit")),
             Some(api::authn::Permit::Unauthenticated(_)) => Authentication::Unauthenticated,
@@ -104,21 +107,35 @@ impl Authorization {
                 }
             },
         };
-        Ok(Self { meta: meta(message), networks, authentication })
+        Ok(Self {
+            meta: meta(message),
+            networks,
+            authentication,
+        })
     }
 
     /// Says what the client lacks, if it lacks something.
     pub fn check(&self, peer: &Peer<'_>) -> Result<(), Lack<'_>> {
-        if !self.networks.iter().any(|network| network.contains(peer.addr)) {
+        if !self
+            .networks
+            .iter()
+            .any(|network| network.contains(peer.addr))
+        {
             return Err(Lack::Network(&self.networks));
         }
         match (&self.authentication, peer.tls) {
             (Authentication::Unauthenticated, _) => Ok(()),
             (_, PeerTls::None) => Err(Lack::Tls),
             (Authentication::TlsUnauthenticated, _) => Ok(()),
-            (Authentication::Identities(names), PeerTls::Unauthenticated) => Err(Lack::Identity(names)),
+            (Authentication::Identities(names), PeerTls::Unauthenticated) => {
+                Err(Lack::Identity(names))
+            }
             (Authentication::Identities(names), PeerTls::Identity(name)) => {
-                if names.contains(name) { Ok(()) } else { Err(Lack::OtherIdentity(names)) }
+                if names.contains(name) {
+                    Ok(())
+                } else {
+                    Err(Lack::OtherIdentity(names))
+                }
             }
         }
     }
@@ -157,7 +174,9 @@ impl Identities {
             if suffix.parts.is_empty() {
                 names.any = true;
             } else {
-                names.suffixes.push(format!(".{}", suffix.parts.join(".")).into());
+                names
+                    .suffixes
+                    .push(format!(".{}", suffix.parts.join(".")).into());
             }
         }
         names
@@ -166,7 +185,10 @@ impl Identities {
     /// Any name at all.
     #[must_use]
     pub fn everybody() -> Self {
-        Self { any: true, ..Self::default() }
+        Self {
+            any: true,
+            ..Self::default()
+        }
     }
 
     /// Whether a certificate for this name will do.
@@ -179,7 +201,11 @@ impl Identities {
         let dns = !name.contains("://");
         self.any
             || self.exact.contains(name)
-            || dns && self.suffixes.iter().any(|suffix| name.len() > suffix.len() && name.ends_with(&**suffix))
+            || dns
+                && self
+                    .suffixes
+                    .iter()
+                    .any(|suffix| name.len() > suffix.len() && name.ends_with(&**suffix))
     }
 }
 
@@ -191,7 +217,10 @@ impl fmt::Display for Identities {
         let names = self.exact.iter().map(|name| (false, name));
         let suffixes = self.suffixes.iter().map(|suffix| (true, suffix));
         for (index, (wild, name)) in names.chain(suffixes).enumerate() {
-            let (separator, star) = (if index > 0 { " or " } else { "" }, if wild { "*" } else { "" });
+            let (separator, star) = (
+                if index > 0 { " or " } else { "" },
+                if wild { "*" } else { "" },
+            );
             write!(f, "{separator}{star}{name}")?;
         }
         if self.exact.is_empty() && self.suffixes.is_empty() {
@@ -213,7 +242,9 @@ impl fmt::Display for Lack<'_> {
                 Ok(())
             }
             Self::Tls => f.write_str("mesh TLS"),
-            Self::Identity(names) | Self::OtherIdentity(names) => write!(f, "client identity {names}"),
+            Self::Identity(names) | Self::OtherIdentity(names) => {
+                write!(f, "client identity {names}")
+            }
         }
     }
 }

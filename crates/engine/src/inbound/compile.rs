@@ -37,13 +37,20 @@ pub struct RateLimitOverride {
 impl RateLimit {
     fn compile(message: &api::HttpLocalRateLimit) -> Self {
         let limit = |limit: &Option<api::http_local_rate_limit::Limit>| {
-            limit.map(|limit| limit.requests_per_second).filter(|limit| *limit != 0)
+            limit
+                .map(|limit| limit.requests_per_second)
+                .filter(|limit| *limit != 0)
         };
         let overrides = message.overrides.iter().filter_map(|message| {
-            let identities = message.clients.iter().flat_map(|clients| &clients.identities);
+            let identities = message
+                .clients
+                .iter()
+                .flat_map(|clients| &clients.identities);
             Some(RateLimitOverride {
                 limit: limit(&message.limit)?,
-                identities: identities.map(|identity| identity.name.as_str().into()).collect(),
+                identities: identities
+                    .map(|identity| identity.name.as_str().into())
+                    .collect(),
             })
         });
         Self {
@@ -64,18 +71,32 @@ impl Server {
     pub fn compile(message: &api::Server) -> Result<Self, Invalid> {
         let mut compiler = Compiler::default();
         compiler.own = compiler.authorizations("authorizations", &message.authorizations)?;
-        let kind = message.protocol.as_ref().and_then(|protocol| protocol.kind.as_ref());
+        let kind = message
+            .protocol
+            .as_ref()
+            .and_then(|protocol| protocol.kind.as_ref());
         let (protocol, limit) = match kind {
             None => return Err(Invalid::missing("protocol.kind")),
-            Some(kind) => compiler.protocol(kind).map_err(|error| error.under("protocol"))?,
+            Some(kind) => compiler
+                .protocol(kind)
+                .map_err(|error| error.under("protocol"))?,
         };
-        let mut services: Vec<Box<str>> = message.services.iter().map(|name| name.as_str().into()).collect();
+        let mut services: Vec<Box<str>> = message
+            .services
+            .iter()
+            .map(|name| name.as_str().into())
+            .collect();
         services.sort();
         services.dedup();
         Ok(Self {
             meta: server_meta(message),
             protocol,
-            server_ips: message.server_ips.iter().filter_map(ip_addr).map(|addr| addr.to_canonical()).collect(),
+            server_ips: message
+                .server_ips
+                .iter()
+                .filter_map(ip_addr)
+                .map(|addr| addr.to_canonical())
+                .collect(),
             authorizations: compiler.authorizations,
             own_authorizations: compiler.own,
             routes: compiler.routes,
@@ -121,25 +142,40 @@ impl Compiler {
         use api::proxy_protocol::Kind;
         Ok(match kind {
             Kind::Detect(detect) => {
-                let timeout = detect.timeout.as_ref().ok_or_else(|| Invalid::missing("detect.timeout"))?;
+                let timeout = detect
+                    .timeout
+                    .as_ref()
+                    .ok_or_else(|| Invalid::missing("detect.timeout"))?;
                 let timeout = duration("detect.timeout", timeout)?;
                 let http = self.http_routes("detect.http_routes", &detect.http_routes)?;
-                (Protocol::Detect { timeout, http }, detect.http_local_rate_limit.as_ref())
+                (
+                    Protocol::Detect { timeout, http },
+                    detect.http_local_rate_limit.as_ref(),
+                )
             }
-            Kind::Http1(http) => {
-                (Protocol::Http1(self.http_routes("http1.routes", &http.routes)?), http.local_rate_limit.as_ref())
-            }
-            Kind::Http2(http) => {
-                (Protocol::Http2(self.http_routes("http2.routes", &http.routes)?), http.local_rate_limit.as_ref())
-            }
-            Kind::Grpc(grpc) => (Protocol::Grpc(self.grpc_routes("grpc.routes", &grpc.routes)?), None),
+            Kind::Http1(http) => (
+                Protocol::Http1(self.http_routes("http1.routes", &http.routes)?),
+                http.local_rate_limit.as_ref(),
+            ),
+            Kind::Http2(http) => (
+                Protocol::Http2(self.http_routes("http2.routes", &http.routes)?),
+                http.local_rate_limit.as_ref(),
+            ),
+            Kind::Grpc(grpc) => (
+                Protocol::Grpc(self.grpc_routes("grpc.routes", &grpc.routes)?),
+                None,
+            ),
             Kind::Opaque(_) => (Protocol::Opaque, None),
             Kind::Tls(_) => (Protocol::Tls, None),
         })
     }
 
     /// Reads each and gives it, or the equal one that is there already, as an id. One that cannot be read never holds.
-    fn authorizations(&mut self, field: &str, messages: &[api::Authz]) -> Result<Vec<AuthorizationId>, Invalid> {
+    fn authorizations(
+        &mut self,
+        field: &str,
+        messages: &[api::Authz],
+    ) -> Result<Vec<AuthorizationId>, Invalid> {
         let mut ids = Vec::with_capacity(messages.len());
         for (index, message) in messages.iter().enumerate() {
             let authorization = match Authorization::compile(message) {
@@ -149,7 +185,10 @@ impl Compiler {
                     continue;
                 }
             };
-            let known = self.authorizations.iter().position(|known| *known == authorization);
+            let known = self
+                .authorizations
+                .iter()
+                .position(|known| *known == authorization);
             let place = known.unwrap_or(self.authorizations.len());
             if known.is_none() {
                 if place >= MAX_AUTHORIZATIONS {
@@ -166,35 +205,55 @@ impl Compiler {
         Ok(ids)
     }
 
-    fn http_routes(&mut self, field: &str, messages: &[api::HttpRoute]) -> Result<Arc<Table>, Invalid> {
+    fn http_routes(
+        &mut self,
+        field: &str,
+        messages: &[api::HttpRoute],
+    ) -> Result<Arc<Table>, Invalid> {
         let mut table = TableBuilder::new(BrokenMatch::First);
         for (index, message) in messages.iter().enumerate() {
             let field = format!("{field}[{index}]");
             let hosts = Hosts::compile(message.hosts.iter().map(HostPattern::http));
-            let route =
-                self.route(&field, message.metadata.as_ref(), &message.authorizations, &hosts, message.rules.len())?;
+            let route = self.route(
+                &field,
+                message.metadata.as_ref(),
+                &message.authorizations,
+                &hosts,
+                message.rules.len(),
+            )?;
             for (number, rule) in message.rules.iter().enumerate() {
                 let field = format!("{field}.rules[{number}]");
                 let id = self.rule(&field, route, number, each(&rule.filters, http_filter));
                 let broken = table.rule(&hosts, id, rule.matches.iter().map(Matcher::http));
-                self.problems.extend(broken.into_iter().map(|error| error.under(&field)));
+                self.problems
+                    .extend(broken.into_iter().map(|error| error.under(&field)));
             }
         }
         Ok(Arc::new(table.build()))
     }
 
-    fn grpc_routes(&mut self, field: &str, messages: &[api::GrpcRoute]) -> Result<Arc<Table>, Invalid> {
+    fn grpc_routes(
+        &mut self,
+        field: &str,
+        messages: &[api::GrpcRoute],
+    ) -> Result<Arc<Table>, Invalid> {
         let mut table = TableBuilder::new(BrokenMatch::First);
         for (index, message) in messages.iter().enumerate() {
             let field = format!("{field}[{index}]");
             let hosts = Hosts::compile(message.hosts.iter().map(HostPattern::http));
-            let route =
-                self.route(&field, message.metadata.as_ref(), &message.authorizations, &hosts, message.rules.len())?;
+            let route = self.route(
+                &field,
+                message.metadata.as_ref(),
+                &message.authorizations,
+                &hosts,
+                message.rules.len(),
+            )?;
             for (number, rule) in message.rules.iter().enumerate() {
                 let field = format!("{field}.rules[{number}]");
                 let id = self.rule(&field, route, number, each(&rule.filters, grpc_filter));
                 let broken = table.rule(&hosts, id, rule.matches.iter().map(Matcher::grpc));
-                self.problems.extend(broken.into_iter().map(|error| error.under(&field)));
+                self.problems
+                    .extend(broken.into_iter().map(|error| error.under(&field)));
             }
         }
         Ok(Arc::new(table.build()))
@@ -222,7 +281,10 @@ impl Compiler {
                 ids.push(*id);
             }
         }
-        self.routes.push(Route { meta: Meta::compile(metadata), authorizations: ids });
+        self.routes.push(Route {
+            meta: Meta::compile(metadata),
+            authorizations: ids,
+        });
         Ok(self.routes.len() - 1)
     }
 
@@ -241,16 +303,26 @@ impl Compiler {
                 (Vec::new(), Some(error))
             }
         };
-        self.rules.push(Rule { route, number, filters, invalid });
+        self.rules.push(Rule {
+            route,
+            number,
+            filters,
+            invalid,
+        });
         id
     }
 }
 
-fn each<M>(messages: &[M], compile: impl Fn(&M) -> Result<Filter, Invalid>) -> Result<Vec<Filter>, Invalid> {
+fn each<M>(
+    messages: &[M],
+    compile: impl Fn(&M) -> Result<Filter, Invalid>,
+) -> Result<Vec<Filter>, Invalid> {
     messages
         .iter()
         .enumerate()
-        .map(|(index, message)| compile(message).map_err(|error| error.under(format!("filters[{index}]"))))
+        .map(|(index, message)| {
+            compile(message).map_err(|error| error.under(format!("filters[{index}]")))
+        })
         .collect()
 }
 

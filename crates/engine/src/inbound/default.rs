@@ -94,7 +94,11 @@ impl DefaultPolicy {
                 Authentication::Identities(Identities::everybody())
             }
         };
-        Some(Authorization { meta: Meta::named(self.name()), networks, authentication })
+        Some(Authorization {
+            meta: Meta::named(self.name()),
+            networks,
+            authentication,
+        })
     }
 }
 
@@ -102,7 +106,10 @@ impl FromStr for DefaultPolicy {
     type Err = UnknownPolicy;
 
     fn from_str(name: &str) -> Result<Self, UnknownPolicy> {
-        Self::ALL.into_iter().find(|policy| policy.name() == name).ok_or_else(|| UnknownPolicy(name.into()))
+        Self::ALL
+            .into_iter()
+            .find(|policy| policy.name() == name)
+            .ok_or_else(|| UnknownPolicy(name.into()))
     }
 }
 
@@ -114,23 +121,39 @@ impl Server {
         let authorizations: Vec<_> = policy.authorization(cluster).into_iter().collect();
         let own: Vec<_> = authorizations.iter().map(|_| AuthorizationId(0)).collect();
         let mut table = TableBuilder::new(BrokenMatch::First);
-        table.rule(&Hosts::compile(std::iter::empty()), RuleId::new(0), std::iter::empty());
+        table.rule(
+            &Hosts::compile(std::iter::empty()),
+            RuleId::new(0),
+            std::iter::empty(),
+        );
         let labels = [("group", ""), ("kind", "default"), ("name", policy.name())];
         Self {
             meta: Meta::named(policy.name()),
             protocol: match protocol {
-                DefaultProtocol::Detect(timeout) => {
-                    Protocol::Detect { timeout, http: Arc::new(table.build()) }
-                }
+                DefaultProtocol::Detect(timeout) => Protocol::Detect {
+                    timeout,
+                    http: Arc::new(table.build()),
+                },
                 DefaultProtocol::Opaque => Protocol::Opaque,
             },
             server_ips: Vec::new(),
             authorizations,
-            routes: vec![Route { meta: Meta::named("default"), authorizations: own.clone() }],
+            routes: vec![Route {
+                meta: Meta::named("default"),
+                authorizations: own.clone(),
+            }],
             own_authorizations: own,
-            rules: vec![Rule { route: 0, number: 0, filters: Vec::new(), invalid: None }],
+            rules: vec![Rule {
+                route: 0,
+                number: 0,
+                filters: Vec::new(),
+                invalid: None,
+            }],
             rate_limit: None,
-            labels: labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect::<BTreeMap<_, _>>(),
+            labels: labels
+                .into_iter()
+                .map(|(key, value)| (key.into(), value.into()))
+                .collect::<BTreeMap<_, _>>(),
             services: Vec::new(),
             problems: Vec::new(),
         }

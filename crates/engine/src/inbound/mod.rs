@@ -164,7 +164,10 @@ impl Grants {
         let id = id.index();
         match id.checked_sub(64) {
             None => self.first >> id & 1 == 1,
-            Some(id) => self.more.get(id / 64).is_some_and(|word| word >> (id % 64) & 1 == 1),
+            Some(id) => self
+                .more
+                .get(id / 64)
+                .is_some_and(|word| word >> (id % 64) & 1 == 1),
         }
     }
 }
@@ -246,18 +249,26 @@ impl Server {
     }
 
     /// Whether a request on this route may come in.
-    pub fn authorize<'a>(&'a self, grants: &Grants, route: &RouteRef<'a>) -> Result<Permit<'a>, Denial<'a>> {
-        self.permit(&route.route.authorizations, grants).ok_or(Denial {
-            reason: Reason::Unauthorized,
-            server: &self.meta,
-            route: Some(&route.route.meta),
-            tried: &route.route.authorizations,
-        })
+    pub fn authorize<'a>(
+        &'a self,
+        grants: &Grants,
+        route: &RouteRef<'a>,
+    ) -> Result<Permit<'a>, Denial<'a>> {
+        self.permit(&route.route.authorizations, grants)
+            .ok_or(Denial {
+                reason: Reason::Unauthorized,
+                server: &self.meta,
+                route: Some(&route.route.meta),
+                tried: &route.route.authorizations,
+            })
     }
 
     fn permit(&self, authorizations: &[AuthorizationId], grants: &Grants) -> Option<Permit<'_>> {
         let id = *authorizations.iter().find(|id| grants.holds(**id))?;
-        Some(Permit { id, authorization: self.authorizations.get(id.index())? })
+        Some(Permit {
+            id,
+            authorization: self.authorizations.get(id.index())?,
+        })
     }
 
     /// The routes of HTTP requests; `None` when the port does not speak HTTP.
@@ -283,8 +294,13 @@ impl Server {
     pub fn service(&self, authority: &[u8]) -> &str {
         let host = crate::request::host_of(authority);
         let name = host.split(|byte| *byte == b'.').next().unwrap_or_default();
-        let named = self.services.iter().find(|service| name.eq_ignore_ascii_case(service.as_bytes()));
-        named.or_else(|| self.services.first()).map_or("", |service| service)
+        let named = self
+            .services
+            .iter()
+            .find(|service| name.eq_ignore_ascii_case(service.as_bytes()));
+        named
+            .or_else(|| self.services.first())
+            .map_or("", |service| service)
     }
 }
 

@@ -28,27 +28,43 @@ pub struct Network {
 
 impl Cidr {
     /// Every IPv4 address.
-    pub const ALL_V4: Self = Self { base: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), prefix: 0 };
+    pub const ALL_V4: Self = Self {
+        base: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+        prefix: 0,
+    };
     /// Every IPv6 address.
-    pub const ALL_V6: Self = Self { base: IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), prefix: 0 };
+    pub const ALL_V6: Self = Self {
+        base: IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
+        prefix: 0,
+    };
 
     fn new(addr: IpAddr, prefix: u32) -> Result<Self, Invalid> {
         let bits = if addr.is_ipv4() { 32 } else { 128 };
         match u8::try_from(prefix) {
             Ok(prefix) if prefix <= bits => {
                 let base = match addr {
-                    IpAddr::V4(addr) => IpAddr::V4((u32::from(addr) & mask(prefix, 32) as u32).into()),
+                    IpAddr::V4(addr) => {
+                        IpAddr::V4((u32::from(addr) & mask(prefix, 32) as u32).into())
+                    }
                     IpAddr::V6(addr) => IpAddr::V6((u128::from(addr) & mask(prefix, 128)).into()),
                 };
                 Ok(Self { base, prefix })
             }
-            _ => Err(Invalid::new("prefix_len", format!("is {prefix}, beyond {bits}"))),
+            _ => Err(Invalid::new(
+                "prefix_len",
+                format!("is {prefix}, beyond {bits}"),
+            )),
         }
     }
 
     fn compile(field: &str, message: &net::IpNetwork) -> Result<Self, Invalid> {
-        let addr = message.ip.as_ref().and_then(ip_addr).ok_or_else(|| Invalid::missing("ip"));
-        addr.and_then(|addr| Self::new(addr, message.prefix_len)).map_err(|error| error.under(field))
+        let addr = message
+            .ip
+            .as_ref()
+            .and_then(ip_addr)
+            .ok_or_else(|| Invalid::missing("ip"));
+        addr.and_then(|addr| Self::new(addr, message.prefix_len))
+            .map_err(|error| error.under(field))
     }
 
     /// Whether the address lies in the block. An IPv4 address in IPv6 clothes counts as IPv4.
@@ -68,8 +84,14 @@ impl Cidr {
 
 /// The upper `prefix` of `bits` bits.
 fn mask(prefix: u8, bits: u8) -> u128 {
-    let all = if bits == 128 { u128::MAX } else { (1 << bits) - 1 };
-    all & all.checked_shl(u32::from(bits - prefix.min(bits))).unwrap_or(0)
+    let all = if bits == 128 {
+        u128::MAX
+    } else {
+        (1 << bits) - 1
+    };
+    all & all
+        .checked_shl(u32::from(bits - prefix.min(bits)))
+        .unwrap_or(0)
 }
 
 impl Network {
@@ -80,7 +102,10 @@ impl Network {
     }
 
     pub(super) fn compile(message: &api::Network) -> Result<Self, Invalid> {
-        let net = message.net.as_ref().ok_or_else(|| Invalid::missing("net"))?;
+        let net = message
+            .net
+            .as_ref()
+            .ok_or_else(|| Invalid::missing("net"))?;
         Ok(Self {
             cidr: Cidr::compile("net", net)?,
             except: message
@@ -101,7 +126,10 @@ impl Network {
 
 impl From<Cidr> for Network {
     fn from(cidr: Cidr) -> Self {
-        Self { cidr, except: Vec::new() }
+        Self {
+            cidr,
+            except: Vec::new(),
+        }
     }
 }
 
@@ -163,7 +191,11 @@ mod tests {
             ("::1", "::1", true),
         ] {
             let block: Cidr = cidr.parse().unwrap();
-            assert_eq!(block.contains(addr.parse().unwrap()), expected, "{cidr} {addr}");
+            assert_eq!(
+                block.contains(addr.parse().unwrap()),
+                expected,
+                "{cidr} {addr}"
+            );
         }
     }
 
@@ -171,17 +203,31 @@ mod tests {
     fn what_is_left_out_is_out() {
         let network = Network {
             cidr: "10.0.0.0/8".parse().unwrap(),
-            except: vec!["10.1.0.0/16".parse().unwrap(), "10.2.0.0/16".parse().unwrap()],
+            except: vec![
+                "10.1.0.0/16".parse().unwrap(),
+                "10.2.0.0/16".parse().unwrap(),
+            ],
         };
 
         assert!(network.contains("10.3.0.1".parse().unwrap()));
         assert!(!network.contains("10.1.0.1".parse().unwrap()));
-        assert_eq!(network.to_string(), "10.0.0.0/8 except 10.1.0.0/16, 10.2.0.0/16");
+        assert_eq!(
+            network.to_string(),
+            "10.0.0.0/8 except 10.1.0.0/16, 10.2.0.0/16"
+        );
     }
 
     #[test]
     fn texts_that_are_no_network_are_refused() {
-        for text in ["", "10.0.0.0/33", "::/129", "10.0.0/8", "10.0.0.0/", "10.0.0.0/-1", "a/8"] {
+        for text in [
+            "",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0/8",
+            "10.0.0.0/",
+            "10.0.0.0/-1",
+            "a/8",
+        ] {
             assert!(text.parse::<Cidr>().is_err(), "{text}");
         }
     }

@@ -9,28 +9,48 @@ use super::*;
 const WEB: &str = "web.default.serviceaccount.identity.linkerd.cluster.local";
 
 fn peer(addr: &str, tls: PeerTls<'static>) -> Peer<'static> {
-    Peer { addr: addr.parse().unwrap(), tls }
+    Peer {
+        addr: addr.parse().unwrap(),
+        tls,
+    }
 }
 
 fn named(name: &str) -> Option<meta::Metadata> {
-    Some(meta::Metadata { kind: Some(meta::metadata::Kind::Default(name.into())) })
+    Some(meta::Metadata {
+        kind: Some(meta::metadata::Kind::Default(name.into())),
+    })
 }
 
 fn network(first: u8, prefix_len: u32) -> net::IpNetwork {
-    let ip = net::IpAddress { ip: Some(net::ip_address::Ip::Ipv4(u32::from(first) << 24)) };
-    net::IpNetwork { ip: Some(ip), prefix_len }
+    let ip = net::IpAddress {
+        ip: Some(net::ip_address::Ip::Ipv4(u32::from(first) << 24)),
+    };
+    net::IpNetwork {
+        ip: Some(ip),
+        prefix_len,
+    }
 }
 
 fn everywhere() -> Vec<api::Network> {
-    vec![api::Network { net: Some(network(0, 0)), except: Vec::new() }]
+    vec![api::Network {
+        net: Some(network(0, 0)),
+        except: Vec::new(),
+    }]
 }
 
 fn identities(names: &[&str], suffixes: &[&[&str]]) -> api::Authn {
     let clients = api::authn::permit_mesh_tls::PermitClientIdentities {
-        identities: names.iter().map(|name| api::Identity { name: name.to_string() }).collect(),
+        identities: names
+            .iter()
+            .map(|name| api::Identity {
+                name: name.to_string(),
+            })
+            .collect(),
         suffixes: suffixes
             .iter()
-            .map(|parts| api::IdentitySuffix { parts: parts.iter().map(ToString::to_string).collect() })
+            .map(|parts| api::IdentitySuffix {
+                parts: parts.iter().map(ToString::to_string).collect(),
+            })
             .collect(),
     };
     api::Authn {
@@ -41,7 +61,9 @@ fn identities(names: &[&str], suffixes: &[&[&str]]) -> api::Authn {
 }
 
 fn anybody() -> api::Authn {
-    api::Authn { permit: Some(api::authn::Permit::Unauthenticated(Default::default())) }
+    api::Authn {
+        permit: Some(api::authn::Permit::Unauthenticated(Default::default())),
+    }
 }
 
 fn authz(name: &str, authentication: api::Authn) -> api::Authz {
@@ -54,27 +76,45 @@ fn authz(name: &str, authentication: api::Authn) -> api::Authz {
 }
 
 fn route(name: &str, prefix: &str, authorizations: Vec<api::Authz>) -> api::HttpRoute {
-    let path = http_route::PathMatch { kind: Some(http_route::path_match::Kind::Prefix(prefix.into())) };
-    let matches = vec![http_route::HttpRouteMatch { path: Some(path), ..Default::default() }];
+    let path = http_route::PathMatch {
+        kind: Some(http_route::path_match::Kind::Prefix(prefix.into())),
+    };
+    let matches = vec![http_route::HttpRouteMatch {
+        path: Some(path),
+        ..Default::default()
+    }];
     api::HttpRoute {
         metadata: named(name),
         authorizations,
-        rules: vec![api::http_route::Rule { matches, filters: Vec::new() }],
+        rules: vec![api::http_route::Rule {
+            matches,
+            filters: Vec::new(),
+        }],
         ..Default::default()
     }
 }
 
 fn server(authorizations: Vec<api::Authz>, routes: Vec<api::HttpRoute>) -> api::Server {
-    let http = api::proxy_protocol::Http1 { routes, local_rate_limit: None };
+    let http = api::proxy_protocol::Http1 {
+        routes,
+        local_rate_limit: None,
+    };
     api::Server {
-        protocol: Some(api::ProxyProtocol { kind: Some(api::proxy_protocol::Kind::Http1(http)) }),
+        protocol: Some(api::ProxyProtocol {
+            kind: Some(api::proxy_protocol::Kind::Http1(http)),
+        }),
         authorizations,
         ..Default::default()
     }
 }
 
 fn get(path: &str) -> RequestView<'_, ()> {
-    RequestView { method: b"GET", authority: b"voting:80", path: path.as_bytes(), headers: &() }
+    RequestView {
+        method: b"GET",
+        authority: b"voting:80",
+        path: path.as_bytes(),
+        headers: &(),
+    }
 }
 
 /// The name of the authorization that lets the request in, or of the reason that keeps it out.
@@ -98,14 +138,39 @@ fn default_policies_let_in_whom_they_name() {
     for (name, address, tls, allowed) in [
         ("all-unauthenticated", outside, PeerTls::None, true),
         ("all-authenticated", outside, PeerTls::None, false),
-        ("all-authenticated", outside, PeerTls::Unauthenticated, false),
+        (
+            "all-authenticated",
+            outside,
+            PeerTls::Unauthenticated,
+            false,
+        ),
         ("all-authenticated", outside, PeerTls::Identity(WEB), true),
-        ("all-authenticated", outside, PeerTls::Identity("spiffe://x/y"), true),
+        (
+            "all-authenticated",
+            outside,
+            PeerTls::Identity("spiffe://x/y"),
+            true,
+        ),
         ("cluster-unauthenticated", inside, PeerTls::None, true),
-        ("cluster-unauthenticated", outside, PeerTls::Identity(WEB), false),
+        (
+            "cluster-unauthenticated",
+            outside,
+            PeerTls::Identity(WEB),
+            false,
+        ),
         ("cluster-authenticated", inside, PeerTls::None, false),
-        ("cluster-authenticated", inside, PeerTls::Identity(WEB), true),
-        ("cluster-authenticated", outside, PeerTls::Identity(WEB), false),
+        (
+            "cluster-authenticated",
+            inside,
+            PeerTls::Identity(WEB),
+            true,
+        ),
+        (
+            "cluster-authenticated",
+            outside,
+            PeerTls::Identity(WEB),
+            false,
+        ),
         ("deny", inside, PeerTls::Identity(WEB), false),
         ("audit", outside, PeerTls::None, true),
     ] {
@@ -133,7 +198,10 @@ fn without_authorizations_nobody_comes_in() {
     assert_eq!(decide(&server, &peer, "/"), "unauthorized");
     let grants = server.grants(&peer);
     let denial = server.authorize_connection(&grants).unwrap_err();
-    assert_eq!((denial.reason, denial.tried.len()), (Reason::Unauthorized, 0));
+    assert_eq!(
+        (denial.reason, denial.tried.len()),
+        (Reason::Unauthorized, 0)
+    );
 }
 
 #[test]
@@ -141,13 +209,19 @@ fn a_route_is_open_to_its_own_clients_and_to_the_servers() {
     let admin = authz("admin-only", identities(&["admin.a"], &[]));
     let message = server(
         vec![authz("everyone-in-a", identities(&[], &[&["a"]]))],
-        vec![route("admin", "/admin", vec![admin]), route("rest", "/", Vec::new())],
+        vec![
+            route("admin", "/admin", vec![admin]),
+            route("rest", "/", Vec::new()),
+        ],
     );
     let server = Server::compile(&message).unwrap();
     let decide = |tls, path| decide(&server, &peer("10.0.0.1", tls), path);
 
     assert_eq!(decide(PeerTls::Identity("admin.a"), "/admin"), "admin-only");
-    assert_eq!(decide(PeerTls::Identity("web.a"), "/admin"), "everyone-in-a");
+    assert_eq!(
+        decide(PeerTls::Identity("web.a"), "/admin"),
+        "everyone-in-a"
+    );
     assert_eq!(decide(PeerTls::Identity("web.a"), "/x"), "everyone-in-a");
     assert_eq!(decide(PeerTls::Identity("web.b"), "/x"), "unauthorized");
     assert_eq!(decide(PeerTls::None, "/x"), "unauthorized");
@@ -156,8 +230,11 @@ fn a_route_is_open_to_its_own_clients_and_to_the_servers() {
 #[test]
 fn identities_are_compared_as_names_and_suffixes_never_fit_uris() {
     let compile = |names: &[&str], suffixes: &[&[&str]]| {
-        let authorization = Authorization::compile(&authz("a", identities(names, suffixes))).unwrap();
-        let Authentication::Identities(identities) = authorization.authentication else { panic!() };
+        let authorization =
+            Authorization::compile(&authz("a", identities(names, suffixes))).unwrap();
+        let Authentication::Identities(identities) = authorization.authentication else {
+            panic!()
+        };
         identities
     };
 
@@ -179,39 +256,89 @@ fn identities_are_compared_as_names_and_suffixes_never_fit_uris() {
     assert!(!exact.contains("spiffe://x/z") && !exact.contains(""));
     let any = compile(&[], &[&[]]);
     assert!(any.contains("spiffe://x/y") && any.contains("w") && !any.contains(""));
-    assert!(!compile(&[], &[]).contains("w"), "an empty list names nobody");
+    assert!(
+        !compile(&[], &[]).contains("w"),
+        "an empty list names nobody"
+    );
 }
 
 #[test]
 fn what_a_client_lacks_is_named() {
     let mut message = authz("a", identities(&["web.a"], &[]));
-    message.networks = vec![api::Network { net: Some(network(10, 8)), except: vec![network(10, 16)] }];
+    message.networks = vec![api::Network {
+        net: Some(network(10, 8)),
+        except: vec![network(10, 16)],
+    }];
     let authorization = Authorization::compile(&message).unwrap();
-    let lack = |addr: &str, tls| authorization.check(&peer(addr, tls)).unwrap_err().to_string();
+    let lack = |addr: &str, tls| {
+        authorization
+            .check(&peer(addr, tls))
+            .unwrap_err()
+            .to_string()
+    };
 
-    assert_eq!(lack("11.0.0.1", PeerTls::Identity("web.a")), "client address in 10.0.0.0/8 except 10.0.0.0/16");
-    assert_eq!(lack("10.0.0.1", PeerTls::Identity("web.a")), "client address in 10.0.0.0/8 except 10.0.0.0/16");
+    assert_eq!(
+        lack("11.0.0.1", PeerTls::Identity("web.a")),
+        "client address in 10.0.0.0/8 except 10.0.0.0/16"
+    );
+    assert_eq!(
+        lack("10.0.0.1", PeerTls::Identity("web.a")),
+        "client address in 10.0.0.0/8 except 10.0.0.0/16"
+    );
     assert_eq!(lack("10.1.0.1", PeerTls::None), "mesh TLS");
-    assert_eq!(lack("10.1.0.1", PeerTls::Unauthenticated), "client identity web.a");
-    assert_eq!(lack("10.1.0.1", PeerTls::Identity("web.b")), "client identity web.a");
-    assert_eq!(authorization.check(&peer("10.1.0.1", PeerTls::Identity("web.a"))), Ok(()));
+    assert_eq!(
+        lack("10.1.0.1", PeerTls::Unauthenticated),
+        "client identity web.a"
+    );
+    assert_eq!(
+        lack("10.1.0.1", PeerTls::Identity("web.b")),
+        "client identity web.a"
+    );
+    assert_eq!(
+        authorization.check(&peer("10.1.0.1", PeerTls::Identity("web.a"))),
+        Ok(())
+    );
 }
 
 #[test]
 fn what_cannot_be_read_stays_closed() {
-    let broken_authz = api::Authz { networks: Vec::new(), ..authz("no-networks", anybody()) };
-    let no_authn = api::Authz { authentication: None, ..authz("no-authn", anybody()) };
-    let compiled = Server::compile(&server(vec![broken_authz, no_authn], vec![route("all", "/", Vec::new())])).unwrap();
-    assert_eq!(decide(&compiled, &peer("10.0.0.1", PeerTls::Identity(WEB)), "/"), "unauthorized");
+    let broken_authz = api::Authz {
+        networks: Vec::new(),
+        ..authz("no-networks", anybody())
+    };
+    let no_authn = api::Authz {
+        authentication: None,
+        ..authz("no-authn", anybody())
+    };
+    let compiled = Server::compile(&server(
+        vec![broken_authz, no_authn],
+        vec![route("all", "/", Vec::new())],
+    ))
+    .unwrap();
+    assert_eq!(
+        decide(&compiled, &peer("10.0.0.1", PeerTls::Identity(WEB)), "/"),
+        "unauthorized"
+    );
     assert_eq!(compiled.problems.len(), 2);
 
     // The route for the administrator has a match that cannot be read: what it protected must not fall to the other.
-    let mut admin = route("admin", "/", vec![authz("admin-only", identities(&["admin.a"], &[]))]);
-    admin.rules[0].matches[0].path =
-        Some(http_route::PathMatch { kind: Some(http_route::path_match::Kind::Regex("/admin(".into())) });
-    let compiled =
-        Server::compile(&server(Vec::new(), vec![route("all", "/", vec![authz("open", anybody())]), admin])).unwrap();
-    assert_eq!(decide(&compiled, &peer("10.0.0.1", PeerTls::None), "/admin"), "unauthorized");
+    let mut admin = route(
+        "admin",
+        "/",
+        vec![authz("admin-only", identities(&["admin.a"], &[]))],
+    );
+    admin.rules[0].matches[0].path = Some(http_route::PathMatch {
+        kind: Some(http_route::path_match::Kind::Regex("/admin(".into())),
+    });
+    let compiled = Server::compile(&server(
+        Vec::new(),
+        vec![route("all", "/", vec![authz("open", anybody())]), admin],
+    ))
+    .unwrap();
+    assert_eq!(
+        decide(&compiled, &peer("10.0.0.1", PeerTls::None), "/admin"),
+        "unauthorized"
+    );
     let found = compiled.route(&get("/admin")).unwrap();
     assert!(matches!(found.answer(0), Some(Answer::Invalid(_))));
 
@@ -221,14 +348,24 @@ fn what_cannot_be_read_stays_closed() {
 #[test]
 fn more_than_64_authorizations_are_told_apart() {
     let names: Vec<_> = (0..200).map(|index| format!("client-{index}.a")).collect();
-    let authorizations = names.iter().map(|name| authz(name, identities(&[name], &[]))).collect();
-    let server = Server::compile(&server(authorizations, vec![route("all", "/", Vec::new())])).unwrap();
+    let authorizations = names
+        .iter()
+        .map(|name| authz(name, identities(&[name], &[])))
+        .collect();
+    let server =
+        Server::compile(&server(authorizations, vec![route("all", "/", Vec::new())])).unwrap();
 
     for name in &names {
-        let peer = Peer { addr: "10.0.0.1".parse().unwrap(), tls: PeerTls::Identity(name) };
+        let peer = Peer {
+            addr: "10.0.0.1".parse().unwrap(),
+            tls: PeerTls::Identity(name),
+        };
         assert_eq!(&decide(&server, &peer, "/"), name);
     }
-    assert_eq!(decide(&server, &peer("10.0.0.1", PeerTls::Identity("x.a")), "/"), "unauthorized");
+    assert_eq!(
+        decide(&server, &peer("10.0.0.1", PeerTls::Identity("x.a")), "/"),
+        "unauthorized"
+    );
 }
 
 #[test]
@@ -243,18 +380,30 @@ fn the_service_is_the_one_the_authority_names_or_the_first() {
         ("10.0.0.1:80", "canary"),
         ("", "canary"),
     ] {
-        assert_eq!(server.service(authority.as_bytes()), expected, "{authority}");
+        assert_eq!(
+            server.service(authority.as_bytes()),
+            expected,
+            "{authority}"
+        );
     }
-    assert_eq!(Server::by_default(DefaultPolicy::Deny, DefaultProtocol::Opaque, &[]).service(b"x"), "");
+    assert_eq!(
+        Server::by_default(DefaultPolicy::Deny, DefaultProtocol::Opaque, &[]).service(b"x"),
+        ""
+    );
 }
 
 #[test]
 fn only_the_workloads_own_addresses_are_served() {
     let mut message = server(Vec::new(), Vec::new());
-    message.server_ips = vec![net::IpAddress { ip: Some(net::ip_address::Ip::Ipv4(0x0a00_0001)) }];
+    message.server_ips = vec![net::IpAddress {
+        ip: Some(net::ip_address::Ip::Ipv4(0x0a00_0001)),
+    }];
     let server = Server::compile(&message).unwrap();
 
-    assert!(server.serves("10.0.0.1".parse().unwrap()) && server.serves("::ffff:10.0.0.1".parse().unwrap()));
+    assert!(
+        server.serves("10.0.0.1".parse().unwrap())
+            && server.serves("::ffff:10.0.0.1".parse().unwrap())
+    );
     assert!(!server.serves("10.0.0.2".parse().unwrap()));
 }
 
@@ -262,18 +411,29 @@ fn arbitrary_authz() -> impl Strategy<Value = api::Authz> {
     let authn = prop_oneof![
         Just(anybody()),
         Just(identities(&[], &[&[]])),
-        proptest::collection::vec("[ab]\\.[xy]", 0..3)
-            .prop_map(|names| identities(&names.iter().map(String::as_str).collect::<Vec<_>>(), &[])),
+        proptest::collection::vec("[ab]\\.[xy]", 0..3).prop_map(|names| identities(
+            &names.iter().map(String::as_str).collect::<Vec<_>>(),
+            &[]
+        )),
         "[xy]".prop_map(|suffix| identities(&[], &[&[&suffix]])),
     ];
-    let block = || (8_u8..12, prop_oneof![Just(0_u32), Just(6), Just(8), Just(33)]);
-    let networks = proptest::collection::vec((block(), proptest::collection::vec(block(), 0..2)), 0..3);
+    let block = || {
+        (
+            8_u8..12,
+            prop_oneof![Just(0_u32), Just(6), Just(8), Just(33)],
+        )
+    };
+    let networks =
+        proptest::collection::vec((block(), proptest::collection::vec(block(), 0..2)), 0..3);
     (authn, networks, 0..4_usize).prop_map(|(authn, networks, name)| api::Authz {
         networks: networks
             .into_iter()
             .map(|(net, except)| api::Network {
                 net: Some(network(net.0, net.1)),
-                except: except.into_iter().map(|except| network(except.0, except.1)).collect(),
+                except: except
+                    .into_iter()
+                    .map(|except| network(except.0, except.1))
+                    .collect(),
             })
             .collect(),
         ..authz(["p", "q", "r", "s"][name], authn)
@@ -284,24 +444,42 @@ fn arbitrary_authz() -> impl Strategy<Value = api::Authz> {
 fn allows(message: &api::Authz, addr: u32, tls: PeerTls<'_>) -> bool {
     let valid = |net: &net::IpNetwork| net.prefix_len <= 32;
     let inside = |net: &net::IpNetwork| {
-        let Some(net::ip_address::Ip::Ipv4(base)) = net.ip.and_then(|ip| ip.ip) else { return false };
+        let Some(net::ip_address::Ip::Ipv4(base)) = net.ip.and_then(|ip| ip.ip) else {
+            return false;
+        };
         let shift = 32 - net.prefix_len;
         u64::from(base) >> shift == u64::from(addr) >> shift
     };
-    let nets = || message.networks.iter().flat_map(|network| network.net.iter().chain(&network.except));
+    let nets = || {
+        message
+            .networks
+            .iter()
+            .flat_map(|network| network.net.iter().chain(&network.except))
+    };
     if message.networks.is_empty() || !nets().all(valid) {
         return false;
     }
     let from = message.networks.iter().any(|network| {
         network.net.as_ref().is_some_and(inside) && !network.except.iter().any(inside)
     });
-    let who = match message.authentication.as_ref().and_then(|authn| authn.permit.as_ref()) {
+    let who = match message
+        .authentication
+        .as_ref()
+        .and_then(|authn| authn.permit.as_ref())
+    {
         Some(api::authn::Permit::Unauthenticated(_)) => true,
         Some(api::authn::Permit::MeshTls(tls_permit)) => match (&tls_permit.clients, tls) {
-            (Some(api::authn::permit_mesh_tls::Clients::Identities(names)), PeerTls::Identity(name)) => {
-                names.identities.iter().any(|identity| identity.name == name)
+            (
+                Some(api::authn::permit_mesh_tls::Clients::Identities(names)),
+                PeerTls::Identity(name),
+            ) => {
+                names
+                    .identities
+                    .iter()
+                    .any(|identity| identity.name == name)
                     || names.suffixes.iter().any(|suffix| {
-                        suffix.parts.is_empty() || name.ends_with(&format!(".{}", suffix.parts.join(".")))
+                        suffix.parts.is_empty()
+                            || name.ends_with(&format!(".{}", suffix.parts.join(".")))
                     })
             }
             _ => false,

@@ -61,7 +61,10 @@ pub struct Queue {
 impl Default for Queue {
     /// Linkerd's: 100 requests, 3 s.
     fn default() -> Self {
-        Self { capacity: 100, failfast: Duration::from_secs(3) }
+        Self {
+            capacity: 100,
+            failfast: Duration::from_secs(3),
+        }
     }
 }
 
@@ -101,10 +104,16 @@ impl Distribution {
     }
 
     /// Chooses; `None` when none is available or all weights are 0.
-    pub fn choose(&self, random: u64, available: impl Fn(BackendId) -> bool) -> Option<&RouteBackend> {
+    pub fn choose(
+        &self,
+        random: u64,
+        available: impl Fn(BackendId) -> bool,
+    ) -> Option<&RouteBackend> {
         match self {
             Self::Empty => None,
-            Self::FirstAvailable(backends) => backends.iter().find(|backend| available(backend.backend)),
+            Self::FirstAvailable(backends) => {
+                backends.iter().find(|backend| available(backend.backend))
+            }
             Self::RandomAvailable(backends) => {
                 let total = backends
                     .iter()
@@ -112,12 +121,15 @@ impl Distribution {
                     .map(|backend| u64::from(backend.weight))
                     .sum();
                 let mut point = random_below(random, total);
-                backends.iter().filter(|backend| available(backend.backend)).find(|backend| {
-                    let weight = u64::from(backend.weight);
-                    let chosen = point < weight;
-                    point = point.saturating_sub(weight);
-                    chosen
-                })
+                backends
+                    .iter()
+                    .filter(|backend| available(backend.backend))
+                    .find(|backend| {
+                        let weight = u64::from(backend.weight);
+                        let chosen = point < weight;
+                        point = point.saturating_sub(weight);
+                        chosen
+                    })
             }
         }
     }
@@ -134,11 +146,17 @@ impl Backends {
     pub(super) fn add(&mut self, message: Option<&api::Backend>) -> Result<BackendId, Invalid> {
         let message = message.ok_or_else(|| Invalid::missing("backend"))?;
         let backend = Backend::compile(message).map_err(|error| error.under("backend"))?;
-        let index = self.list.iter().position(|known| *known == backend).unwrap_or_else(|| {
-            self.list.push(backend);
-            self.list.len() - 1
-        });
-        u32::try_from(index).map(BackendId).map_err(|_| Invalid::new("backend", "is one too many"))
+        let index = self
+            .list
+            .iter()
+            .position(|known| *known == backend)
+            .unwrap_or_else(|| {
+                self.list.push(backend);
+                self.list.len() - 1
+            });
+        u32::try_from(index)
+            .map(BackendId)
+            .map_err(|_| Invalid::new("backend", "is one too many"))
     }
 }
 
@@ -146,9 +164,9 @@ impl Backend {
     fn compile(message: &api::Backend) -> Result<Self, Invalid> {
         let kind = match &message.kind {
             None => return Err(Invalid::missing("kind")),
-            Some(api::backend::Kind::Forward(addr)) => {
-                BackendKind::Forward(Arc::new(Endpoint::compile(addr).map_err(|error| error.under("forward"))?))
-            }
+            Some(api::backend::Kind::Forward(addr)) => BackendKind::Forward(Arc::new(
+                Endpoint::compile(addr).map_err(|error| error.under("forward"))?,
+            )),
             Some(api::backend::Kind::Balancer(balancer)) => {
                 balanced(balancer).map_err(|error| error.under("balancer"))?
             }
@@ -163,13 +181,20 @@ impl Backend {
                 },
             },
         };
-        Ok(Self { meta: Meta::compile(message.metadata.as_ref()), kind, queue })
+        Ok(Self {
+            meta: Meta::compile(message.metadata.as_ref()),
+            kind,
+            queue,
+        })
     }
 }
 
 fn balanced(message: &api::backend::BalanceP2c) -> Result<BackendKind, Invalid> {
     use api::backend::endpoint_discovery::Kind;
-    let discovery = message.discovery.as_ref().and_then(|discovery| discovery.kind.as_ref());
+    let discovery = message
+        .discovery
+        .as_ref()
+        .and_then(|discovery| discovery.kind.as_ref());
     let Some(Kind::Dst(destination)) = discovery else {
         return Err(Invalid::missing("discovery"));
     };

@@ -23,10 +23,15 @@ impl Policy {
     /// single route does not fail the policy; it is in [`Policy::problems`].
     pub fn compile(message: &api::OutboundPolicy) -> Result<Self, Invalid> {
         let mut compiler = Compiler::default();
-        let kind = message.protocol.as_ref().and_then(|protocol| protocol.kind.as_ref());
+        let kind = message
+            .protocol
+            .as_ref()
+            .and_then(|protocol| protocol.kind.as_ref());
         let protocol = match kind {
             None => return Err(Invalid::missing("protocol.kind")),
-            Some(kind) => compiler.protocol(kind).map_err(|error| error.under("protocol"))?,
+            Some(kind) => compiler
+                .protocol(kind)
+                .map_err(|error| error.under("protocol"))?,
         };
         Ok(Self {
             meta: Meta::compile(message.metadata.as_ref()),
@@ -60,16 +65,17 @@ impl Compiler {
         use api::proxy_protocol::Kind;
         Ok(match kind {
             Kind::Detect(detect) => {
-                let timeout = detect.timeout.as_ref().ok_or_else(|| Invalid::missing("detect.timeout"))?;
+                let timeout = detect
+                    .timeout
+                    .as_ref()
+                    .ok_or_else(|| Invalid::missing("detect.timeout"))?;
                 let timeout = duration("detect.timeout", timeout)?;
-                let (routes1, accrual1) = detect
-                    .http1
-                    .as_ref()
-                    .map_or((&[][..], None), |http| (&http.routes, http.failure_accrual.as_ref()));
-                let (routes2, accrual2) = detect
-                    .http2
-                    .as_ref()
-                    .map_or((&[][..], None), |http| (&http.routes, http.failure_accrual.as_ref()));
+                let (routes1, accrual1) = detect.http1.as_ref().map_or((&[][..], None), |http| {
+                    (&http.routes, http.failure_accrual.as_ref())
+                });
+                let (routes2, accrual2) = detect.http2.as_ref().map_or((&[][..], None), |http| {
+                    (&http.routes, http.failure_accrual.as_ref())
+                });
                 let http1 = self.http_routes("detect.http1", routes1, accrual1)?;
                 // Mostly both are the same; then they share rules, and with them metrics and load.
                 let http2 = if (routes1, accrual1) == (routes2, accrual2) {
@@ -77,19 +83,33 @@ impl Compiler {
                 } else {
                     self.http_routes("detect.http2", routes2, accrual2)?
                 };
-                let opaque = detect.opaque.as_ref().map_or(&[][..], |opaque| &opaque.routes);
+                let opaque = detect
+                    .opaque
+                    .as_ref()
+                    .map_or(&[][..], |opaque| &opaque.routes);
                 let opaque = self.opaque_routes("detect.opaque", opaque)?;
-                Protocol::Detect { timeout, http1, http2, opaque }
+                Protocol::Detect {
+                    timeout,
+                    http1,
+                    http2,
+                    opaque,
+                }
             }
-            Kind::Http1(http) => {
-                Protocol::Http1(self.http_routes("http1", &http.routes, http.failure_accrual.as_ref())?)
-            }
-            Kind::Http2(http) => {
-                Protocol::Http2(self.http_routes("http2", &http.routes, http.failure_accrual.as_ref())?)
-            }
-            Kind::Grpc(grpc) => {
-                Protocol::Grpc(self.grpc_routes("grpc", &grpc.routes, grpc.failure_accrual.as_ref())?)
-            }
+            Kind::Http1(http) => Protocol::Http1(self.http_routes(
+                "http1",
+                &http.routes,
+                http.failure_accrual.as_ref(),
+            )?),
+            Kind::Http2(http) => Protocol::Http2(self.http_routes(
+                "http2",
+                &http.routes,
+                http.failure_accrual.as_ref(),
+            )?),
+            Kind::Grpc(grpc) => Protocol::Grpc(self.grpc_routes(
+                "grpc",
+                &grpc.routes,
+                grpc.failure_accrual.as_ref(),
+            )?),
             Kind::Opaque(opaque) => Protocol::Opaque(self.opaque_routes("opaque", &opaque.routes)?),
             Kind::Tls(tls) => Protocol::Tls(self.tls_routes("tls", &tls.routes)?),
         })
@@ -105,16 +125,26 @@ impl Compiler {
         for (index, route) in messages.iter().enumerate() {
             let field = format!("{field}.routes[{index}]");
             let hosts = self.hosts(&field, route.hosts.iter().map(HostPattern::http));
-            let id = self.route(&field, route.metadata.as_ref(), RouteKind::Http, route.rules.len())?;
+            let id = self.route(
+                &field,
+                route.metadata.as_ref(),
+                RouteKind::Http,
+                route.rules.len(),
+            )?;
             for (number, rule) in route.rules.iter().enumerate() {
                 let field = format!("{field}.rules[{number}]");
                 let parts = self.http_rule(rule);
-                let rule_id = self.rule(&field, id, number, rule.allow_l5d_request_headers, parts)?;
+                let rule_id =
+                    self.rule(&field, id, number, rule.allow_l5d_request_headers, parts)?;
                 let broken = table.rule(&hosts, rule_id, rule.matches.iter().map(Matcher::http));
-                self.problems.extend(broken.into_iter().map(|error| error.under(&field)));
+                self.problems
+                    .extend(broken.into_iter().map(|error| error.under(&field)));
             }
         }
-        Ok(HttpRoutes { table: Arc::new(table.build()), failure_accrual: self.accrual(field, accrual) })
+        Ok(HttpRoutes {
+            table: Arc::new(table.build()),
+            failure_accrual: self.accrual(field, accrual),
+        })
     }
 
     fn grpc_routes(
@@ -127,24 +157,43 @@ impl Compiler {
         for (index, route) in messages.iter().enumerate() {
             let field = format!("{field}.routes[{index}]");
             let hosts = self.hosts(&field, route.hosts.iter().map(HostPattern::http));
-            let id = self.route(&field, route.metadata.as_ref(), RouteKind::Grpc, route.rules.len())?;
+            let id = self.route(
+                &field,
+                route.metadata.as_ref(),
+                RouteKind::Grpc,
+                route.rules.len(),
+            )?;
             for (number, rule) in route.rules.iter().enumerate() {
                 let field = format!("{field}.rules[{number}]");
                 let parts = self.grpc_rule(rule);
-                let rule_id = self.rule(&field, id, number, rule.allow_l5d_request_headers, parts)?;
+                let rule_id =
+                    self.rule(&field, id, number, rule.allow_l5d_request_headers, parts)?;
                 let broken = table.rule(&hosts, rule_id, rule.matches.iter().map(Matcher::grpc));
-                self.problems.extend(broken.into_iter().map(|error| error.under(&field)));
+                self.problems
+                    .extend(broken.into_iter().map(|error| error.under(&field)));
             }
         }
-        Ok(HttpRoutes { table: Arc::new(table.build()), failure_accrual: self.accrual(field, accrual) })
+        Ok(HttpRoutes {
+            table: Arc::new(table.build()),
+            failure_accrual: self.accrual(field, accrual),
+        })
     }
 
-    fn opaque_routes(&mut self, field: &str, messages: &[api::OpaqueRoute]) -> Result<TcpRoutes, Invalid> {
+    fn opaque_routes(
+        &mut self,
+        field: &str,
+        messages: &[api::OpaqueRoute],
+    ) -> Result<TcpRoutes, Invalid> {
         let mut table = TableBuilder::new(BrokenMatch::Last);
         let hosts = Hosts::compile(std::iter::empty());
         for (index, route) in messages.iter().enumerate() {
             let field = format!("{field}.routes[{index}]");
-            let id = self.route(&field, route.metadata.as_ref(), RouteKind::Opaque, route.rules.len())?;
+            let id = self.route(
+                &field,
+                route.metadata.as_ref(),
+                RouteKind::Opaque,
+                route.rules.len(),
+            )?;
             for (number, rule) in route.rules.iter().enumerate() {
                 let field = format!("{field}.rules[{number}]");
                 let parts = self.opaque_rule(rule);
@@ -152,15 +201,26 @@ impl Compiler {
                 table.rule(&hosts, rule_id, std::iter::empty());
             }
         }
-        Ok(TcpRoutes { table: Arc::new(table.build()) })
+        Ok(TcpRoutes {
+            table: Arc::new(table.build()),
+        })
     }
 
-    fn tls_routes(&mut self, field: &str, messages: &[api::TlsRoute]) -> Result<TcpRoutes, Invalid> {
+    fn tls_routes(
+        &mut self,
+        field: &str,
+        messages: &[api::TlsRoute],
+    ) -> Result<TcpRoutes, Invalid> {
         let mut table = TableBuilder::new(BrokenMatch::Last);
         for (index, route) in messages.iter().enumerate() {
             let field = format!("{field}.routes[{index}]");
             let hosts = self.hosts(&field, route.snis.iter().map(HostPattern::sni));
-            let id = self.route(&field, route.metadata.as_ref(), RouteKind::Tls, route.rules.len())?;
+            let id = self.route(
+                &field,
+                route.metadata.as_ref(),
+                RouteKind::Tls,
+                route.rules.len(),
+            )?;
             for (number, rule) in route.rules.iter().enumerate() {
                 let field = format!("{field}.rules[{number}]");
                 let parts = self.tls_rule(rule);
@@ -168,7 +228,9 @@ impl Compiler {
                 table.rule(&hosts, rule_id, std::iter::empty());
             }
         }
-        Ok(TcpRoutes { table: Arc::new(table.build()) })
+        Ok(TcpRoutes {
+            table: Arc::new(table.build()),
+        })
     }
 
     fn hosts(
@@ -194,7 +256,10 @@ impl Compiler {
             let why = format!("goes beyond {MAX_ROUTES} routes or {MAX_RULES} rules");
             return Err(Invalid::new(field, why));
         }
-        self.routes.push(Route { meta: Meta::compile(metadata), kind });
+        self.routes.push(Route {
+            meta: Meta::compile(metadata),
+            kind,
+        });
         Ok(self.routes.len() - 1)
     }
 
@@ -228,11 +293,16 @@ impl Compiler {
     }
 
     /// A breaker that cannot be read is left out: it is there to help, and traffic goes on without it.
-    fn accrual(&mut self, field: &str, message: Option<&api::FailureAccrual>) -> Option<FailureAccrual> {
+    fn accrual(
+        &mut self,
+        field: &str,
+        message: Option<&api::FailureAccrual>,
+    ) -> Option<FailureAccrual> {
         match FailureAccrual::compile(message?) {
             Ok(accrual) => Some(accrual),
             Err(error) => {
-                self.problems.push(error.under(format!("{field}.failure_accrual")));
+                self.problems
+                    .push(error.under(format!("{field}.failure_accrual")));
                 None
             }
         }
@@ -305,7 +375,9 @@ macro_rules! distribution {
                         let mut backends = Vec::with_capacity(first.backends.len());
                         for (index, message) in first.backends.iter().enumerate() {
                             let field = format!("backends.first_available.backends[{index}]");
-                            let compiled = self.$module(message, 1).map_err(|error| error.under(field))?;
+                            let compiled = self
+                                .$module(message, 1)
+                                .map_err(|error| error.under(field))?;
                             backends.push(compiled);
                         }
                         Ok(Distribution::FirstAvailable(backends))
@@ -341,16 +413,34 @@ macro_rules! distribution {
     };
 }
 
-distribution!(http_distribution, http_route, http_filter, |message: &api::http_route::RouteBackend| {
-    #[allow(deprecated, reason = "older control planes send the older form")]
-    limit("request_timeout", message.request_timeout.as_ref())
-});
-distribution!(grpc_distribution, grpc_route, grpc_filter, |message: &api::grpc_route::RouteBackend| {
-    #[allow(deprecated, reason = "older control planes send the older form")]
-    limit("request_timeout", message.request_timeout.as_ref())
-});
-distribution!(opaque_distribution, opaque_route, opaque_filter, |_: &_| Ok::<_, Invalid>(None));
-distribution!(tls_distribution, tls_route, tls_filter, |_: &_| Ok::<_, Invalid>(None));
+distribution!(
+    http_distribution,
+    http_route,
+    http_filter,
+    |message: &api::http_route::RouteBackend| {
+        #[allow(deprecated, reason = "older control planes send the older form")]
+        limit("request_timeout", message.request_timeout.as_ref())
+    }
+);
+distribution!(
+    grpc_distribution,
+    grpc_route,
+    grpc_filter,
+    |message: &api::grpc_route::RouteBackend| {
+        #[allow(deprecated, reason = "older control planes send the older form")]
+        limit("request_timeout", message.request_timeout.as_ref())
+    }
+);
+distribution!(
+    opaque_distribution,
+    opaque_route,
+    opaque_filter,
+    |_: &_| Ok::<_, Invalid>(None)
+);
+distribution!(tls_distribution, tls_route, tls_filter, |_: &_| Ok::<
+    _,
+    Invalid,
+>(None));
 
 fn each<M>(
     field: &str,
@@ -360,7 +450,9 @@ fn each<M>(
     messages
         .iter()
         .enumerate()
-        .map(|(index, message)| compile(message).map_err(|error| error.under(format!("{field}[{index}]"))))
+        .map(|(index, message)| {
+            compile(message).map_err(|error| error.under(format!("{field}[{index}]")))
+        })
         .collect()
 }
 

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 pub use self::backend::{Backend, BackendId, BackendKind, Distribution, Queue, RouteBackend};
 pub use self::resilience::{
-    Backoff, DEFAULT_MAX_REQUEST_BYTES, FailureAccrual, Retry, RetryConditions, SuccessRate, Timeouts,
+    Backoff, DEFAULT_MAX_REQUEST_BYTES, FailureAccrual, Retry, RetryConditions, SuccessRate,
+    Timeouts,
 };
 
 use crate::invalid::Invalid;
@@ -194,10 +195,17 @@ impl Policy {
     /// The rule for a connection that is not looked into; `server_name` is what its TLS hello asks for, else empty.
     pub fn route_connection(&self, server_name: &[u8]) -> Option<RouteRef<'_>> {
         let routes = match &self.protocol {
-            Protocol::Detect { opaque, .. } | Protocol::Opaque(opaque) | Protocol::Tls(opaque) => opaque,
+            Protocol::Detect { opaque, .. } | Protocol::Opaque(opaque) | Protocol::Tls(opaque) => {
+                opaque
+            }
             Protocol::Http1(_) | Protocol::Http2(_) | Protocol::Grpc(_) => return None,
         };
-        let view = RequestView { method: b"", authority: server_name, path: b"", headers: &() };
+        let view = RequestView {
+            method: b"",
+            authority: server_name,
+            path: b"",
+            headers: &(),
+        };
         self.found(&routes.table, &view, &mut ())
     }
 
@@ -205,11 +213,17 @@ impl Policy {
     #[must_use]
     pub fn http(&self, version: HttpVersion) -> Option<&HttpRoutes> {
         match (&self.protocol, version) {
-            (Protocol::Detect { http1, .. } | Protocol::Http1(http1), HttpVersion::Http1) => Some(http1),
-            (Protocol::Detect { http2, .. } | Protocol::Http2(http2), HttpVersion::Http2) => Some(http2),
+            (Protocol::Detect { http1, .. } | Protocol::Http1(http1), HttpVersion::Http1) => {
+                Some(http1)
+            }
+            (Protocol::Detect { http2, .. } | Protocol::Http2(http2), HttpVersion::Http2) => {
+                Some(http2)
+            }
             // A client may speak either version to a Service that is declared with one: the proxies in between carry
             // it in the other.
-            (Protocol::Http1(routes) | Protocol::Http2(routes) | Protocol::Grpc(routes), _) => Some(routes),
+            (Protocol::Http1(routes) | Protocol::Http2(routes) | Protocol::Grpc(routes), _) => {
+                Some(routes)
+            }
             (Protocol::Opaque(_) | Protocol::Tls(_), _) => None,
         }
     }
@@ -249,7 +263,11 @@ impl<'a> RouteRef<'a> {
 impl Rule {
     /// The backend to ask; `None` is answered with [`Reason::NoBackend`]. Its own filters may
     /// answer instead of it ([`RouteBackend::answer`]).
-    pub fn backend(&self, random: u64, available: impl Fn(BackendId) -> bool) -> Option<&RouteBackend> {
+    pub fn backend(
+        &self,
+        random: u64,
+        available: impl Fn(BackendId) -> bool,
+    ) -> Option<&RouteBackend> {
         self.distribution.choose(random, available)
     }
 }
@@ -265,7 +283,9 @@ impl RouteBackend {
 pub(crate) fn answer(filters: &[Filter], random: u64) -> Option<Answer<'_>> {
     filters.iter().find_map(|filter| match filter {
         Filter::Redirect(redirect) => Some(Answer::Redirect(redirect)),
-        Filter::Failure(failure) if failure.ratio.includes(random) => Some(Answer::Failure(failure)),
+        Filter::Failure(failure) if failure.ratio.includes(random) => {
+            Some(Answer::Failure(failure))
+        }
         Filter::Failure(_) | Filter::RequestHeaders(_) | Filter::ResponseHeaders(_) => None,
     })
 }

@@ -31,7 +31,10 @@ impl Timeouts {
     ) -> Result<Self, Invalid> {
         let legacy = limit("request_timeout", legacy_response)?;
         Ok(match message {
-            None => Self { response: legacy, ..Self::default() },
+            None => Self {
+                response: legacy,
+                ..Self::default()
+            },
             Some(message) => Self {
                 request: limit("timeouts.request", message.request.as_ref())?,
                 response: limit("timeouts.response", message.response.as_ref())?.or(legacy),
@@ -91,10 +94,16 @@ impl Backoff {
             respect_retry_after: message.respect_retry_after_hint,
         };
         if backoff.min.is_zero() || backoff.max < backoff.min {
-            return Err(Invalid::new("backoff", "has a minimum of zero or above its maximum"));
+            return Err(Invalid::new(
+                "backoff",
+                "has a minimum of zero or above its maximum",
+            ));
         }
         if !(0.0..=100.0).contains(&backoff.jitter) {
-            return Err(Invalid::new("backoff.jitter_ratio", format!("is {}", backoff.jitter)));
+            return Err(Invalid::new(
+                "backoff.jitter_ratio",
+                format!("is {}", backoff.jitter),
+            ));
         }
         Ok(backoff)
     }
@@ -103,9 +112,17 @@ impl Backoff {
 impl Retry {
     pub(super) fn http(message: &api::http_route::Retry) -> Result<Self, Invalid> {
         let mut statuses = Vec::new();
-        for range in message.conditions.iter().flat_map(|conditions| &conditions.status_ranges) {
-            let (Ok(start), Ok(end)) = (u16::try_from(range.start), u16::try_from(range.end)) else {
-                return Err(Invalid::new("retry.conditions.status_ranges", "has a number that is no status"));
+        for range in message
+            .conditions
+            .iter()
+            .flat_map(|conditions| &conditions.status_ranges)
+        {
+            let (Ok(start), Ok(end)) = (u16::try_from(range.start), u16::try_from(range.end))
+            else {
+                return Err(Invalid::new(
+                    "retry.conditions.status_ranges",
+                    "has a number that is no status",
+                ));
             };
             if start < 100 || end > 599 || start > end {
                 let why = format!("has {start} to {end}, not a range of statuses");
@@ -161,7 +178,9 @@ impl Retry {
             timeout: limit("retry.timeout", timeout)?,
             backoff: match backoff {
                 None => None,
-                Some(backoff) => Some(Backoff::compile(backoff).map_err(|error| error.under("retry"))?),
+                Some(backoff) => {
+                    Some(Backoff::compile(backoff).map_err(|error| error.under("retry"))?)
+                }
             },
         })
     }
@@ -198,8 +217,10 @@ impl FailureAccrual {
             None => Err(Invalid::missing("backoff")),
             Some(backoff) => Backoff::compile(backoff),
         };
-        let min_ready_endpoints =
-            message.ejection.as_ref().map_or(0, |ejection| ejection.min_ready_endpoints);
+        let min_ready_endpoints = message
+            .ejection
+            .as_ref()
+            .map_or(0, |ejection| ejection.min_ready_endpoints);
         let some = |number| Some(number).filter(|number| *number != 0);
         match &message.kind {
             None => Err(Invalid::missing("kind")),
@@ -218,7 +239,10 @@ impl FailureAccrual {
                 let success_rate = if threshold == 0.0 {
                     None
                 } else {
-                    let decay = unified.decay.as_ref().ok_or_else(|| Invalid::missing("unified.decay"))?;
+                    let decay = unified
+                        .decay
+                        .as_ref()
+                        .ok_or_else(|| Invalid::missing("unified.decay"))?;
                     Some(SuccessRate {
                         threshold,
                         decay: duration("unified.decay", decay)?,

@@ -23,13 +23,16 @@ pub enum Filter {
     Failure(Arc<Failure>),
 }
 
+/// A header field: its name in lower case and its value.
+pub type Field = (Box<str>, Box<[u8]>);
+
 /// Adds, then sets, then removes. Names are in lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderModifier {
     /// Fields that are put beside those of the same name.
-    pub add: Vec<(Box<str>, Box<[u8]>)>,
+    pub add: Vec<Field>,
     /// Fields that take the place of those of the same name.
-    pub set: Vec<(Box<str>, Box<[u8]>)>,
+    pub set: Vec<Field>,
     /// Names of fields that go.
     pub remove: Vec<Box<str>>,
 }
@@ -80,18 +83,31 @@ pub struct Ratio {
 
 impl Ratio {
     /// Every request.
-    pub const ALL: Self = Self { numerator: 1, denominator: 1 };
+    pub const ALL: Self = Self {
+        numerator: 1,
+        denominator: 1,
+    };
 
     fn compile(message: Option<&api::Ratio>) -> Result<Self, Invalid> {
         match message {
             None => Ok(Self::ALL),
-            Some(api::Ratio { denominator: 0, .. }) => Err(Invalid::new("ratio.denominator", "is 0")),
-            Some(api::Ratio { numerator, denominator }) if numerator > denominator => {
-                Err(Invalid::new("ratio", format!("{numerator}/{denominator} is more than 1")))
+            Some(api::Ratio { denominator: 0, .. }) => {
+                Err(Invalid::new("ratio.denominator", "is 0"))
             }
-            Some(api::Ratio { numerator, denominator }) => {
-                Ok(Self { numerator: *numerator, denominator: *denominator })
-            }
+            Some(api::Ratio {
+                numerator,
+                denominator,
+            }) if numerator > denominator => Err(Invalid::new(
+                "ratio",
+                format!("{numerator}/{denominator} is more than 1"),
+            )),
+            Some(api::Ratio {
+                numerator,
+                denominator,
+            }) => Ok(Self {
+                numerator: *numerator,
+                denominator: *denominator,
+            }),
         }
     }
 
@@ -138,9 +154,14 @@ impl Filter {
 
     pub(crate) fn grpc_failure(message: &grpc_route::GrpcFailureInjector) -> Result<Self, Invalid> {
         let compile = || {
-            let code = u8::try_from(message.code).ok().filter(|code| (1..=16).contains(code));
+            let code = u8::try_from(message.code)
+                .ok()
+                .filter(|code| (1..=16).contains(code));
             let Some(code) = code else {
-                return Err(Invalid::new("code", format!("is {}, not a gRPC error", message.code)));
+                return Err(Invalid::new(
+                    "code",
+                    format!("is {}, not a gRPC error", message.code),
+                ));
             };
             Ok(Failure {
                 http_status: None,
@@ -192,19 +213,27 @@ impl HeaderModifier {
     }
 }
 
-fn fields(
-    which: &str,
-    message: Option<&http_types::Headers>,
-) -> Result<Vec<(Box<str>, Box<[u8]>)>, Invalid> {
+fn fields(which: &str, message: Option<&http_types::Headers>) -> Result<Vec<Field>, Invalid> {
     let mut fields = Vec::new();
-    for (index, header) in message.iter().flat_map(|headers| &headers.headers).enumerate() {
+    for (index, header) in message
+        .iter()
+        .flat_map(|headers| &headers.headers)
+        .enumerate()
+    {
         let field = format!("{which}.headers[{index}]");
         let name = field_name(&format!("{field}.name"), &header.name)?;
         let value = &header.value;
         let padded = value.first().is_some_and(u8::is_ascii_whitespace)
             || value.last().is_some_and(u8::is_ascii_whitespace);
-        if padded || value.iter().any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f) {
-            return Err(Invalid::new(format!("{field}.value"), "is not a header value"));
+        if padded
+            || value
+                .iter()
+                .any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f)
+        {
+            return Err(Invalid::new(
+                format!("{field}.value"),
+                "is not a header value",
+            ));
         }
         fields.push((name, value.as_slice().into()));
     }
@@ -230,7 +259,10 @@ fn field_name(field: &str, name: &str) -> Result<Box<str>, Invalid> {
     }
     let name = name.to_ascii_lowercase();
     if FRAMING.contains(&name.as_str()) {
-        return Err(Invalid::new(field, format!("{name:?} frames the message and may not be changed")));
+        return Err(Invalid::new(
+            field,
+            format!("{name:?} frames the message and may not be changed"),
+        ));
     }
     Ok(name.into())
 }
@@ -247,8 +279,12 @@ impl Redirect {
         use http_types::scheme::{Registered, Type};
         let scheme = match message.scheme.as_ref().map(|scheme| scheme.r#type.as_ref()) {
             None => None,
-            Some(Some(Type::Registered(number))) if *number == Registered::Http as i32 => Some("http".into()),
-            Some(Some(Type::Registered(number))) if *number == Registered::Https as i32 => Some("https".into()),
+            Some(Some(Type::Registered(number))) if *number == Registered::Http as i32 => {
+                Some("http".into())
+            }
+            Some(Some(Type::Registered(number))) if *number == Registered::Https as i32 => {
+                Some("https".into())
+            }
             Some(Some(Type::Unregistered(name))) if matches!(name.as_str(), "http" | "https") => {
                 Some(name.as_str().into())
             }
@@ -264,29 +300,48 @@ impl Redirect {
                 Some(PathChange::Prefix(location_path("path.prefix", path)?))
             }
         };
-        let host = Some(message.host.as_str()).filter(|host| !host.is_empty());
-        if let Some(host) = host
-            && !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte))
+        let host = message.host.as_str();
+        if !host
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte))
         {
             return Err(Invalid::new("host", format!("{host:?} is not a host")));
         }
+        let host = Some(host).filter(|host| !host.is_empty());
         let status = match message.status {
             0 => 301,
             301 | 302 | 303 | 307 | 308 => message.status as u16,
-            other => return Err(Invalid::new("status", format!("is {other}, not a redirect"))),
+            other => {
+                return Err(Invalid::new(
+                    "status",
+                    format!("is {other}, not a redirect"),
+                ));
+            }
         };
         let port = match message.port {
             0 => None,
             number => Some(port("port", number)?),
         };
-        Ok(Self { scheme, host: host.map(Into::into), path, port, status })
+        Ok(Self {
+            scheme,
+            host: host.map(Into::into),
+            path,
+            port,
+            status,
+        })
     }
 
     /// The value of `location`, or `None` when the redirect replaces a prefix and the rule matched otherwise.
     ///
     /// `scheme` is that of the request, `authority` what the client sent, `path` with its query.
     #[must_use]
-    pub fn location(&self, scheme: &str, authority: &str, path: &str, matched: &Matcher) -> Option<String> {
+    pub fn location(
+        &self,
+        scheme: &str,
+        authority: &str,
+        path: &str,
+        matched: &Matcher,
+    ) -> Option<String> {
         let scheme = self.scheme.as_deref().unwrap_or(scheme);
         let (own_host, own_port) = split_authority(authority);
         let host = self.host.as_deref().unwrap_or(own_host);
@@ -309,7 +364,9 @@ impl Redirect {
             None => location.push_str(path),
             Some(PathChange::Full(full)) => location.push_str(full),
             Some(PathChange::Prefix(replacement)) => {
-                let PathMatcher::Prefix(prefix) = &matched.path else { return None };
+                let PathMatcher::Prefix(prefix) = &matched.path else {
+                    return None;
+                };
                 let rest = path.strip_prefix(&**prefix)?;
                 location.push_str(replacement.trim_end_matches('/'));
                 if !rest.is_empty() && !rest.starts_with('/') {
@@ -330,10 +387,17 @@ impl Redirect {
 }
 
 fn location_path(field: &str, path: &str) -> Result<Box<str>, Invalid> {
-    if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+    if path.starts_with('/')
+        && path
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'#')
+    {
         Ok(path.into())
     } else {
-        Err(Invalid::new(field, format!("{path:?} is not an absolute path")))
+        Err(Invalid::new(
+            field,
+            format!("{path:?} is not an absolute path"),
+        ))
     }
 }
 

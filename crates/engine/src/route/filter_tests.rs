@@ -16,19 +16,55 @@ fn matched_by_prefix(prefix: &str) -> Matcher {
 fn a_redirect_keeps_what_it_does_not_replace() {
     let none = Matcher::everything();
     for (message, authority, path, expected) in [
-        (api::RequestRedirect::default(), "a.com:8080", "/x?q=1", "http://a.com:8080/x?q=1"),
-        (api::RequestRedirect { host: "b.com".into(), ..Default::default() }, "a.com:8080", "/x", "http://b.com/x"),
-        (api::RequestRedirect { port: 80, ..Default::default() }, "a.com:8080", "/", "http://a.com/"),
-        (api::RequestRedirect { port: 81, ..Default::default() }, "[::1]", "/", "http://[::1]:81/"),
+        (
+            api::RequestRedirect::default(),
+            "a.com:8080",
+            "/x?q=1",
+            "http://a.com:8080/x?q=1",
+        ),
+        (
+            api::RequestRedirect {
+                host: "b.com".into(),
+                ..Default::default()
+            },
+            "a.com:8080",
+            "/x",
+            "http://b.com/x",
+        ),
+        (
+            api::RequestRedirect {
+                port: 80,
+                ..Default::default()
+            },
+            "a.com:8080",
+            "/",
+            "http://a.com/",
+        ),
+        (
+            api::RequestRedirect {
+                port: 81,
+                ..Default::default()
+            },
+            "[::1]",
+            "/",
+            "http://[::1]:81/",
+        ),
     ] {
-        assert_eq!(redirect(message).location("http", authority, path, &none).unwrap(), expected);
+        assert_eq!(
+            redirect(message)
+                .location("http", authority, path, &none)
+                .unwrap(),
+            expected
+        );
     }
 }
 
 #[test]
 fn a_new_scheme_means_its_own_port() {
     let message = api::RequestRedirect {
-        scheme: Some(http_types::Scheme { r#type: Some(http_types::scheme::Type::Registered(1)) }),
+        scheme: Some(http_types::Scheme {
+            r#type: Some(http_types::scheme::Type::Registered(1)),
+        }),
         ..Default::default()
     };
 
@@ -66,23 +102,38 @@ fn a_prefix_is_replaced_only_where_a_prefix_matched() {
 
 #[test]
 fn a_ratio_takes_its_share_of_all_numbers() {
-    let third = Ratio::compile(Some(&api::Ratio { numerator: 1, denominator: 3 })).unwrap();
+    let third = Ratio::compile(Some(&api::Ratio {
+        numerator: 1,
+        denominator: 3,
+    }))
+    .unwrap();
     let step = u64::MAX / 3000;
 
-    let included = (0..3000_u64).filter(|index| third.includes(index * step)).count();
+    let included = (0..3000_u64)
+        .filter(|index| third.includes(index * step))
+        .count();
 
     assert!((995..=1005).contains(&included), "{included}");
     assert!(Ratio::ALL.includes(u64::MAX));
-    let none = Ratio::compile(Some(&api::Ratio { numerator: 0, denominator: 3 })).unwrap();
+    let none = Ratio::compile(Some(&api::Ratio {
+        numerator: 0,
+        denominator: 3,
+    }))
+    .unwrap();
     assert!(!none.includes(0));
 }
 
 #[test]
 fn what_would_split_or_frame_a_message_is_refused() {
     let set = |name: &str, value: &str| {
-        let header = http_types::headers::Header { name: name.into(), value: value.as_bytes().to_vec() };
+        let header = http_types::headers::Header {
+            name: name.into(),
+            value: value.as_bytes().to_vec(),
+        };
         Filter::request_headers(&api::RequestHeaderModifier {
-            set: Some(http_types::Headers { headers: vec![header] }),
+            set: Some(http_types::Headers {
+                headers: vec![header],
+            }),
             ..Default::default()
         })
     };
@@ -105,10 +156,26 @@ fn what_would_split_or_frame_a_message_is_refused() {
 
 #[test]
 fn statuses_that_are_none_are_refused() {
-    let http = |status| Filter::http_failure(&api::HttpFailureInjector { status, ..Default::default() });
-    let grpc = |code| Filter::grpc_failure(&grpc_route::GrpcFailureInjector { code, ..Default::default() });
+    let http = |status| {
+        Filter::http_failure(&api::HttpFailureInjector {
+            status,
+            ..Default::default()
+        })
+    };
+    let grpc = |code| {
+        Filter::grpc_failure(&grpc_route::GrpcFailureInjector {
+            code,
+            ..Default::default()
+        })
+    };
 
     assert!(http(503).is_ok() && http(0).is_err() && http(100).is_err() && http(600).is_err());
     assert!(grpc(14).is_ok() && grpc(0).is_err() && grpc(17).is_err());
-    assert!(Redirect::compile(&api::RequestRedirect { status: 200, ..Default::default() }).is_err());
+    assert!(
+        Redirect::compile(&api::RequestRedirect {
+            status: 200,
+            ..Default::default()
+        })
+        .is_err()
+    );
 }

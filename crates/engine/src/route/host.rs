@@ -32,7 +32,9 @@ impl HostPattern {
         match &message.r#match {
             None => Err(Invalid::missing("match")),
             Some(tls_route::sni_match::Match::Exact(name)) => Self::exact(name),
-            Some(tls_route::sni_match::Match::Suffix(suffix)) => Self::suffix(&suffix.reverse_labels),
+            Some(tls_route::sni_match::Match::Suffix(suffix)) => {
+                Self::suffix(&suffix.reverse_labels)
+            }
         }
     }
 
@@ -51,7 +53,10 @@ impl HostPattern {
             _ => reverse_labels,
         };
         if labels.is_empty() || labels.iter().any(String::is_empty) {
-            return Err(Invalid::new("suffix.reverse_labels", "has no label or an empty one"));
+            return Err(Invalid::new(
+                "suffix.reverse_labels",
+                "has no label or an empty one",
+            ));
         }
         let mut suffix = String::new();
         for label in labels.iter().rev() {
@@ -69,16 +74,18 @@ impl HostPattern {
             Self::Exact(name) => host.eq_ignore_ascii_case(name.as_bytes()),
             Self::Suffix(suffix) => match host.len().checked_sub(suffix.len()) {
                 None | Some(0) => false,
-                Some(start) => {
-                    host.get(start..).is_some_and(|end| end.eq_ignore_ascii_case(suffix.as_bytes()))
-                }
+                Some(start) => host
+                    .get(start..)
+                    .is_some_and(|end| end.eq_ignore_ascii_case(suffix.as_bytes())),
             },
         }
     }
 
     /// How an exact name sorts beside a host; case does not count.
     pub(super) fn compare(&self, host: &[u8]) -> Ordering {
-        self.text().bytes().cmp(host.iter().map(u8::to_ascii_lowercase))
+        self.text()
+            .bytes()
+            .cmp(host.iter().map(u8::to_ascii_lowercase))
     }
 
     fn rank(&self) -> (u8, usize) {
@@ -100,7 +107,9 @@ impl HostPattern {
 /// Exact names by name, then wildcards with the longest first, then any.
 impl Ord for HostPattern {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.rank().cmp(&other.rank()).then_with(|| self.text().cmp(other.text()))
+        self.rank()
+            .cmp(&other.rank())
+            .then_with(|| self.text().cmp(other.text()))
     }
 }
 
@@ -147,8 +156,12 @@ mod tests {
 
     #[test]
     fn the_more_specific_pattern_comes_first() {
-        let mut patterns =
-            vec![HostPattern::Any, suffix(&["com"]), suffix(&["com", "a"]), HostPattern::exact("z.a.com").unwrap()];
+        let mut patterns = [
+            HostPattern::Any,
+            suffix(&["com"]),
+            suffix(&["com", "a"]),
+            HostPattern::exact("z.a.com").unwrap(),
+        ];
         patterns.sort();
 
         let names: Vec<_> = patterns.iter().map(ToString::to_string).collect();

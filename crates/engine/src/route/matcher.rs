@@ -71,7 +71,12 @@ pub enum Mismatch<'a> {
 impl Matcher {
     /// What a rule without matches asks: nothing. Ranks as the prefix `/`, as the Gateway API says.
     pub(crate) fn everything() -> Self {
-        Self { path: PathMatcher::Prefix("".into()), method: None, headers: Vec::new(), query: Vec::new() }
+        Self {
+            path: PathMatcher::Prefix("".into()),
+            method: None,
+            headers: Vec::new(),
+            query: Vec::new(),
+        }
     }
 
     pub(crate) fn http(message: &http::HttpRouteMatch) -> Result<Self, Invalid> {
@@ -88,19 +93,28 @@ impl Matcher {
             let field = format!("query_params[{index}]");
             let value = match &param.value {
                 None => return Err(Invalid::missing(format!("{field}.value"))),
-                Some(http::query_param_match::Value::Exact(value)) => ValueMatcher::exact(value.as_bytes()),
+                Some(http::query_param_match::Value::Exact(value)) => {
+                    ValueMatcher::exact(value.as_bytes())
+                }
                 Some(http::query_param_match::Value::Regex(text)) => {
                     ValueMatcher::Regex(Pattern::compile(&format!("{field}.regex"), text)?)
                 }
             };
             query.push((param.name.as_str().into(), value));
         }
-        Ok(Self { path, method, headers: headers(&message.headers)?, query })
+        Ok(Self {
+            path,
+            method,
+            headers: headers(&message.headers)?,
+            query,
+        })
     }
 
     pub(crate) fn grpc(message: &grpc::GrpcRouteMatch) -> Result<Self, Invalid> {
-        let (service, method) =
-            message.rpc.as_ref().map_or(("", ""), |rpc| (rpc.service.as_str(), rpc.method.as_str()));
+        let (service, method) = message
+            .rpc
+            .as_ref()
+            .map_or(("", ""), |rpc| (rpc.service.as_str(), rpc.method.as_str()));
         if service.contains('/') || method.contains('/') {
             return Err(Invalid::new("rpc", "has a slash in its service or method"));
         }
@@ -112,18 +126,27 @@ impl Matcher {
         };
         // Every gRPC call is a POST.
         let method = Some(Method("POST".into()));
-        Ok(Self { path, method, headers: headers(&message.headers)?, query: Vec::new() })
+        Ok(Self {
+            path,
+            method,
+            headers: headers(&message.headers)?,
+            query: Vec::new(),
+        })
     }
 
     /// Says which part does not hold, if one does not.
-    pub fn check<H: Headers + ?Sized>(&self, request: &RequestView<'_, H>) -> Result<(), Mismatch<'_>> {
+    pub fn check<H: Headers + ?Sized>(
+        &self,
+        request: &RequestView<'_, H>,
+    ) -> Result<(), Mismatch<'_>> {
         if !self.path.matches(request.path_only()) {
             return Err(Mismatch::Path(&self.path));
         }
-        if let Some(method) = &self.method
-            && method.0.as_bytes() != request.method
-        {
-            return Err(Mismatch::Method(method));
+        match &self.method {
+            Some(method) if method.0.as_bytes() != request.method => {
+                return Err(Mismatch::Method(method));
+            }
+            _ => {}
         }
         for (name, value) in &self.headers {
             if !request.headers.any(name, &mut |found| value.matches(found)) {
@@ -131,7 +154,9 @@ impl Matcher {
             }
         }
         for (name, value) in &self.query {
-            if !query::any(request.query(), name.as_bytes(), &mut |found| value.matches(found)) {
+            if !query::any(request.query(), name.as_bytes(), &mut |found| {
+                value.matches(found)
+            }) {
                 return Err(Mismatch::Query(name, value));
             }
         }
@@ -161,7 +186,10 @@ fn headers(messages: &[http::HeaderMatch]) -> Result<Vec<(Box<str>, ValueMatcher
     for (index, header) in messages.iter().enumerate() {
         let field = format!("headers[{index}]");
         if !is_token(&header.name) {
-            return Err(Invalid::new(format!("{field}.name"), format!("{:?} is not a header", header.name)));
+            return Err(Invalid::new(
+                format!("{field}.name"),
+                format!("{:?} is not a header", header.name),
+            ));
         }
         let value = match &header.value {
             None => return Err(Invalid::missing(format!("{field}.value"))),
@@ -178,7 +206,9 @@ fn headers(messages: &[http::HeaderMatch]) -> Result<Vec<(Box<str>, ValueMatcher
 /// RFC 9110 §5.6.2.
 pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty()
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 impl Method {
@@ -188,12 +218,16 @@ impl Method {
             None => Err(Invalid::missing("method.type")),
             Some(Type::Registered(number)) => match Registered::try_from(*number) {
                 Ok(method) => Ok(Self(method.as_str_name().into())),
-                Err(_) => Err(Invalid::new("method.registered", format!("{number} is not a method"))),
+                Err(_) => Err(Invalid::new(
+                    "method.registered",
+                    format!("{number} is not a method"),
+                )),
             },
             Some(Type::Unregistered(name)) if is_token(name) => Ok(Self(name.as_str().into())),
-            Some(Type::Unregistered(name)) => {
-                Err(Invalid::new("method.unregistered", format!("{name:?} is not a method")))
-            }
+            Some(Type::Unregistered(name)) => Err(Invalid::new(
+                "method.unregistered",
+                format!("{name:?} is not a method"),
+            )),
         }
     }
 
@@ -208,7 +242,9 @@ impl PathMatcher {
     fn http(message: &http::PathMatch) -> Result<Self, Invalid> {
         match &message.kind {
             None => Err(Invalid::missing("kind")),
-            Some(http::path_match::Kind::Regex(text)) => Ok(Self::Regex(Pattern::compile("regex", text)?)),
+            Some(http::path_match::Kind::Regex(text)) => {
+                Ok(Self::Regex(Pattern::compile("regex", text)?))
+            }
             Some(http::path_match::Kind::Exact(path)) => {
                 absolute("exact", path)?;
                 Ok(Self::Exact(path.as_str().into()))
@@ -229,8 +265,12 @@ impl PathMatcher {
             Self::Prefix(prefix) => path
                 .strip_prefix(prefix.as_bytes())
                 .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with(b"/")),
-            Self::RpcService(service) => rpc(path).is_some_and(|(found, _)| found == service.as_bytes()),
-            Self::RpcMethod(method) => rpc(path).is_some_and(|(_, found)| found == method.as_bytes()),
+            Self::RpcService(service) => {
+                rpc(path).is_some_and(|(found, _)| found == service.as_bytes())
+            }
+            Self::RpcMethod(method) => {
+                rpc(path).is_some_and(|(_, found)| found == method.as_bytes())
+            }
         }
     }
 
@@ -251,7 +291,10 @@ fn absolute(field: &str, path: &str) -> Result<(), Invalid> {
     if path.starts_with('/') {
         Ok(())
     } else {
-        Err(Invalid::new(field, format!("{path:?} does not begin with a slash")))
+        Err(Invalid::new(
+            field,
+            format!("{path:?} does not begin with a slash"),
+        ))
     }
 }
 

@@ -22,7 +22,11 @@ fn a_prefix_matches_whole_elements() {
         ("/a/", "/ab", false),
     ] {
         let matcher = path(http::path_match::Kind::Prefix(prefix.into()));
-        assert_eq!(matcher.matches(request.as_bytes()), expected, "{prefix} {request}");
+        assert_eq!(
+            matcher.matches(request.as_bytes()),
+            expected,
+            "{prefix} {request}"
+        );
     }
 }
 
@@ -39,12 +43,19 @@ fn an_exact_path_is_compared_byte_for_byte() {
 #[test]
 fn a_regular_expression_matches_the_whole_path_without_the_query() {
     let message = http::HttpRouteMatch {
-        path: Some(http::PathMatch { kind: Some(http::path_match::Kind::Regex(r"/v\d+".into())) }),
+        path: Some(http::PathMatch {
+            kind: Some(http::path_match::Kind::Regex(r"/v\d+".into())),
+        }),
         ..Default::default()
     };
     let matcher = Matcher::http(&message).unwrap();
     let check = |path: &str| {
-        let view = RequestView { method: b"GET", authority: b"", path: path.as_bytes(), headers: &() };
+        let view = RequestView {
+            method: b"GET",
+            authority: b"",
+            path: path.as_bytes(),
+            headers: &(),
+        };
         matcher.check(&view).is_ok()
     };
 
@@ -55,12 +66,23 @@ fn a_regular_expression_matches_the_whole_path_without_the_query() {
 #[test]
 fn grpc_calls_are_matched_by_service_and_method() {
     let matcher = |service: &str, method: &str| {
-        let rpc = Some(grpc::GrpcRpcMatch { service: service.into(), method: method.into() });
-        Matcher::grpc(&grpc::GrpcRouteMatch { rpc, headers: Vec::new() }).unwrap()
+        let rpc = Some(grpc::GrpcRpcMatch {
+            service: service.into(),
+            method: method.into(),
+        });
+        Matcher::grpc(&grpc::GrpcRouteMatch {
+            rpc,
+            headers: Vec::new(),
+        })
+        .unwrap()
     };
     let check = |matcher: &Matcher, verb: &str, path: &str| {
-        let view =
-            RequestView { method: verb.as_bytes(), authority: b"", path: path.as_bytes(), headers: &() };
+        let view = RequestView {
+            method: verb.as_bytes(),
+            authority: b"",
+            path: path.as_bytes(),
+            headers: &(),
+        };
         matcher.check(&view).is_ok()
     };
 
@@ -74,15 +96,24 @@ fn grpc_calls_are_matched_by_service_and_method() {
         ("", "M", "/q.T/M/x", false),
         ("", "", "/q.T/M", true),
     ] {
-        assert_eq!(check(&matcher(service, method), "POST", path), expected, "{service}/{method} {path}");
+        assert_eq!(
+            check(&matcher(service, method), "POST", path),
+            expected,
+            "{service}/{method} {path}"
+        );
     }
-    assert!(!check(&matcher("p.S", "M"), "GET", "/p.S/M"), "a gRPC call is a POST");
+    assert!(
+        !check(&matcher("p.S", "M"), "GET", "/p.S/M"),
+        "a gRPC call is a POST"
+    );
 }
 
 #[test]
 fn the_first_part_that_fails_is_named() {
     let message = http::HttpRouteMatch {
-        path: Some(http::PathMatch { kind: Some(http::path_match::Kind::Prefix("/a".into())) }),
+        path: Some(http::PathMatch {
+            kind: Some(http::path_match::Kind::Prefix("/a".into())),
+        }),
         method: Some(http_types::HttpMethod {
             r#type: Some(http_types::http_method::Type::Registered(0)),
         }),
@@ -104,14 +135,28 @@ fn the_first_part_that_fails_is_named() {
             path: path.as_bytes(),
             headers: headers.as_slice(),
         };
-        matcher.check(&view).map_err(|mismatch| mismatch.to_string())
+        matcher
+            .check(&view)
+            .map_err(|mismatch| mismatch.to_string())
     };
 
     assert_eq!(check("GET", "/a?q=12", "anna"), Ok(()));
-    assert_eq!(check("GET", "/b?q=12", "anna").unwrap_err(), "path is at or below /a");
-    assert_eq!(check("PUT", "/a?q=12", "anna").unwrap_err(), "method is GET");
-    assert_eq!(check("GET", "/a?q=12", "bert").unwrap_err(), "header x-user is anna");
-    assert_eq!(check("GET", "/a?q=1b", "anna").unwrap_err(), "query parameter q matches [0-9]+");
+    assert_eq!(
+        check("GET", "/b?q=12", "anna").unwrap_err(),
+        "path is at or below /a"
+    );
+    assert_eq!(
+        check("PUT", "/a?q=12", "anna").unwrap_err(),
+        "method is GET"
+    );
+    assert_eq!(
+        check("GET", "/a?q=12", "bert").unwrap_err(),
+        "header x-user is anna"
+    );
+    assert_eq!(
+        check("GET", "/a?q=1b", "anna").unwrap_err(),
+        "query parameter q matches [0-9]+"
+    );
     assert_eq!(
         matcher.to_string(),
         "path is at or below /a, method is GET, header x-user is anna, query parameter q matches [0-9]+"
@@ -120,9 +165,15 @@ fn the_first_part_that_fails_is_named() {
 
 #[test]
 fn what_is_incomplete_or_malformed_is_refused_by_name() {
-    let with_path = |kind| http::HttpRouteMatch { path: Some(http::PathMatch { kind }), ..Default::default() };
+    let with_path = |kind| http::HttpRouteMatch {
+        path: Some(http::PathMatch { kind }),
+        ..Default::default()
+    };
     let with_header = |name: &str, value| http::HttpRouteMatch {
-        headers: vec![http::HeaderMatch { name: name.into(), value }],
+        headers: vec![http::HeaderMatch {
+            name: name.into(),
+            value,
+        }],
         ..Default::default()
     };
     let with_method = |kind| http::HttpRouteMatch {
@@ -134,14 +185,32 @@ fn what_is_incomplete_or_malformed_is_refused_by_name() {
 
     for (message, expected) in [
         (with_path(None), "path.kind is missing"),
-        (with_path(Some(Kind::Exact("a".into()))), "path.exact \"a\" does not begin with a slash"),
-        (with_path(Some(Kind::Prefix(String::new()))), "path.prefix \"\" does not begin with a slash"),
+        (
+            with_path(Some(Kind::Exact("a".into()))),
+            "path.exact \"a\" does not begin with a slash",
+        ),
+        (
+            with_path(Some(Kind::Prefix(String::new()))),
+            "path.prefix \"\" does not begin with a slash",
+        ),
         (with_header("x", None), "headers[0].value is missing"),
-        (with_header("x y", None), "headers[0].name \"x y\" is not a header"),
-        (with_header(":path", None), "headers[0].name \":path\" is not a header"),
+        (
+            with_header("x y", None),
+            "headers[0].name \"x y\" is not a header",
+        ),
+        (
+            with_header(":path", None),
+            "headers[0].name \":path\" is not a header",
+        ),
         (with_method(None), "method.type is missing"),
-        (with_method(Some(Type::Registered(99))), "method.registered 99 is not a method"),
-        (with_method(Some(Type::Unregistered("A B".into()))), "method.unregistered \"A B\" is not a method"),
+        (
+            with_method(Some(Type::Registered(99))),
+            "method.registered 99 is not a method",
+        ),
+        (
+            with_method(Some(Type::Unregistered("A B".into()))),
+            "method.unregistered \"A B\" is not a method",
+        ),
     ] {
         assert_eq!(Matcher::http(&message).unwrap_err().to_string(), expected);
     }

@@ -10,7 +10,7 @@ mod pattern;
 mod query;
 mod table;
 
-pub use self::filter::{Failure, Filter, HeaderModifier, PathChange, Ratio, Redirect};
+pub use self::filter::{Failure, Field, Filter, HeaderModifier, PathChange, Ratio, Redirect};
 pub use self::host::HostPattern;
 pub use self::matcher::{Matcher, Method, Mismatch, PathMatcher, ValueMatcher};
 pub use self::pattern::Pattern;

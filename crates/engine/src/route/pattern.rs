@@ -16,14 +16,20 @@ pub struct Pattern {
 impl Pattern {
     pub(crate) fn compile(field: &str, text: &str) -> Result<Self, Invalid> {
         if text.len() > MAX_REGEX {
-            let why = format!("has {} bytes, and at most {MAX_REGEX} are allowed", text.len());
+            let why = format!(
+                "has {} bytes, and at most {MAX_REGEX} are allowed",
+                text.len()
+            );
             return Err(Invalid::new(field, why));
         }
         // By itself first: `a)|(b` would be sound only inside the group below, and would break out of it.
         build(text).map_err(|error| refused(field, &error))?;
         // The group keeps `a|b` together.
         match build(&format!("^(?:{text})$")) {
-            Ok(regex) => Ok(Self { regex, text: text.into() }),
+            Ok(regex) => Ok(Self {
+                regex,
+                text: text.into(),
+            }),
             Err(error) => Err(refused(field, &error)),
         }
     }
@@ -54,7 +60,12 @@ fn build(text: &str) -> Result<Regex, regex::Error> {
 /// The last line of the library's error says what is wrong; those before draw the pattern with a caret.
 fn refused(field: &str, error: &regex::Error) -> Invalid {
     let text = error.to_string();
-    let why = text.lines().last().unwrap_or_default().trim().trim_start_matches("error: ");
+    let why = text
+        .lines()
+        .last()
+        .unwrap_or_default()
+        .trim()
+        .trim_start_matches("error: ");
     Invalid::new(field, format!("is not a regular expression: {why}"))
 }
 
@@ -89,9 +100,15 @@ mod tests {
         for (text, why) in [
             ("(", "regex is not a regular expression: unclosed group"),
             ("a)|(b", "regex is not a regular expression: unopened group"),
-            (&"a".repeat(1025) as &str, "regex has 1025 bytes, and at most 1024 are allowed"),
+            (
+                &"a".repeat(1025) as &str,
+                "regex has 1025 bytes, and at most 1024 are allowed",
+            ),
         ] {
-            assert_eq!(Pattern::compile("regex", text).unwrap_err().to_string(), why);
+            assert_eq!(
+                Pattern::compile("regex", text).unwrap_err().to_string(),
+                why
+            );
         }
     }
 

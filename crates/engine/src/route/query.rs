@@ -53,7 +53,9 @@ mod tests {
     use super::*;
 
     fn has(query: &str, name: &str, value: &str) -> bool {
-        any(query.as_bytes(), name.as_bytes(), &mut |found| found == value.as_bytes())
+        any(query.as_bytes(), name.as_bytes(), &mut |found| {
+            found == value.as_bytes()
+        })
     }
 
     #[test]

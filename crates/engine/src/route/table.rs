@@ -115,7 +115,10 @@ impl Table {
     #[inline]
     pub fn find<H: Headers + ?Sized>(&self, request: &RequestView<'_, H>) -> Option<Found<'_>> {
         let host = request.host();
-        let named = self.exact.binary_search_by(|group| group.host.compare(host)).ok();
+        let named = self
+            .exact
+            .binary_search_by(|group| group.host.compare(host))
+            .ok();
         let meant = |group: &&Group| group.host.matches(host);
         self.before
             .iter()
@@ -144,7 +147,11 @@ impl Table {
                 } else {
                     match entry.matcher.check(request) {
                         Err(mismatch) => Outcome::Mismatch(mismatch),
-                        Ok(()) if found.is_some_and(|found| std::ptr::eq(found.matcher, &entry.matcher)) => {
+                        Ok(())
+                            if found.is_some_and(|found| {
+                                std::ptr::eq(found.matcher, &entry.matcher)
+                            }) =>
+                        {
                             Outcome::Matched
                         }
                         Ok(()) => Outcome::Shadowed,
@@ -169,7 +176,9 @@ impl Table {
     }
 
     fn groups(&self) -> impl Iterator<Item = &Group> {
-        [&self.before, &self.exact, &self.wide, &self.after].into_iter().flatten()
+        [&self.before, &self.exact, &self.wide, &self.after]
+            .into_iter()
+            .flatten()
     }
 }
 
@@ -185,7 +194,11 @@ impl Group {
             .take_while(|entry| exact_path(entry) == path)
             .chain(others)
             .find(|entry| entry.matcher.check(request).is_ok())
-            .map(|entry| Found { rule: entry.rule, matcher: &entry.matcher, broken: entry.broken.as_deref() })
+            .map(|entry| Found {
+                rule: entry.rule,
+                matcher: &entry.matcher,
+                broken: entry.broken.as_deref(),
+            })
     }
 }
 
@@ -218,11 +231,19 @@ impl Hosts {
     }
 
     /// Reads each; none at all means any host.
-    pub(crate) fn compile(patterns: impl ExactSizeIterator<Item = Result<HostPattern, Invalid>>) -> Self {
+    pub(crate) fn compile(
+        patterns: impl ExactSizeIterator<Item = Result<HostPattern, Invalid>>,
+    ) -> Self {
         if patterns.len() == 0 {
-            return Self { patterns: vec![HostPattern::Any], broken: None };
+            return Self {
+                patterns: vec![HostPattern::Any],
+                broken: None,
+            };
         }
-        let mut hosts = Self { patterns: Vec::new(), broken: None };
+        let mut hosts = Self {
+            patterns: Vec::new(),
+            broken: None,
+        };
         for (index, pattern) in patterns.enumerate() {
             match pattern {
                 Ok(pattern) => hosts.patterns.push(pattern),
@@ -242,7 +263,11 @@ pub(crate) struct TableBuilder {
 
 impl TableBuilder {
     pub(crate) fn new(place: BrokenMatch) -> Self {
-        Self { place, sound: Vec::new(), broken: Vec::new() }
+        Self {
+            place,
+            sound: Vec::new(),
+            broken: Vec::new(),
+        }
     }
 
     /// Adds a rule under each of the hosts; without any match it takes everything. What cannot be read is returned.
@@ -254,7 +279,15 @@ impl TableBuilder {
     ) -> Vec<Invalid> {
         let mut errors = Vec::new();
         if matches.len() == 0 {
-            self.add(hosts, Entry { matcher: Matcher::everything(), rule, index: None, broken: None });
+            self.add(
+                hosts,
+                Entry {
+                    matcher: Matcher::everything(),
+                    rule,
+                    index: None,
+                    broken: None,
+                },
+            );
         }
         for (index, matcher) in matches.enumerate() {
             let (matcher, broken) = match matcher {
@@ -265,29 +298,53 @@ impl TableBuilder {
                     (Matcher::everything(), Some(Box::new(error)))
                 }
             };
-            self.add(hosts, Entry { matcher, rule, index: Some(index), broken });
+            self.add(
+                hosts,
+                Entry {
+                    matcher,
+                    rule,
+                    index: Some(index),
+                    broken,
+                },
+            );
         }
         errors
     }
 
     fn add(&mut self, hosts: &Hosts, entry: Entry) {
-        let list = if entry.broken.is_some() { &mut self.broken } else { &mut self.sound };
-        list.extend(hosts.patterns.iter().map(|host| (host.clone(), entry.clone())));
+        let list = if entry.broken.is_some() {
+            &mut self.broken
+        } else {
+            &mut self.sound
+        };
+        list.extend(
+            hosts
+                .patterns
+                .iter()
+                .map(|host| (host.clone(), entry.clone())),
+        );
         if let Some(error) = &hosts.broken {
             let broken = Some(entry.broken.unwrap_or_else(|| Box::new(error.clone())));
-            self.broken.push((HostPattern::Any, Entry { broken, ..entry }));
+            self.broken
+                .push((HostPattern::Any, Entry { broken, ..entry }));
         }
     }
 
     pub(crate) fn build(self) -> Table {
         let mut exact = group(self.sound);
-        let wide = exact.split_off(exact.partition_point(|group| matches!(group.host, HostPattern::Exact(_))));
+        let wide = exact
+            .split_off(exact.partition_point(|group| matches!(group.host, HostPattern::Exact(_))));
         let broken = group(self.broken);
         let (before, after) = match self.place {
             BrokenMatch::First => (broken, Vec::new()),
             BrokenMatch::Last => (Vec::new(), broken),
         };
-        Table { before, exact, wide, after }
+        Table {
+            before,
+            exact,
+            wide,
+            after,
+        }
     }
 }
 
@@ -309,7 +366,11 @@ fn group(mut entries: Vec<(HostPattern, Entry)>) -> Vec<Group> {
                 group.exact += exact;
                 group.entries.push(entry);
             }
-            _ => groups.push(Group { host, exact, entries: vec![entry] }),
+            _ => groups.push(Group {
+                host,
+                exact,
+                entries: vec![entry],
+            }),
         }
     }
     groups
