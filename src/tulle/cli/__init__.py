@@ -75,3 +75,12 @@ def main() -> None:
             raise
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        click.echo(f"error: {type(error).__name__}: {error}", err=True)
+        click.echo(
+            "  this is a fault in tulle itself\n  call again as `tulle --debug …` and report what it prints",
+            err=True,
+        )
+        sys.exit(1)
