@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from tulle.errors import TulleError, UsageError
-from tulle.local.api.objects import Obj
 from tulle.local.proxy_binary import find_proxy
 
 __all__ = [
