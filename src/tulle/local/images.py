@@ -31,6 +31,8 @@ __all__ = [
 
 FILE_NAME = "tulle.toml"
 
+Obj = dict[str, Any]  # not imported from tulle.local.api: manifests are read without loading the API
+
 PACKAGED = Path(__file__).with_name("images.toml")
 
 
