@@ -1,18 +1,22 @@
 """The embedded Kubernetes API as Python calls; the HTTPS server, controllers and the node agent all use this class."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from tulle.clock import Clock, SystemClock
-from tulle.local.api import decoding, selectors
+from tulle.local.api import bootstrap, decoding, selectors
 from tulle.local.api.admission import AdmissionChain
+from tulle.local.api.auth.certificates import Authority
+from tulle.local.api.auth.rbac import Policy
+from tulle.local.api.auth.reviews import Reviews
+from tulle.local.api.auth.tokens import TokenAuthority
 from tulle.local.api.auth.users import SYSTEM, User
-from tulle.local.api.errors import bad_request
+from tulle.local.api.errors import ApiError, bad_request
 from tulle.local.api.lifecycle import Propagation
 from tulle.local.api.nodeport import NodePort
 from tulle.local.api.objects import Obj, ObjList, WatchEvent, copy_json, name_of, namespace_of
 from tulle.local.api.patch import PatchKind
-from tulle.local.api.reads import Reader, WatchOptions, bookmark, revision_of
+from tulle.local.api.reads import BOOKMARK_SECONDS, Reader, WatchOptions, bookmark, revision_of
 from tulle.local.api.registry import Registry, ResourceType
 from tulle.local.api.selectors import Selector
 from tulle.local.api.services import Allocator
@@ -37,13 +41,44 @@ class Api:
         node: NodePort | None = None,
         history: int = HISTORY,
         service_cidr: str = "10.96.0.0/16",
+        authority: Authority | None = None,
+        bookmark_seconds: float = BOOKMARK_SECONDS,
     ) -> None:
         self.clock: Clock = clock or SystemClock()
         self.node = node
+        """Set by the pod runner; None as long as there is no node."""
+        self.authority = authority or Authority(self.clock)
         self.store = Store(history)
         self.registry = Registry()
-        self.reader = Reader(self.store, self.clock)
-        self.writer = Writer(self.store, self.clock, AdmissionChain(), Allocator(self.store, service_cidr))
+        self.reader = Reader(self.store, self.clock, bookmark_seconds=bookmark_seconds)
+        self._allocator = Allocator(self.store, service_cidr)
+        self.writer = Writer(self.store, self.clock, AdmissionChain(), self._allocator)
+        self.policy = Policy(self.store)
+        self.tokens = TokenAuthority(self.store, self.clock)
+        self.reviews = Reviews(self.store, self.tokens, self.policy, self.clock)
+
+    async def seed(self, *, port: int = 6443) -> None:
+        """Create what every cluster holds; call it once, before anybody else writes."""
+        for seed in bootstrap.cluster_seeds(str(self._allocator.network[1]), port):
+            await self._ensure(seed)
+
+    async def publish(self, addresses: Sequence[str], port: int) -> None:
+        """Tell pods where the API listens: the endpoints of the Service `kubernetes`."""
+        for seed in bootstrap.kubernetes_endpoints(list(addresses), port):
+            name, namespace = name_of(seed.obj), namespace_of(seed.obj)
+            try:
+                await self.patch(seed.plural, name, seed.obj, group=seed.group, namespace=namespace)
+            except ApiError as error:
+                if error.code != 404:
+                    raise
+                await self.create(seed.plural, seed.obj, group=seed.group)
+
+    async def _ensure(self, seed: bootstrap.Seed) -> None:
+        try:
+            await self.create(seed.plural, seed.obj, group=seed.group)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
 
     def _target(
         self, plural: str, group: str, namespace: str | None, name: str = "", subresource: str | None = None
@@ -65,9 +100,31 @@ class Api:
         field_manager: str = "tulle",
     ) -> Obj:
         """Create an object; raise 409 AlreadyExists, 422 Invalid, or what admission answers."""
+        resource = self.registry.find(group, plural)
+        if resource.verbs == ("create",):
+            return self.reviews.answer(plural, namespace, obj, user)
         target = self._target(plural, group, namespace or namespace_of(obj))
         options = WriteOptions(user, dry_run, field_manager)
-        return _own(await self.writer.create(target, obj, options))
+        created = await self.writer.create(target, obj, options)
+        if resource.key == "namespaces" and not dry_run:
+            for seed in bootstrap.namespace_seeds(name_of(created), self.authority.bundle.decode()):
+                await self._ensure(seed)
+        return _own(created)
+
+    async def request_token(
+        self,
+        namespace: str,
+        account: str,
+        *,
+        audiences: Sequence[str] = (),
+        seconds: int = 3600,
+        pod: Obj | None = None,
+    ) -> Obj:
+        """Return the TokenRequest (`status.token`, `status.expirationTimestamp`) for an account, bound to a pod."""
+        spec: Obj = {"audiences": list(audiences), "expirationSeconds": seconds}
+        if pod is not None:
+            spec["boundObjectRef"] = {"kind": "Pod", "name": name_of(pod), "uid": pod["metadata"]["uid"]}
+        return self.reviews.request_token(namespace, account, {"spec": spec})
 
     async def get(self, plural: str, name: str, *, group: str = "", namespace: str | None = None) -> Obj:
         """Return an object; raise 404."""
@@ -86,7 +143,7 @@ class Api:
         """Return the objects of one namespace, or of all, that match both selectors."""
         resource = self.registry.find(group, plural)
         selector = self.selector(resource, label_selector, field_selector)
-        page = self.reader.list(resource, namespace, selector)
+        page = self.reader.list_page(resource, namespace, selector)
         items = [decoding.in_version(resource, record.obj, None) for record in page.records]
         return ObjList(items, str(page.revision))
 

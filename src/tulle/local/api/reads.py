@@ -18,7 +18,7 @@ from tulle.local.api.registry import ResourceType
 from tulle.local.api.selectors import EVERYTHING, Selector
 from tulle.local.api.store import Change, Collection, Record, Store
 
-__all__ = ["INITIAL_EVENTS_END", "Page", "Reader", "WatchOptions", "Watched", "bookmark", "revision_of", "visible"]
+__all__ = ["BOOKMARK_SECONDS", "INITIAL_EVENTS_END", "Match", "Page", "Reader", "WatchOptions", "Watched", "bookmark", "revision_of", "visible"]
 
 MAX_SNAPSHOTS = 32
 """Unfinished paged lists that are remembered; the oldest continue token beyond gets 410."""
@@ -94,7 +94,7 @@ class Reader:
             raise not_found(resource.plural, resource.group, name)
         return record
 
-    def list(
+    def list_page(
         self,
         resource: ResourceType,
         namespace: str | None,
@@ -130,7 +130,7 @@ class Reader:
         if match == "Exact" and self._store.changes_since(self._store.collection(resource.key), revision):
             raise expired(f"The provided resource version {revision} is not available any more: the present one is {current}")
 
-    def _page(self, records: "list[Record]", revision: int, start: int, limit: int, key: str = "") -> Page:
+    def _page(self, records: list[Record], revision: int, start: int, limit: int, key: str = "") -> Page:
         end = start + limit
         if limit <= 0 or end >= len(records):
             self._snapshots.pop(key, None)
@@ -174,9 +174,9 @@ class Reader:
             changes = self._store.changes_since(collection, seen)
             for change in changes:
                 seen = change.revision
-                event = visible(change, namespace, options.selector)
-                if event is not None:
-                    yield event
+                seen_event = visible(change, namespace, options.selector)
+                if seen_event is not None:
+                    yield seen_event
             if changes:
                 continue
             if self._store.collection(resource.key) is not collection:

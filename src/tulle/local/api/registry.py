@@ -193,6 +193,7 @@ class Registry:
     """All resources by (group, plural) and by (group, version, kind)."""
 
     def __init__(self) -> None:
+        self._changes = 0
         self._by_plural: dict[tuple[str, str], ResourceType] = {}
         for resource in _builtin_types():
             self._by_plural[resource.group, resource.plural] = resource
@@ -203,10 +204,17 @@ class Registry:
     def add(self, resource: ResourceType) -> None:
         """Serve a custom resource from now on, or in its new shape."""
         self._by_plural[resource.group, resource.plural] = resource
+        self._changes += 1
 
     def remove(self, group: str, plural: str) -> None:
         """Stop serving a custom resource."""
         self._by_plural.pop((group, plural), None)
+        self._changes += 1
+
+    @property
+    def revision(self) -> str:
+        """Return a text that changes whenever the resources do, for caches of documents about them."""
+        return f"{self._changes:x}"
 
     def find(self, group: str, plural: str, version: str | None = None) -> ResourceType:
         """Return a resource, served in `version` if one is asked for; raise 404 otherwise."""

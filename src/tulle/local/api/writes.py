@@ -6,7 +6,7 @@ meanwhile starts again or ends in 409, as its caller asked.
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -18,9 +18,10 @@ from tulle.local.api.lifecycle import Propagation
 from tulle.local.api.objects import Obj, copy_json, meta, name_of
 from tulle.local.api.patch import PatchKind, json_patch, merge_patch, strategic_merge
 from tulle.local.api.registry import ResourceType
+from tulle.local.api.selectors import matches_labels, selector_of
 from tulle.local.api.store import Record, Store
 
-__all__ = ["Admission", "AdmissionRequest", "Target", "WriteOptions", "Writer"]
+__all__ = ["Admission", "FieldValidation", "AdmissionRequest", "Target", "WriteOptions", "Writer"]
 
 RETRIES = 8
 """Times that an unconditional write starts again when another one came first, and names tried for generateName."""
@@ -93,6 +94,22 @@ class Writer:
     def __init__(self, store: Store, clock: Clock, admission: Admission, allocator: services.Allocator) -> None:
         self._store, self._clock, self._admission, self._allocator = store, clock, admission, allocator
         self.hooks: list[Hook] = []
+
+    def current(self, target: Target) -> Obj:
+        """Return the target as stored, for reading; raise 404."""
+        record = self._store.get(target.resource.key, target.namespace, target.name)
+        if record is None:
+            raise target.missing()
+        return record.obj
+
+    def budgets_of(self, pod: Obj) -> Iterator[Obj]:
+        """Yield the PodDisruptionBudgets that select a pod."""
+        for record in self._store.collection("poddisruptionbudgets.policy").records.values():
+            budget = record.obj
+            if budget["metadata"]["namespace"] == pod["metadata"]["namespace"]:
+                terms = selector_of((budget.get("spec") or {}).get("selector"))
+                if terms and matches_labels(terms, pod["metadata"].get("labels")):
+                    yield budget
 
     # --- create -------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ def check(
     """Raise 422 with everything that is wrong with an object (and, with `old`, with the change to it)."""
     if subresource == "status" and not resource.is_custom:
         return
-    causes = list(check_metadata(resource.key, obj["metadata"]))
+    causes = list(check_metadata(resource.plural, obj["metadata"]))
     schema = resource.schema_of(version)
     if resource.is_custom:
         causes += check_values(schema, obj)
