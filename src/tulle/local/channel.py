@@ -103,11 +103,16 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """The mesh cannot come up; the three parts of the error."""
+    """The mesh cannot come up; the three parts of the error, and for a refused object where it was written.
+
+    `fields` are the paths that the API objects to; the owner, who has the files, finds their lines.
+    """
 
     what: str
     why: str
     next_step: str
+    where: str = ""
+    fields: list[str] = []
 
 
 Message = Start | Stop | WantListener | Grant | Refusal | Progress | Published | Ready | Failed

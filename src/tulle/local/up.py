@@ -28,6 +28,7 @@ __all__ = ["Mesh", "Options", "Screen", "run"]
 READY_WITHIN = 180.0  # seconds
 STOP_WITHIN = 20.0  # seconds; the keeper kills well before
 _LOG_TAIL = 2000  # characters of the log shown when the world ends unexpectedly
+_LAST_WORDS_WITHIN = 5.0  # seconds
 _LISTEN_BACKLOG = 128
 
 
@@ -137,7 +138,7 @@ class _Supervisor:
                     start_new_session=True,
                 )
             self._send_start(link)
-            await self._until_stopped(link)
+            await self._until_stopped(link, world)
         finally:
             os.close(owner_read)
             link.send(channel.Stop())
@@ -171,11 +172,11 @@ class _Supervisor:
             if resolver:
                 resolver.close()
 
-    async def _until_stopped(self, link: Channel) -> None:
+    async def _until_stopped(self, link: Channel, world: asyncio.subprocess.Process) -> None:
         """Serve the world's messages; return when the mesh has been told to stop or its time is over."""
         assert self._mesh is not None
         async with asyncio.TaskGroup() as group:
-            serving = group.create_task(self._serve(link))
+            serving = group.create_task(self._serve(link, world))
             showing = group.create_task(self._show())
             stopped = group.create_task(self._stop.wait())
             try:
@@ -207,12 +208,16 @@ class _Supervisor:
                     await asyncio.Event().wait()
             await self._screen.ending(mesh)
 
-    async def _serve(self, link: Channel) -> None:
+    async def _serve(self, link: Channel, world: asyncio.subprocess.Process) -> None:
         assert self._mesh is not None
         while True:
             try:
                 message, descriptors = await link.receive()
             except ChannelClosed:
+                # Its last words come after it has let go of the channel.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LAST_WORDS_WITHIN):
+                        await world.wait()
                 raise self._unexpected_end() from None
             for descriptor in descriptors:
                 os.close(descriptor)  # the world has nothing to give
@@ -224,18 +229,26 @@ class _Supervisor:
                 self._published[message.service, message.port] = message.url
                 self._screen.published(message.service, message.port, message.url)
             elif isinstance(message, channel.Failed):
-                raise TulleError(message.what, message.why, message.next_step)
+                raise TulleError(self._placed(message), message.why, message.next_step)
             elif isinstance(message, channel.Ready) and not self._mesh.done():
                 self._mesh.set_result(
                     Mesh(self._options.name, self._state.kubeconfig, self._published, message.seconds)
                 )
 
+    def _placed(self, failure: channel.Failed) -> str:
+        """Return what failed with FILE:LINE before it, as near to the fault as can be told."""
+        for manifest in self._options.manifests:
+            if manifest.where == failure.where:
+                place = manifest.locate(failure.fields[0]) if failure.fields else manifest.where
+                return f"{place}: {failure.what}"
+        return f"{failure.where}: {failure.what}" if failure.where else failure.what
+
     def _open(self, link: Channel, wish: channel.WantListener) -> None:
         try:
             with _listener(wish.preferred, strict=wish.strict) as opened:
                 link.send(channel.Grant(wish.number, opened.getsockname()[1]), [opened.fileno()])
-        except OSError as error:
-            link.send(channel.Refusal(wish.number, error.strerror or str(error)))
+        except (OSError, OverflowError) as error:
+            link.send(channel.Refusal(wish.number, getattr(error, "strerror", None) or str(error)))
 
     def _unexpected_end(self) -> TulleError:
         tail = ""

@@ -17,11 +17,11 @@ _FIELD = re.compile(r'(?:unknown|duplicate) field "([^"]+)"')
 
 
 class Refused(TulleError):
-    """The API refused an object of the user's. `fields` are the paths of what it objects to, in its words."""
+    """The API refused an object. `where` it was written (empty: it is Tulle's own), `fields` that it objects to."""
 
-    def __init__(self, what: str, why: str, next_step: str = "", *, fields: Sequence[str] = ()) -> None:
+    def __init__(self, what: str, why: str, next_step: str, *, where: str, fields: Sequence[str]) -> None:
         super().__init__(what, why, next_step)
-        self.fields = list(fields)
+        self.where, self.fields = where, list(fields)
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,8 @@ async def apply(api: Api, objects: Iterable[SourcedObject]) -> None:
     for sourced in objects:
         obj = annotated(sourced)
         metadata = obj["metadata"]
-        title = (
-            f"{sourced.where}: {obj['kind']} {metadata['name']}"
-            if sourced.where
-            else f"{obj['kind']} {metadata['name']}"
-        )
-        address = _address(api, obj, title)
+        title = f"{obj['kind']} {metadata['name']}"
+        address = _address(api, obj, sourced.where)
         namespace = (metadata.get("namespace") or "default") if address.namespaced else None
         try:
             await api.patch(
@@ -76,18 +72,23 @@ async def apply(api: Api, objects: Iterable[SourcedObject]) -> None:
             )
         except ApiError as error:
             raise Refused(
-                f"{title} was refused", error.message, "correct the manifest", fields=fields_of(error)
+                f"{title} was refused",
+                error.message,
+                "correct the manifest",
+                where=sourced.where,
+                fields=fields_of(error),
             ) from error
 
 
-def _address(api: Api, obj: dict[str, Any], title: str) -> _Address:
+def _address(api: Api, obj: dict[str, Any], where: str) -> _Address:
     group, _, version = str(obj["apiVersion"]).rpartition("/")
     resource = api.registry.of_kind(group, version, str(obj["kind"]))
     if resource is None:
         raise Refused(
-            f"{title}: there is no kind {obj['kind']} in {obj['apiVersion']}",
+            f"there is no kind {obj['kind']} in {obj['apiVersion']}",
             "neither Kubernetes' own kinds nor a definition applied before it has that name",
             "correct kind and apiVersion, or apply its CustomResourceDefinition first",
+            where=where,
             fields=["kind"],
         )
     return _Address(resource.plural, resource.group, resource.namespaced)

@@ -35,8 +35,13 @@ def unready(workloads: Iterable[Obj]) -> list[str]:
     return lines
 
 
-def pods_ready(pods: Iterable[Obj]) -> list[str]:
-    """Return a line for each pod that is not ready, with the reason that its containers give."""
+def pods_ready(pods: Iterable[Obj], events: Iterable[Obj] = ()) -> list[str]:
+    """Return a line for each pod that is not ready, with the reason that its containers or its last warning give."""
+    warnings = {
+        event["involvedObject"].get("uid"): f"{event.get('reason', '')}: {event.get('message', '')}"
+        for event in events
+        if event.get("type") == "Warning"
+    }
     lines = []
     for pod in pods:
         status = pod.get("status") or {}
@@ -45,7 +50,8 @@ def pods_ready(pods: Iterable[Obj]) -> list[str]:
         conditions = {condition["type"]: condition["status"] for condition in status.get("conditions") or ()}
         if conditions.get("Ready") == "True":
             continue
-        lines.append(f"pod/{pod['metadata']['name']}: {_why(status)}")
+        warning = warnings.get(pod["metadata"].get("uid"))
+        lines.append(f"pod/{pod['metadata']['name']}: {_why(status)}" + (f" ({warning})" if warning else ""))
     return lines
 
 

@@ -15,6 +15,9 @@ from tulle.errors import TulleError
 from tulle.local import channel
 from tulle.local.channel import Channel, ChannelClosed
 from tulle.local.net import Network
+from tulle.local.net.isolated import IsolatedNetwork
+from tulle.local.net.loopback import OUTBOUND_PORT, LoopbackNetwork
+from tulle.local.world.applying import Refused
 
 __all__ = ["run"]
 
@@ -53,7 +56,8 @@ class _World:
                 living.cancel()
         except* TulleError as errors:
             error = _first(errors)
-            self._link.send(channel.Failed(error.what, error.why, error.next_step))
+            where, fields = (error.where, error.fields) if isinstance(error, Refused) else ("", [])
+            self._link.send(channel.Failed(error.what, error.why, error.next_step, where, fields))
             log.error("%s", error)
             status = 1
         finally:
@@ -91,7 +95,9 @@ class _World:
         async with asyncio.timeout(ANSWER_WITHIN):
             answer = await wish
         if isinstance(answer, str):
-            self._link.send(channel.Progress(f"port {preferred} of the host could not be opened: {answer}"))
+            self._link.send(
+                channel.Progress(f"port {preferred} of this machine could not be opened: {answer}")
+            )
             return None
         return answer
 
@@ -111,15 +117,25 @@ class _World:
         await network.start()
         log.info("network after %.3f s", time.monotonic() - self._began)
         try:
-            cluster = Cluster(network, Path(start.folder), [Path(path) for path in start.paths], listener)
+            cluster = Cluster(
+                start.name, network, Path(start.folder), [Path(path) for path in start.paths], listener
+            )
             publisher = Publisher(network, self._open, self._announce)
             async with asyncio.TaskGroup() as group:
                 group.create_task(cluster.run(), name="cluster")
                 group.create_task(follow_services(cluster.api, network, publisher), name="services")
+                if isinstance(network, LoopbackNetwork):
+                    group.create_task(self._serve_localhost(network), name="localhost:4140")
                 await bring_up(cluster, start, self._say)
                 self._link.send(channel.Ready(time.monotonic() - self._began))
         finally:
             await network.stop()
+
+    async def _serve_localhost(self, network: LoopbackNetwork) -> None:
+        """Where pods share the host's loopback, hand localhost:4140 to the sidecar of whoever dials it."""
+        opened = await self._open(OUTBOUND_PORT, strict=True)
+        if opened is not None:
+            await network.relay_localhost(opened[0])
 
     def _announce(self, service: str, port: int, url: str) -> None:
         self._link.send(channel.Published(service, port, url))
@@ -137,9 +153,7 @@ def _network(
     start: channel.Start, launcher: socket.socket, api_port: int, resolver: socket.socket | None
 ) -> Network:
     if start.mode == "loopback":
-        from tulle.local.net.loopback import LoopbackNetwork
-
         return LoopbackNetwork(start.reason, launcher, start.name, ("127.0.0.1", api_port))
-    from tulle.local.net.isolated import IsolatedNetwork
-
-    return IsolatedNetwork(start.mode, start.reason, launcher, Path(start.folder), resolver)
+    return IsolatedNetwork(
+        "netns" if start.mode == "netns" else "userns", start.reason, launcher, Path(start.folder), resolver
+    )

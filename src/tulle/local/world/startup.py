@@ -6,7 +6,6 @@ from typing import Any
 
 from tulle.local import channel
 from tulle.local.world.applying import apply
-from tulle.local.world.bootstrap import bootstrap
 from tulle.local.world.cluster import Cluster
 from tulle.local.world.readiness import pods_ready, unready
 
@@ -23,7 +22,7 @@ async def bring_up(cluster: Cluster, start: channel.Start, say: Callable[[str], 
 
     :raises TulleError: an object was refused.
     """
-    await bootstrap(cluster.api, cluster.network)
+    await cluster.serving.wait()
     await apply(cluster.api, start.objects)
     await _until_ready(cluster, say)
 
@@ -38,7 +37,8 @@ async def _until_ready(cluster: Cluster, say: Callable[[str], None]) -> None:
         if not waiting:
             return
         if loop.time() > look_again_at:
-            waiting += pods_ready((await cluster.api.list("pods")).items)
+            events = (await cluster.api.list("events")).items
+            waiting += pods_ready((await cluster.api.list("pods")).items, events)
             if waiting != said:
                 say("waiting for " + "\n            ".join(waiting))
                 said = waiting

@@ -1,0 +1,66 @@
+"""`tulle demo`: emojivoto and the article's two services in a mesh, from manifests inside the package."""
+
+import re
+import sys
+from importlib import resources
+from pathlib import Path
+
+import click
+
+__all__ = ["command", "seconds"]
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(text: str) -> float:
+    """Read a span of time such as 20s, 1.5m or 90.
+
+    :raises ValueError: it is none, or not above zero.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if match is None or float(match[1]) <= 0:
+        raise ValueError(f"{text!r} is not a span of time")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+class _Span(click.ParamType):
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return seconds(str(value))
+        except ValueError as error:
+            self.fail(f"{error}; write for instance 20s, 2m or 1h", param, ctx)
+
+
+@click.command()
+@click.option(
+    "--for",
+    "span",
+    type=_Span(),
+    default=None,
+    metavar="TIME",
+    help="End by itself after this time and print a summary (20s, 2m).",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["auto", "netns", "userns", "loopback"]),
+    default="auto",
+    show_default=True,
+    help="The network; auto takes the best that this machine allows.",
+)
+@click.option("--name", default="demo", show_default=True, metavar="NAME", help="Name of this mesh.")
+def command(span: float | None, mode: str, name: str) -> None:
+    """Run emojivoto and the two services of the article in a mesh.
+
+    With --for it exits with 1 if any service had no meshed traffic.
+
+    Example: tulle demo --for 20s
+    """
+    from tulle.cli.screens import screen_for
+    from tulle.local import startup
+
+    with resources.as_file(resources.files("tulle.emojivoto") / "manifests") as folder:
+        plan = startup.prepare([Path(folder)], wish=mode, name=name)  # type: ignore[arg-type]
+        screen = screen_for(sys.stdout.isatty() and span is None)
+        startup.start(plan, screen, ready_within=180.0, ends_after=span)
