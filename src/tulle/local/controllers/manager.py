@@ -12,7 +12,18 @@ from datetime import datetime
 
 from tulle.clock import Clock
 from tulle.local.controllers.actions import Action, Applier
-from tulle.local.controllers.cluster import ApiError, ClusterApi, Key, Kind, Obj
+from tulle.local.controllers.cluster import (
+    CONFIG_MAPS,
+    PODS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    ApiError,
+    ClusterApi,
+    Key,
+    Kind,
+    Obj,
+)
 from tulle.local.controllers.events import Recorder
 from tulle.local.controllers.metadata import controller_of, key_of, namespace_of
 from tulle.local.controllers.queue import WorkQueue
@@ -24,6 +35,9 @@ log = logging.getLogger(__name__)
 
 KeysOf = Callable[[Obj, Stores], Iterable[Key]]
 """From a changed object (old or new state) to the keys that want a reconcile."""
+
+ALWAYS = frozenset((SECRETS, CONFIG_MAPS, SERVICE_ACCOUNTS, SERVICES, PODS))
+"""Kinds that the node agent reads from the same stores."""
 
 WORKERS = 2
 """Reconciles of one controller under way at once: a slow admission webhook must not hold up every owner."""
@@ -69,9 +83,14 @@ class Manager:
         self.stores = stores or Stores()
         self._api, self._clock, self._controllers = api, clock, controllers
 
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """The kinds whose stores this manager keeps up to date."""
+        return frozenset(kind for c in self._controllers for kind in (*c.watches, *c.reads)) | ALWAYS
+
     async def run(self) -> None:
         """Watch and reconcile until cancelled."""
-        kinds = {kind for c in self._controllers for kind in (*c.watches, *c.reads)}
+        kinds = self.kinds
         async with asyncio.TaskGroup() as tasks:
             for kind in kinds:
                 tasks.create_task(follow(self._api, self.stores[kind]), name=f"watch {kind.plural}")

@@ -22,7 +22,7 @@ from tulle.local.controllers.metadata import (
 )
 from tulle.local.controllers.store import Stores
 
-__all__ = ["CONTROLLER", "NODE_NAME", "obstacles", "reconcile"]
+__all__ = ["CONTROLLER", "NODE_NAME", "obstacles", "placement", "reconcile"]
 
 NODE_NAME = "tulle"
 RETRY_SECONDS = 30.0
@@ -77,7 +77,7 @@ def obstacles(pod: Obj, node: Obj, pods: Iterable[Obj]) -> Iterator[str]:
     spec = pod["spec"]
     yield from _volumes(spec)
     yield from _devices(spec)
-    yield from _placement(spec, labels_of(node))
+    yield from placement(spec, labels_of(node))
     yield from _host_ports(pod, pods)
 
 
@@ -102,7 +102,8 @@ def _devices(spec: Obj) -> Iterator[str]:
             yield f"container {container['name']} wants {name}, which this machine does not offer to pods"
 
 
-def _placement(spec: Obj, labels: dict[str, str]) -> Iterator[str]:
+def placement(spec: Obj, labels: dict[str, str]) -> Iterator[str]:
+    """Yield what keeps a pod off a node with these labels: its nodeSelector, its required affinity."""
     for name, value in sorted((spec.get("nodeSelector") or {}).items()):
         if labels.get(name) != value:
             yield f"nodeSelector {name}={value} does not match node {NODE_NAME}"

@@ -78,26 +78,15 @@ class LogFile:
         def shown(stamp: bytes, text: bytes) -> bytes:
             return (stamp + b" " if timestamps else b"") + text + b"\n"
 
-        seen, rotations = 0, self._rotations
-        kept: deque[bytes] = deque(maxlen=tail)
-        for path in self.paths():
-            with open(path, "rb") as file:
-                seen = 0
-                for raw in file:
-                    seen += len(raw)
-                    stamp, text = _parse(raw)
-                    if since is None or _time(stamp) >= since:
-                        kept.append(shown(stamp, text))
-        for line in kept:
-            yield line
+        rotations = self._rotations
+        kept, seen = self._kept(tail, since)
+        for stamp, text in kept:
+            yield shown(stamp, text)
         while follow:
             self._changed.clear()
             while True:
                 behind = rotations < self._rotations
-                path = self._rotated if behind else self.path
-                with open(path, "rb") as file:
-                    file.seek(seen)
-                    fresh = file.read()
+                fresh = _from(self._rotated if behind else self.path, seen)
                 seen += len(fresh)
                 for raw in fresh.splitlines(keepends=True):
                     yield shown(*_parse(raw))
@@ -108,6 +97,18 @@ class LogFile:
             if self.closed:
                 return
             await self._changed.wait()
+
+    def _kept(self, tail: int | None, since: datetime | None) -> tuple[list[tuple[bytes, bytes]], int]:
+        """Return the last `tail` lines since a time, and how far the present file was read."""
+        kept: deque[tuple[bytes, bytes]] = deque(maxlen=tail)
+        seen = 0
+        for path in self.paths():
+            raw = _from(path, 0)
+            seen = len(raw)
+            for stamp, text in map(_parse, raw.splitlines(keepends=True)):
+                if since is None or _time(stamp) >= since:
+                    kept.append((stamp, text))
+        return list(kept), seen
 
     @property
     def _rotated(self) -> Path:
@@ -200,6 +201,12 @@ def _parse(raw: bytes) -> tuple[bytes, bytes]:
     stamp, _, rest = raw.rstrip(b"\n").partition(b" ")
     _, _, rest = rest.partition(b" ")
     return stamp, rest[2:]
+
+
+def _from(path: Path, offset: int) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return file.read()
 
 
 def _read(path: Path) -> Iterator[tuple[bytes, bytes]]:
