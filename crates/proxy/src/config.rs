@@ -289,6 +289,11 @@ impl PortSet {
         Self(ranges)
     }
 
+    /// The ranges, as given.
+    pub fn ranges(&self) -> &[(u16, u16)] {
+        &self.0
+    }
+
     /// Whether the port is in one of them.
     pub fn contains(&self, port: u16) -> bool {
         self.0.iter().any(|(first, last)| (*first..=*last).contains(&port))

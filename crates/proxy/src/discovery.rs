@@ -7,7 +7,7 @@
 //!
 //! [`channel`] makes the two ends; the control thread serves [`Requests`], a test may serve them by hand.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -30,6 +30,15 @@ pub enum Target {
     Addr(SocketAddr),
     /// The authority of a request that named its destination itself, lower case, with or without a port.
     Authority(String),
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Addr(address) => address.fmt(f),
+            Self::Authority(authority) => authority.fmt(f),
+        }
+    }
 }
 
 /// What is to be done with traffic to a target.
@@ -135,6 +144,16 @@ impl Discovery {
         self.look_up(|cache| &mut cache.endpoints, path.to_owned(), None, Request::Endpoints)
     }
 
+    /// Everything that is known now, sorted: for people, not for the data path.
+    pub fn snapshot(&self) -> Snapshot {
+        let cache = self.shared.lock();
+        Snapshot {
+            outbound: cache.outbound.iter().map(|(key, state)| (key.clone(), state.borrow().clone())).collect(),
+            inbound: cache.inbound.iter().map(|(key, state)| (*key, state.borrow().clone())).collect(),
+            endpoints: cache.endpoints.iter().map(|(key, state)| (key.clone(), state.borrow().clone())).collect(),
+        }
+    }
+
     fn look_up<K: Clone + Eq + Hash, V>(
         &self,
         map: impl FnOnce(&mut Cache) -> &mut HashMap<K, watch::Receiver<V>>,
@@ -157,6 +176,17 @@ impl Discovery {
         let _ended = self.open.send(request(key, sender));
         receiver
     }
+}
+
+/// Everything that is known at one moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// What to do with outgoing traffic.
+    pub outbound: BTreeMap<Target, Option<Arc<OutboundView>>>,
+    /// The policies of the pod's ports.
+    pub inbound: BTreeMap<u16, Arc<Server>>,
+    /// The endpoints behind names.
+    pub endpoints: BTreeMap<String, Option<Arc<Endpoints>>>,
 }
 
 impl Requests {

@@ -6,6 +6,7 @@
 //! seam between connections and codecs), `inbound` and `outbound` (the two pipelines, read top to bottom), `drain`.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod control;
@@ -14,7 +15,14 @@ pub mod discovery;
 pub mod drain;
 pub mod http;
 pub mod identity;
+pub mod inbound;
+pub mod init;
+pub mod liveness;
 pub mod log;
 pub mod metrics;
 pub mod net;
+pub mod outbound;
+pub mod run;
+pub mod signal;
 pub mod transport_header;
+pub mod worker;

@@ -127,11 +127,6 @@ impl Channel {
         }
     }
 
-    /// `identity`, `destination` or `policy`.
-    pub fn client(&self) -> &'static str {
-        self.inner.client
-    }
-
     /// The `:authority` that calls carry.
     pub fn origin(&self) -> http::Uri {
         let addr = self.inner.service.addr.to_string();

@@ -29,6 +29,8 @@ const UDP_BYTES: usize = 4_096;
 const MAX_CANDIDATES: usize = 8;
 /// Most addresses kept per name.
 const MAX_ADDRESSES: usize = 256;
+/// Most names remembered; beyond it those go whose time is over, then all.
+const MAX_NAMES: usize = 1_024;
 
 /// Resolves names and remembers the answers.
 #[derive(Debug)]
@@ -71,7 +73,14 @@ impl Resolver {
             Ok((addresses, ttl)) => {
                 let ttl = ttl.clamp(self.settings.min_ttl, self.settings.max_ttl.max(self.settings.min_ttl));
                 let fresh = Known { addresses: addresses.clone(), until: now + ttl };
-                self.known.borrow_mut().insert(addr.clone(), fresh);
+                let mut names = self.known.borrow_mut();
+                if names.len() >= MAX_NAMES {
+                    names.retain(|_, known| known.until > now);
+                }
+                if names.len() >= MAX_NAMES {
+                    names.clear();
+                }
+                names.insert(addr.clone(), fresh);
                 Ok(addresses)
             }
             Err(error) => match known {

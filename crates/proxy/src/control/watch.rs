@@ -92,9 +92,9 @@ impl Method {
         self.name
     }
 
-    /// All watches and how they are.
-    pub fn statuses(&self) -> BTreeMap<String, WatchStatus> {
-        self.status.borrow().clone()
+    /// How one watch is; `None` when there is none.
+    pub fn status(&self, target: &str) -> Option<WatchStatus> {
+        self.status.borrow().get(target).cloned()
     }
 
     /// How many watches there are, and how long the one that has waited longest is without a stream.

@@ -176,6 +176,9 @@ families! {
     PROCESS_THREADS Gauge, "process_threads", [],
         "Threads of the process.";
 
+    PROXY_WORKER_LAG_SECONDS Gauge, "proxy_worker_lag_seconds", [],
+        "How far the slowest worker thread is behind its heartbeat.";
+
     // The registry itself.
     PROXY_METRICS_SERIES Gauge, "proxy_metrics_series", [],
         "Series held in the registry.";

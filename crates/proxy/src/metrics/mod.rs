@@ -16,7 +16,7 @@ mod labels;
 pub mod process;
 mod registry;
 pub mod tcp;
-mod text;
+pub mod text;
 
 pub use families::{Family, Kind};
 pub use histogram::{Bounds, Histogram};

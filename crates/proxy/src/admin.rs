@@ -1,0 +1,222 @@
+//! The admin server on 4191: /metrics /live /ready /shutdown /proxy-log-level /env.json /config.
+//!
+//! Runs on the control thread. What changes something is for loopback only; `/shutdown` exists only when the
+//! environment asks for it. Requests are small, answered whole, and at most [`MAX_CONNECTIONS`] clients are served.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::spawn_local;
+
+use crate::config::Environment;
+use crate::control::Control;
+use crate::liveness::Liveness;
+use crate::log::{LogLevels, MAX_LEVELS};
+use crate::metrics::process::Process;
+use crate::metrics::text::{Format, render};
+use crate::metrics::Registry;
+
+/// Most clients at once; further ones wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 64;
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Shown in place of a value that is nobody's business.
+const REDACTED: &str = "[redacted]";
+
+/// What the admin server shows and changes.
+#[derive(Debug)]
+pub struct Admin {
+    /// The control side.
+    pub control: Control,
+    /// All series.
+    pub registry: Registry,
+    /// The process.
+    pub process: Process,
+    /// The log levels.
+    pub levels: LogLevels,
+    /// The environment as it was at start.
+    pub environment: Environment,
+    /// The worker threads' heartbeats.
+    pub liveness: Liveness,
+    /// Where `POST /shutdown` goes; `None` when it is not enabled.
+    pub shutdown: Option<mpsc::Sender<()>>,
+}
+
+/// Serves for ever.
+pub async fn serve(listener: TcpListener, admin: Rc<Admin>) {
+    let open = Rc::new(Cell::new(0));
+    loop {
+        if open.get() >= MAX_CONNECTIONS {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        }
+        match listener.accept().await {
+            Ok((stream, client)) => {
+                let place = Place::take(&open);
+                let admin = admin.clone();
+                spawn_local(async move {
+                    connection(stream, client, admin).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "admin server cannot accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// One of the [`MAX_CONNECTIONS`].
+struct Place(Rc<Cell<usize>>);
+
+impl Place {
+    fn take(open: &Rc<Cell<usize>>) -> Self {
+        open.set(open.get() + 1);
+        Self(open.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+async fn connection(stream: TcpStream, client: SocketAddr, admin: Rc<Admin>) {
+    let answer = service_fn(move |request| {
+        let admin = admin.clone();
+        async move { Ok::<_, Infallible>(admin.answer(request, client).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(16 << 10)
+        .serve_connection(TokioIo::new(stream), answer)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, %client, "admin connection ended");
+    }
+}
+
+type Answer = Response<Full<Bytes>>;
+
+impl Admin {
+    async fn answer(&self, request: Request<Incoming>, client: SocketAddr) -> Answer {
+        let path = request.uri().path().to_owned();
+        let method = request.method().clone();
+        let read = method == Method::GET || method == Method::HEAD;
+        match path.as_str() {
+            "/live" if read => self.live(),
+            "/ready" if read => match self.control.readiness.check(SystemTime::now()) {
+                Ok(()) => text(StatusCode::OK, "ready\n"),
+                Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+            },
+            "/metrics" if read => self.metrics(&request),
+            "/env.json" if read => json(&self.environment()),
+            "/config" if read => json(&self.control.snapshot()),
+            "/shutdown" | "/proxy-log-level" if !client.ip().to_canonical().is_loopback() => {
+                text(StatusCode::FORBIDDEN, "only from loopback\n")
+            }
+            "/shutdown" if self.shutdown.is_none() => {
+                text(StatusCode::NOT_FOUND, "not enabled; set LINKERD2_PROXY_SHUTDOWN_ENDPOINT_ENABLED=true\n")
+            }
+            "/shutdown" if method == Method::POST => self.shut_down(),
+            "/shutdown" => only("POST"),
+            "/proxy-log-level" if read => text(StatusCode::OK, format!("{}\n", self.levels.current())),
+            "/proxy-log-level" if method == Method::PUT || method == Method::POST => self.change_levels(request).await,
+            "/proxy-log-level" => only("GET, PUT"),
+            "/live" | "/ready" | "/metrics" | "/env.json" | "/config" => only("GET"),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "not found; here are /metrics /live /ready /shutdown /proxy-log-level /env.json /config\n",
+            ),
+        }
+    }
+
+    fn live(&self) -> Answer {
+        match self.liveness.stalled() {
+            None => text(StatusCode::OK, "live\n"),
+            Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        }
+    }
+
+    fn metrics(&self, request: &Request<Incoming>) -> Answer {
+        let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let format = Format::from_accept(accept);
+        let mut computed = self.control.samples();
+        computed.extend(self.liveness.samples());
+        computed.extend(self.process.samples(&self.registry));
+        let page = render(&self.registry, &computed, format);
+        with_type(StatusCode::OK, format.content_type(), page)
+    }
+
+    /// The proxy's own variables. Nothing else of the environment leaves the process: it may hold the application's
+    /// secrets.
+    fn environment(&self) -> serde_json::Value {
+        let shown = self.environment.iter().map(|(name, value)| {
+            let ours = ["LINKERD2_PROXY_", "TULLE_PROXY_", "_pod_", "_l5d_"].iter().any(|prefix| name.starts_with(prefix));
+            (name.clone(), serde_json::Value::from(if ours { value.as_str() } else { REDACTED }))
+        });
+        serde_json::Value::Object(shown.collect())
+    }
+
+    fn shut_down(&self) -> Answer {
+        let Some(shutdown) = &self.shutdown else { return text(StatusCode::NOT_FOUND, "not enabled\n") };
+        // A full queue means that one is on its way already.
+        let _asked = shutdown.try_send(());
+        text(StatusCode::OK, "shutdown\n")
+    }
+
+    async fn change_levels(&self, request: Request<Incoming>) -> Answer {
+        let body = Limited::new(request.into_body(), MAX_LEVELS);
+        let collected = tokio::time::timeout(HEADER_TIMEOUT, body.collect()).await;
+        let Ok(Ok(collected)) = collected else {
+            return text(StatusCode::BAD_REQUEST, "the body is too long, or did not arrive\n");
+        };
+        let bytes = collected.to_bytes();
+        let Ok(wanted) = std::str::from_utf8(&bytes) else {
+            return text(StatusCode::BAD_REQUEST, "the body is not text\n");
+        };
+        match self.levels.change(wanted) {
+            Ok(()) => {
+                tracing::info!(levels = self.levels.current(), "log levels changed");
+                text(StatusCode::NO_CONTENT, "")
+            }
+            Err(why) => text(StatusCode::BAD_REQUEST, format!("{why}; accepted: warn,tulle=info\n")),
+        }
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    with_type(status, "text/plain; charset=utf-8", body)
+}
+
+fn json(value: &serde_json::Value) -> Answer {
+    with_type(StatusCode::OK, "application/json", format!("{value:#}\n"))
+}
+
+fn only(allowed: &'static str) -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed}\n"));
+    answer.headers_mut().insert(ALLOW, http::HeaderValue::from_static(allowed));
+    answer
+}
+
+fn with_type(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+    answer
+}

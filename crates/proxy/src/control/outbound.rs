@@ -1,0 +1,238 @@
+//! What to do with traffic to one target: `OutboundPolicies.Watch`, and when nobody has a policy for it, what else
+//! is known: the endpoint of `Destination.GetProfile` (the target is a single pod), an address that the name has in
+//! DNS (a request that named a host outside the mesh), or the original destination as it is.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tulle_api::destination::destination_client::DestinationClient;
+use tulle_api::destination::{DestinationProfile, GetDestination};
+use tulle_api::outbound::outbound_policies_client::OutboundPoliciesClient;
+use tulle_api::outbound::{OutboundPolicy, TrafficSpec, traffic_spec};
+use tulle_engine::destination::Profile;
+use tulle_engine::outbound::Policy;
+
+use super::channel::{Channel, MAX_MESSAGE_BYTES};
+use super::dns::Resolver;
+use super::fallback;
+use super::interest::Interest;
+use super::watch::{ASK_AGAIN, Event, Flow, Method};
+use crate::config::{Cidr, ServiceAddr, values};
+use crate::discovery::{OutboundView, Source, Target};
+
+/// What all targets share.
+#[derive(Debug)]
+pub struct OutboundPolicies {
+    /// The policy service; `None` when there is none.
+    pub policies: Option<Channel>,
+    /// `OutboundPolicies.Watch`.
+    pub policy_method: Method,
+    /// The destination service; `None` when there is none.
+    pub destinations: Option<Channel>,
+    /// `Destination.GetProfile`.
+    pub profile_method: Method,
+    /// This workload, as the policy service knows it.
+    pub workload: String,
+    /// Handed to the destination service as it is.
+    pub context: String,
+    /// Networks the destination service is asked about; empty is all.
+    pub profile_networks: Vec<Cidr>,
+    /// Protocol detection of what has no policy.
+    pub detect: Duration,
+    /// For names outside the mesh.
+    pub resolver: Rc<Resolver>,
+}
+
+type Views = watch::Sender<Option<Arc<OutboundView>>>;
+
+/// What one source says about a target.
+#[derive(Debug)]
+enum Said<T> {
+    /// Nothing yet.
+    Pending,
+    /// This.
+    Known(T),
+    /// That it does not know the target.
+    Absent,
+}
+
+impl OutboundPolicies {
+    /// Keeps the view of one target up to date until nobody is interested any more.
+    pub async fn watch(&self, target: &Target, sender: &Views, interest: Interest) {
+        // Whether the policy service knows nothing of the target.
+        let (absent, mut is_absent) = watch::channel(self.policies.is_none());
+        let policy = self.follow_policy(target, sender, interest, &absent);
+        let otherwise = async {
+            loop {
+                if is_absent.wait_for(|absent| *absent).await.is_err() {
+                    return;
+                }
+                let mut known_again = is_absent.clone();
+                tokio::select! {
+                    () = self.without_policy(target, sender) => {}
+                    _ = known_again.wait_for(|absent| !*absent) => {}
+                }
+            }
+        };
+        tokio::select! {
+            () = policy => {}
+            () = otherwise => {}
+        }
+    }
+
+    async fn follow_policy(&self, target: &Target, sender: &Views, mut interest: Interest, absent: &watch::Sender<bool>) {
+        let Some(channel) = &self.policies else {
+            return interest.lost(sender).await;
+        };
+        let open = async |lease| {
+            let request = TrafficSpec {
+                source_workload: self.workload.clone(),
+                target: Some(match target {
+                    Target::Addr(address) => traffic_spec::Target::Addr(fallback::tcp_address(*address)),
+                    Target::Authority(authority) => traffic_spec::Target::Authority(authority.clone()),
+                }),
+            };
+            let client = OutboundPoliciesClient::with_origin(lease, channel.origin());
+            client.max_decoding_message_size(MAX_MESSAGE_BYTES).watch(request).await
+        };
+        let name = target.to_string();
+        let on = |event| {
+            match event {
+                Event::Opened => {}
+                Event::Message(message) => {
+                    absent.send_replace(false);
+                    self.publish(&name, sender, &message, Source::Policy, &self.policy_method);
+                }
+                Event::Refused(status) => {
+                    tracing::debug!(target = name, why = status.message(), "no policy; looking elsewhere");
+                    absent.send_if_modified(|absent| !std::mem::replace(absent, true));
+                }
+                Event::Tick => return interest.flow(sender),
+            }
+            Flow::Continue
+        };
+        self.policy_method.follow(channel, &name, open, on).await;
+    }
+
+    /// Runs while the policy service knows nothing of the target.
+    async fn without_policy(&self, target: &Target, sender: &Views) {
+        match target {
+            Target::Addr(address) => self.follow_profile(*address, sender).await,
+            Target::Authority(authority) => self.follow_dns(authority, sender).await,
+        }
+    }
+
+    async fn follow_profile(&self, address: SocketAddr, sender: &Views) {
+        let asked = self.profile_networks.is_empty()
+            || self.profile_networks.iter().any(|network| network.contains(address.ip()));
+        let name = address.to_string();
+        let said = RefCell::new(Said::Pending);
+        let publish = || {
+            let (message, source) = match &*said.borrow() {
+                Said::Pending => return,
+                Said::Known(profile) => self.profiled(address, profile),
+                Said::Absent => (self.original(address, false), Source::Original),
+            };
+            self.publish(&name, sender, &message, source, &self.profile_method);
+        };
+        let Some(channel) = self.destinations.as_ref().filter(|_| asked) else {
+            said.replace(Said::Absent);
+            publish();
+            return std::future::pending().await;
+        };
+        let open = async |lease| {
+            let request =
+                GetDestination { scheme: "k8s".to_owned(), path: name.clone(), context_token: self.context.clone() };
+            let client = DestinationClient::with_origin(lease, channel.origin());
+            client.max_decoding_message_size(MAX_MESSAGE_BYTES).get_profile(request).await
+        };
+        let on = |event| {
+            match event {
+                Event::Opened | Event::Tick => return Flow::Continue,
+                Event::Message(message) => match Profile::compile(&message) {
+                    Ok(profile) => {
+                        for field in &profile.unsupported {
+                            tracing::warn!(target = name, field, "a field of the profile is not carried out");
+                        }
+                        said.replace(Said::Known(message));
+                    }
+                    Err(error) => {
+                        self.profile_method.invalid(&name, &error);
+                        return Flow::Continue;
+                    }
+                },
+                Event::Refused(_) => {
+                    said.replace(Said::Absent);
+                }
+            }
+            publish();
+            Flow::Continue
+        };
+        self.profile_method.follow(channel, &name, open, on).await;
+    }
+
+    fn profiled(&self, address: SocketAddr, profile: &DestinationProfile) -> (OutboundPolicy, Source) {
+        match &profile.endpoint {
+            Some(endpoint) => {
+                let message = fallback::forward("endpoint", endpoint.clone(), profile.opaque_protocol, self.detect);
+                (message, Source::Profile)
+            }
+            None => (self.original(address, profile.opaque_protocol), Source::Original),
+        }
+    }
+
+    fn original(&self, address: SocketAddr, opaque: bool) -> OutboundPolicy {
+        fallback::forward("original-dst", fallback::plain(address), opaque, self.detect)
+    }
+
+    /// A host that is not of the mesh: to where DNS says it is, looked up again from time to time.
+    async fn follow_dns(&self, authority: &str, sender: &Views) {
+        loop {
+            let message = match self.address_of(authority).await {
+                Ok(address) => self.original(address, false),
+                Err(why) => {
+                    let why = format!("no service and no host answers to {authority}: {why}");
+                    fallback::failing("unknown-host", 404, &why)
+                }
+            };
+            self.publish(authority, sender, &message, Source::Original, &self.policy_method);
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    async fn address_of(&self, authority: &str) -> Result<SocketAddr, String> {
+        let (host, port) = fallback::host_and_port(authority).ok_or("it is not a host with a port")?;
+        if let Ok(ip) = host.parse() {
+            return Ok(SocketAddr::new(ip, port));
+        }
+        let name = values::dns_name(host)?;
+        let addresses = self.resolver.resolve(&ServiceAddr::Name(name, port), "outbound").await;
+        let addresses = addresses.map_err(|error| error.to_string())?;
+        addresses.first().copied().ok_or_else(|| "it has no address".to_owned())
+    }
+
+    fn publish(&self, target: &str, sender: &Views, message: &OutboundPolicy, source: Source, method: &Method) {
+        match Policy::compile(message) {
+            Ok(policy) => {
+                for problem in &policy.problems {
+                    tracing::warn!(target, %problem, "part of an outbound policy cannot be carried out");
+                }
+                sender.send_replace(Some(Arc::new(OutboundView { policy, source })));
+            }
+            Err(error) => {
+                method.invalid(target, &error);
+                if sender.borrow().is_some() {
+                    return; // The last known policy stays in force.
+                }
+                let why = format!("the policy for {target} cannot be read: {error}");
+                if let Ok(policy) = Policy::compile(&fallback::failing("invalid-policy", 500, &why)) {
+                    sender.send_replace(Some(Arc::new(OutboundView { policy, source })));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! One life of the proxy: start the parts in order, wait for the end, drain, leave.
+//!
+//! The main thread becomes the control thread; each worker is a thread of its own. Listeners are bound before
+//! anything else starts, so that a port in use is an error at once and connections that come early wait in the
+//! kernel's queue; a worker accepts once there is a certificate (or identity is disabled).
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_local;
+
+use crate::admin::{self, Admin};
+use crate::config::{Config, Environment};
+use crate::control;
+use crate::discovery::{self, Discovery};
+use crate::drain::{self, Drain};
+use crate::identity::Epochs;
+use crate::liveness::{Heartbeat, Liveness};
+use crate::log::LogLevels;
+use crate::metrics::process::Process;
+use crate::metrics::{Limits, Registry};
+use crate::net::listen;
+use crate::signal::EndSignals;
+use crate::worker::{self, Listeners, Parts};
+
+/// Runs until asked to end.
+///
+/// # Errors
+/// The proxy could not start, or a worker died; one line that says what and why.
+pub fn run(config: Config, environment: Environment, levels: LogLevels) -> Result<(), String> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .thread_name("tulle-control")
+        .build_local(LocalOptions::default())
+        .map_err(|error| format!("the runtime cannot start: {error}"))?;
+    let ended = runtime.block_on(live(Arc::new(config), environment, levels));
+    runtime.shutdown_background();
+    ended
+}
+
+async fn live(config: Arc<Config>, environment: Environment, levels: LogLevels) -> Result<(), String> {
+    let mut signals = EndSignals::catch().map_err(|error| format!("signals cannot be caught: {error}"))?;
+    let admin_listener = listen::bind(config.admin_listen, listen::SocketOptions::default())
+        .and_then(TcpListener::from_std)
+        .map_err(|error| format!("the admin server: {error}"))?;
+    let listeners = Listeners::bind(&config).map_err(|error| error.to_string())?;
+    let limits = Limits { retain_idle: config.metrics_retain_idle, ..Limits::default() };
+    let registry = Registry::new(limits);
+    let shard = registry.shard();
+    let (discovery, requests) = discovery::channel(control::inbound_defaults(&config));
+    let (epochs, received) = watch::channel(None);
+    let control = control::start(&config, discovery.clone(), requests, epochs, &registry, &shard)?;
+    let (mut inbound, mut outbound) = (Drain::default(), Drain::default());
+    let liveness = Liveness::new(config.workers);
+    let mut starts = Vec::new();
+    for (number, heartbeat) in liveness.heartbeats().iter().enumerate() {
+        let (Some(inbound), Some(outbound)) = (inbound.guard(), outbound.guard()) else { break };
+        starts.push(Start {
+            number,
+            listeners: share(&listeners).map_err(|error| format!("a listener cannot be shared: {error}"))?,
+            config: config.clone(),
+            discovery: discovery.clone(),
+            epochs: received.clone(),
+            registry: registry.clone(),
+            inbound,
+            outbound,
+            heartbeat: heartbeat.clone(),
+        });
+    }
+    drop(listeners);
+    let mut workers = Workers::start(starts)?;
+
+    let (shutdown, mut asked) = mpsc::channel(1);
+    let admin = Rc::new(Admin {
+        control: control.clone(),
+        registry,
+        process: Process::new(),
+        levels,
+        environment,
+        liveness,
+        shutdown: config.shutdown_endpoint.then_some(shutdown),
+    });
+    spawn_local(admin::serve(admin_listener, admin));
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), admin = %config.admin_listen, inbound = %config.inbound.listen, outbound = ?config.outbound.listen, "tulle-proxy started");
+
+    let why = tokio::select! {
+        signal = signals.next() => signal,
+        _ = asked.recv(), if config.shutdown_endpoint => "POST /shutdown",
+        ended = workers.ended() => return Err(ended),
+    };
+    let grace = config.shutdown_grace;
+    tracing::info!(why, ?grace, "ending; waiting for connections");
+    control.readiness.drain();
+    tokio::select! {
+        all = drain::finish(&mut inbound, &mut outbound, grace) => {
+            if all {
+                tracing::info!("every connection ended");
+            } else {
+                tracing::warn!(?grace, "the grace period is over; cutting what is left");
+            }
+        }
+        signal = signals.next() => tracing::warn!(signal, "asked again; ending at once"),
+    }
+    Ok(())
+}
+
+/// What a worker thread begins with; moved to it.
+struct Start {
+    number: usize,
+    listeners: Listeners,
+    config: Arc<Config>,
+    discovery: Discovery,
+    epochs: Epochs,
+    registry: Registry,
+    inbound: drain::Guard,
+    outbound: drain::Guard,
+    heartbeat: Heartbeat,
+}
+
+/// The worker threads.
+struct Workers {
+    ended: mpsc::Receiver<String>,
+}
+
+impl Workers {
+    fn start(starts: Vec<Start>) -> Result<Self, String> {
+        let (last_words, ended) = mpsc::channel(starts.len().max(1));
+        for start in starts {
+            let name = format!("tulle-worker-{}", start.number);
+            let obituary = Obituary { name: name.clone(), why: "ended".to_owned(), last_words: last_words.clone() };
+            std::thread::Builder::new()
+                .name(name)
+                .spawn(move || work(start, obituary))
+                .map_err(|error| format!("a worker thread cannot start: {error}"))?;
+        }
+        Ok(Self { ended })
+    }
+
+    /// Waits for the first worker that ends before it should; says why.
+    async fn ended(&mut self) -> String {
+        self.ended.recv().await.unwrap_or_else(|| "the worker threads ended".to_owned())
+    }
+}
+
+/// Reports the end of a worker thread however it ends, a panic included.
+struct Obituary {
+    name: String,
+    why: String,
+    last_words: mpsc::Sender<String>,
+}
+
+impl Drop for Obituary {
+    fn drop(&mut self) {
+        // Nobody listens any more once the proxy is ending.
+        let _unheard = self.last_words.try_send(format!("{} {}", self.name, self.why));
+    }
+}
+
+fn work(start: Start, mut obituary: Obituary) {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    let outcome = runtime.and_then(|runtime| runtime.block_on(worker(start)));
+    if let Err(error) = outcome {
+        obituary.why = format!("failed: {error}");
+    }
+}
+
+async fn worker(start: Start) -> io::Result<()> {
+    let Start { listeners, config, discovery, mut epochs, registry, inbound, outbound, heartbeat, .. } = start;
+    spawn_local(heartbeat.beat());
+    if config.identity.is_some() {
+        // Before the first certificate a meshed peer could only be refused: it waits in the kernel's queue instead.
+        let mut ending = inbound.clone();
+        tokio::select! {
+            certified = epochs.wait_for(Option::is_some) => {
+                certified.map_err(|_| io::Error::other("the identity task ended"))?;
+            }
+            () = ending.draining() => return Ok(()),
+        }
+    }
+    let parts = Parts { shard: registry.shard(), config, discovery, epochs, inbound, outbound };
+    worker::run(listeners, parts).await
+}
+
+/// The same listening sockets for another worker: the kernel wakes whoever is free.
+fn share(listeners: &Listeners) -> io::Result<Listeners> {
+    Ok(Listeners {
+        inbound: listeners.inbound.try_clone()?,
+        extra: listeners
+            .extra
+            .iter()
+            .map(|(listener, port)| Ok((listener.try_clone()?, *port)))
+            .collect::<io::Result<_>>()?,
+        outbound: listeners.outbound.iter().map(std::net::TcpListener::try_clone).collect::<io::Result<_>>()?,
+    })
+}
