@@ -8,11 +8,15 @@
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
+
+use crate::metrics::tcp::TcpMetrics;
 
 /// Two full TLS records.
 const SHARED: usize = 32 * 1024;
@@ -20,7 +24,10 @@ const SHARED: usize = 32 * 1024;
 const DIRECT: usize = 16 * 1024;
 
 thread_local! {
+    /// For what is read from sockets, below TLS.
     static SHARED_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SHARED]);
+    /// For what is read from streams, above TLS.
+    static STREAM_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SHARED]);
 }
 
 /// Bytes that were read but not yet handed on.
@@ -125,21 +132,62 @@ enum Stream {
 pub struct Io {
     stream: Stream,
     ahead: Ahead,
+    metered: Option<Metered>,
+}
+
+/// The series that a connection's bytes are counted in; `None` counts nothing.
+pub type Meter = Option<Rc<TcpMetrics>>;
+
+/// Counts one connection from `measure` to drop.
+struct Metered {
+    metrics: Rc<TcpMetrics>,
+    /// The error that ended it.
+    errno: &'static str,
+}
+
+impl Drop for Metered {
+    fn drop(&mut self) {
+        self.metrics.closed(self.errno);
+    }
+}
+
+/// The name of an error in the `errno` label: a closed set.
+fn errno(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset => "ECONNRESET",
+        io::ErrorKind::ConnectionAborted => "ECONNABORTED",
+        io::ErrorKind::BrokenPipe => "EPIPE",
+        io::ErrorKind::TimedOut => "ETIMEDOUT",
+        io::ErrorKind::NotConnected => "ENOTCONN",
+        io::ErrorKind::HostUnreachable => "EHOSTUNREACH",
+        io::ErrorKind::NetworkUnreachable => "ENETUNREACH",
+        _ => "UNKNOWN",
+    }
 }
 
 impl From<TcpStream> for Io {
     fn from(stream: TcpStream) -> Self {
-        Io { stream: Stream::Tcp(stream), ahead: Ahead::default() }
+        Io { stream: Stream::Tcp(stream), ahead: Ahead::default(), metered: None }
     }
 }
 
 impl From<TlsStream<Transport>> for Io {
     fn from(stream: TlsStream<Transport>) -> Self {
-        Io { stream: Stream::Tls(Box::new(stream)), ahead: Ahead::default() }
+        Io { stream: Stream::Tls(Box::new(stream)), ahead: Ahead::default(), metered: None }
     }
 }
 
 impl Io {
+    /// Counts the connection in these series from now on; what was read ahead is counted too. For the outermost stream
+    /// only: bytes are counted as the pipeline sees them, without TLS.
+    pub fn measure(&mut self, meter: Meter) {
+        self.metered = meter.map(|metrics| {
+            metrics.opened();
+            metrics.read_bytes.add(self.ahead.as_slice().len() as u64);
+            Metered { metrics, errno: "" }
+        });
+    }
+
     /// The bytes read ahead so far; they stay in front of the stream.
     pub fn ahead(&self) -> &[u8] {
         self.ahead.as_slice()
@@ -150,13 +198,39 @@ impl Io {
         std::future::poll_fn(|cx| self.poll_read_ahead(cx)).await
     }
 
-    pub fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        // Not the shared buffer: TLS below reads through that one.
-        let mut piece = [0; 4096];
-        let mut read = ReadBuf::new(&mut piece);
-        ready!(self.poll_stream(cx, &mut read))?;
-        self.ahead.keep(read.filled());
-        Poll::Ready(Ok(read.filled().len()))
+    fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        STREAM_BUFFER.with_borrow_mut(|shared| {
+            let mut read = ReadBuf::new(shared);
+            ready!(self.poll_stream(cx, &mut read))?;
+            self.ahead.keep(read.filled());
+            Poll::Ready(Ok(read.filled().len()))
+        })
+    }
+
+    /// Appends what is there to `out` and says how many bytes came; 0 is the end of the stream. `out` grows by what
+    /// came, not by what might have come: a connection holds a buffer only as large as its messages.
+    pub fn poll_read_onto(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<io::Result<usize>> {
+        if !self.ahead.is_empty() {
+            let count = self.ahead.as_slice().len();
+            out.extend_from_slice(self.ahead.as_slice());
+            self.ahead.consume(count);
+            return Poll::Ready(Ok(count));
+        }
+        STREAM_BUFFER.with_borrow_mut(|shared| {
+            let mut read = ReadBuf::new(shared);
+            ready!(self.poll_stream(cx, &mut read))?;
+            out.extend_from_slice(read.filled());
+            Poll::Ready(Ok(read.filled().len()))
+        })
+    }
+
+    /// Puts bytes back in front of the stream.
+    pub fn unread(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            let mut ahead = bytes.to_vec();
+            ahead.extend_from_slice(self.ahead.as_slice());
+            self.ahead = Ahead { bytes: ahead, at: 0 };
+        }
     }
 
     /// Takes the first `count` bytes read ahead as dealt with.
@@ -193,14 +267,26 @@ impl Io {
     }
 
     fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        let before = buf.filled().len();
+        let result = ready!(match &mut self.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            // A peer that closes its socket without the TLS close is the end of the stream, as for plain TCP; HTTP
-            // bodies carry their own end, and a body that ends with the connection is never kept as complete.
-            Stream::Tls(stream) => match Pin::new(stream).poll_read(cx, buf) {
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-                other => other,
-            },
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        });
+        if let Some(metered) = &mut self.metered {
+            match &result {
+                Ok(()) => metered.metrics.read_bytes.add((buf.filled().len() - before) as u64),
+                Err(error) => metered.errno = errno(error),
+            }
+        }
+        Poll::Ready(result)
+    }
+
+    fn count_written(&mut self, result: &io::Result<usize>) {
+        if let Some(metered) = &mut self.metered {
+            match result {
+                Ok(count) => metered.metrics.write_bytes.add(*count as u64),
+                Err(error) => metered.errno = errno(error),
+            }
         }
     }
 }
@@ -217,17 +303,21 @@ impl AsyncRead for Io {
 
 impl AsyncWrite for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
+        let result = ready!(match &mut self.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        });
+        self.count_written(&result);
+        Poll::Ready(result)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
+        let result = ready!(match &mut self.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
-        }
+        });
+        self.count_written(&result);
+        Poll::Ready(result)
     }
 
     fn is_write_vectored(&self) -> bool {

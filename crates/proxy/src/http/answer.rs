@@ -1,0 +1,125 @@
+//! Answers that the proxy makes itself.
+//!
+//! Every one carries Linkerd's `l5d-proxy-error` with a text for people and `tulle-reason` with the stable code. A gRPC
+//! caller gets HTTP 200 and the status in `grpc-status`, since gRPC libraries look at nothing else.
+
+use bytes::Bytes;
+use tulle_engine::Reason;
+use tulle_http::{Head, MethodKind};
+
+use crate::http::Fault;
+use crate::http::side::{Answer, Downstream};
+use tulle_http::h1::BodyKind;
+
+/// The header with the stable code.
+pub const REASON: &str = "tulle-reason";
+const PROXY_ERROR: &str = "l5d-proxy-error";
+
+/// An answer instead of the server's: what happened, with a detail where one helps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub reason: Reason,
+    pub status: u16,
+    /// The `grpc-status`, where it is not the reason's.
+    pub grpc_status: Option<u8>,
+    pub detail: Option<Box<str>>,
+    /// Where a redirect leads to.
+    pub location: Option<Box<str>>,
+    /// The connection is not to be used again (its framing is not trusted, or the peer proxy should go elsewhere).
+    pub close: bool,
+}
+
+impl Refusal {
+    pub fn new(reason: Reason) -> Self {
+        Refusal { reason, status: reason.http_status(), grpc_status: None, detail: None, location: None, close: false }
+    }
+
+    pub fn because(reason: Reason, detail: impl std::fmt::Display) -> Self {
+        Refusal { detail: Some(detail.to_string().into()), ..Self::new(reason) }
+    }
+
+    /// For a request that breaks a rule of HTTP: the codec knows the status.
+    pub fn malformed(error: tulle_http::Error) -> Self {
+        let reason = match error.status() {
+            431 | 414 => Reason::HeadTooLarge,
+            _ => Reason::BadRequest,
+        };
+        Refusal { status: error.status(), close: true, ..Self::because(reason, error.reason()) }
+    }
+
+    /// For a server that failed before it answered.
+    pub fn of_upstream(fault: Fault) -> Self {
+        match fault {
+            Fault::Reset(code) => Self::because(Reason::StreamReset, code),
+            Fault::Refused => Self::because(Reason::StreamReset, "request refused"),
+            Fault::Malformed(error) => Self::because(Reason::BadResponse, error),
+            Fault::Timeout => Self::new(Reason::ResponseTimeout),
+            Fault::Closed => Self::new(Reason::ConnectionClosed),
+            Fault::Io(kind) => Self::because(Reason::ConnectionClosed, kind),
+        }
+    }
+
+    fn text(&self) -> String {
+        match &self.detail {
+            Some(detail) => format!("{}: {detail}", self.reason.text()),
+            None => self.reason.text().to_owned(),
+        }
+    }
+}
+
+/// Is this a gRPC call, whose answer must look like one?
+pub fn is_grpc(request: &Head) -> bool {
+    request.get("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"))
+}
+
+/// Writes the head of the answer into `head`, and its body.
+fn compose(refusal: &Refusal, grpc: bool, head: &mut Head) -> Result<Bytes, tulle_http::Error> {
+    let text = refusal.text();
+    // A header value is one line of visible text.
+    let line: String = text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+    head.clear();
+    head.set_status(if grpc { 200 } else { refusal.status })?;
+    head.push(PROXY_ERROR, &line)?;
+    head.push(REASON, refusal.reason.code())?;
+    if grpc {
+        head.push("content-type", "application/grpc")?;
+        head.push("grpc-status", refusal.grpc_status.unwrap_or(refusal.reason.grpc_status()).to_string())?;
+        head.push("grpc-message", percent_encoded(&line))?;
+        return Ok(Bytes::new());
+    }
+    if let Some(location) = &refusal.location {
+        head.push("location", &**location)?;
+    }
+    let body = format!("{}\n{}\n", refusal.text(), refusal.reason.hint());
+    head.push("content-type", "text/plain; charset=utf-8")?;
+    head.push("content-length", body.len().to_string())?;
+    Ok(Bytes::from(body))
+}
+
+/// Answers `down` with `refusal`. `head` is the request's and is written over. The error is the caller's, who is gone.
+pub fn refuse(down: &mut Downstream<'_>, head: &mut Head, refusal: &Refusal) -> Result<(), Fault> {
+    let (grpc, bodyless) = (is_grpc(head), head.method_kind() == MethodKind::Head);
+    let body = compose(refusal, grpc, head)?;
+    if refusal.close {
+        down.close_after();
+    }
+    if bodyless || body.is_empty() {
+        down.send_head(head, Answer::Final(BodyKind::None))?;
+        return down.finish(None);
+    }
+    down.send_head(head, Answer::Final(BodyKind::Length(body.len() as u64)))?;
+    down.send(body)?;
+    down.finish(None)
+}
+
+/// gRPC's percent encoding of a status message.
+fn percent_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(byte as char),
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}

@@ -1,0 +1,289 @@
+//! One request and its answer, moved between two sides.
+//!
+//! Both directions run in the one task of the exchange. In each, bytes are taken from a side only when the other has
+//! room, so an exchange holds one chunk per direction and what the sides' windows and buffers hold. What was appended
+//! is flushed once, at the end of each turn.
+//!
+//! An answer that is complete ends the exchange even if the request is not: what is left of the request is for the
+//! downstream side to discard, and the upstream side is then never used again (its request is not complete).
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::time::Sleep;
+use tulle_engine::Reason;
+use tulle_engine::deadline::Deadlines;
+use tulle_http::hop::UpgradeField;
+use tulle_http::{Head, hop};
+
+use crate::clock;
+
+use crate::http::side::{Answer, Downstream, Upstream};
+use crate::http::{Event, Fault};
+
+/// Pieces per turn and direction before other exchanges get theirs.
+const TURN: usize = 16;
+
+/// Whose fault it is that an exchange failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    Downstream(Fault),
+    Upstream(Fault),
+    /// A deadline has passed.
+    Deadline(Reason),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    Open,
+    /// The last byte has been handed over.
+    Done,
+    /// The receiver takes no more of it.
+    Stopped,
+}
+
+pub struct Exchange<'e, 'd> {
+    pub down: &'e mut Downstream<'d>,
+    pub up: Upstream,
+    request: Flow,
+    /// Whether any of the request's body was handed over: then nobody may send the request again.
+    body_begun: bool,
+    /// Something has passed this turn.
+    moved: bool,
+    trailers: Head,
+    /// `grpc-status` of the trailers.
+    grpc_status: Option<u8>,
+    limits: Option<Box<Limits>>,
+}
+
+/// The deadlines of an exchange that has some. Most have none and pay nothing for them.
+struct Limits {
+    deadlines: Deadlines,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Limits {
+    fn new(deadlines: Deadlines) -> Option<Box<Self>> {
+        deadlines.next().map(|next| Box::new(Limits { deadlines, timer: Box::pin(tokio::time::sleep_until(clock::instant(next))) }))
+    }
+
+    /// `moved`: something has passed this turn.
+    fn poll(&mut self, cx: &mut Context<'_>, moved: bool, request_sent: bool) -> Poll<Reason> {
+        let now = clock::now();
+        if moved {
+            self.deadlines.progress(now);
+        }
+        if request_sent {
+            self.deadlines.request_sent(now);
+        }
+        if let Some(reason) = self.deadlines.expired(now) {
+            return Poll::Ready(reason);
+        }
+        let next = self.deadlines.next().map_or(self.timer.deadline(), clock::instant);
+        if next != self.timer.deadline() {
+            self.timer.as_mut().reset(next);
+        }
+        if self.timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+impl<'e, 'd> Exchange<'e, 'd> {
+    /// The request's head has been sent on `up` already.
+    pub fn new(down: &'e mut Downstream<'d>, up: Upstream, deadlines: Deadlines) -> Self {
+        Exchange {
+            down,
+            up,
+            request: Flow::Open,
+            body_begun: false,
+            moved: false,
+            trailers: Head::new(),
+            grpc_status: None,
+            limits: Limits::new(deadlines),
+        }
+    }
+
+    pub fn grpc_status(&self) -> Option<u8> {
+        self.grpc_status
+    }
+
+    pub fn body_begun(&self) -> bool {
+        self.body_begun
+    }
+
+    /// Waits for the answer's final head while the request's body flows; interim heads are passed on.
+    pub async fn head(&mut self, head: &mut Head) -> Result<Answer, Failure> {
+        poll_fn(|cx| {
+            let turn = self.poll_request(cx)?;
+            loop {
+                match self.up.poll_head(cx, head) {
+                    Poll::Ready(Ok(Answer::Interim)) => {
+                        tulle_http::l5d::strip_all(head);
+                        hop::strip(head, UpgradeField::Drop);
+                        self.down.send_head(head, Answer::Interim).map_err(Failure::Downstream)?;
+                    }
+                    Poll::Ready(Ok(answer)) => return Poll::Ready(Ok(answer)),
+                    Poll::Ready(Err(fault)) => return Poll::Ready(Err(Failure::Upstream(fault))),
+                    Poll::Pending => break,
+                }
+            }
+            self.rest(cx, turn)
+        })
+        .await
+    }
+
+    /// Moves bodies and trailers until the answer is complete. Its head has been sent on `down`.
+    pub async fn bodies(&mut self) -> Result<(), Failure> {
+        poll_fn(|cx| {
+            let request_turn = self.poll_request(cx)?;
+            let mut turn = Turn::Waiting;
+            for step in 0.. {
+                match self.poll_answer(cx)? {
+                    Poll::Ready(Flow::Open) if step < TURN => {}
+                    Poll::Ready(Flow::Open) => {
+                        turn = Turn::Again;
+                        break;
+                    }
+                    // What is still in the buffer is the connection's to write.
+                    Poll::Ready(_) => {
+                        let _later = self.down.poll_flush(cx).map_err(Failure::Downstream)?;
+                        return Poll::Ready(Ok(()));
+                    }
+                    Poll::Pending => break,
+                }
+            }
+            self.rest(cx, if request_turn == Turn::Again { request_turn } else { turn })
+        })
+        .await
+    }
+
+    /// Ends a broken exchange on both sides, each told the other's reason.
+    pub fn cut(&mut self, failure: Failure) {
+        let fault = match failure {
+            Failure::Downstream(fault) | Failure::Upstream(fault) => fault,
+            Failure::Deadline(_) => Fault::Timeout,
+        };
+        self.down.cut(fault);
+        self.up.cancel(match failure {
+            Failure::Downstream(Fault::Reset(reason)) => reason,
+            _ => ::h2::Reason::CANCEL,
+        });
+    }
+
+    /// Moves what it can of the request.
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Result<Turn, Failure> {
+        for _ in 0..TURN {
+            if self.request != Flow::Open {
+                return match self.down.poll_gone(cx) {
+                    Poll::Ready(fault) => Err(Failure::Downstream(fault)),
+                    Poll::Pending => Ok(Turn::Waiting),
+                };
+            }
+            match self.down.poll_event(cx, &mut self.trailers) {
+                Poll::Pending => return Ok(Turn::Waiting),
+                Poll::Ready(Err(fault)) => return Err(Failure::Downstream(fault)),
+                Poll::Ready(Ok(Event::Data)) => {
+                    let wanted = self.down.chunk().len();
+                    match self.up.poll_capacity(cx, wanted) {
+                        Poll::Pending => return Ok(Turn::Waiting),
+                        Poll::Ready(Ok(count)) => {
+                            let data = self.down.chunk().slice(..count);
+                            (self.body_begun, self.moved) = (true, true);
+                            match self.up.send(data) {
+                                Ok(()) => self.down.consume(count),
+                                Err(_) => self.request = Flow::Stopped,
+                            }
+                        }
+                        // The server wants no more of it; its answer may be on the way all the same.
+                        Poll::Ready(Err(_)) => self.request = Flow::Stopped,
+                    }
+                }
+                Poll::Ready(Ok(Event::Trailers)) => self.end_request(true),
+                Poll::Ready(Ok(Event::End)) => self.end_request(false),
+            }
+        }
+        Ok(Turn::Again)
+    }
+
+    fn end_request(&mut self, trailers: bool) {
+        let trailers = trailers.then_some(&self.trailers);
+        self.request = if self.up.finish(trailers).is_ok() { Flow::Done } else { Flow::Stopped };
+    }
+
+    /// Moves one piece of the answer.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Result<Poll<Flow>, Failure> {
+        let event = match self.up.poll_event(cx, &mut self.trailers) {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(event) => event.map_err(Failure::Upstream)?,
+        };
+        match event {
+            Event::Data => {
+                let chunk = self.up.chunk();
+                match self.down.poll_capacity(cx, chunk.len()) {
+                    Poll::Pending => Ok(Poll::Pending),
+                    Poll::Ready(count) => {
+                        let count = count.map_err(Failure::Downstream)?;
+                        self.down.send(chunk.slice(..count)).map_err(Failure::Downstream)?;
+                        self.up.consume(count);
+                        self.moved = true;
+                        Ok(Poll::Ready(Flow::Open))
+                    }
+                }
+            }
+            Event::Trailers => {
+                tulle_http::l5d::strip_all(&mut self.trailers);
+                self.grpc_status = grpc_status(&self.trailers);
+                self.down.finish(Some(&self.trailers)).map_err(Failure::Downstream)?;
+                // HTTP/1 tells the end after the trailers; it must be taken for the connection to be used again.
+                self.take_end(cx);
+                Ok(Poll::Ready(Flow::Done))
+            }
+            Event::End => {
+                self.down.finish(None).map_err(Failure::Downstream)?;
+                Ok(Poll::Ready(Flow::Done))
+            }
+        }
+    }
+
+    fn take_end(&mut self, cx: &mut Context<'_>) {
+        let _end = self.up.poll_event(cx, &mut self.trailers);
+    }
+
+    /// The end of a turn: what was gathered leaves, and the deadline is looked at.
+    fn rest<T>(&mut self, cx: &mut Context<'_>, turn: Turn) -> Poll<Result<T, Failure>> {
+        // A server that has closed its receiving half may have answered before it did.
+        if matches!(self.up.poll_flush(cx), Poll::Ready(Err(_))) && self.request == Flow::Open {
+            self.request = Flow::Stopped;
+        }
+        if let Poll::Ready(Err(fault)) = self.down.poll_flush(cx) {
+            return Poll::Ready(Err(Failure::Downstream(fault)));
+        }
+        if let Some(limits) = &mut self.limits {
+            let moved = std::mem::take(&mut self.moved);
+            if let Poll::Ready(reason) = limits.poll(cx, moved, self.request != Flow::Open) {
+                return Poll::Ready(Err(Failure::Deadline(reason)));
+            }
+        }
+        if turn == Turn::Again {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+/// The `grpc-status` of a head or of trailers.
+pub fn grpc_status(head: &Head) -> Option<u8> {
+    std::str::from_utf8(head.get("grpc-status")?).ok()?.parse().ok()
+}
+
+/// Why a direction stopped for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Nothing to move; a waker is set.
+    Waiting,
+    /// It has had its share.
+    Again,
+}

@@ -1,0 +1,393 @@
+//! One HTTP/1 connection behind the seam, either end of it, on the codec of `tulle_http`.
+//!
+//! Cost: what is written gathers in one buffer and leaves in one write when the exchange has nothing more to do this
+//! round (`poll_flush`), so the head and a small body are one segment. Reading goes through the thread's shared buffer.
+//! An idle connection holds its codec's state and what its last messages made of its two buffers.
+//!
+//! Invariant: a connection takes another message only when both the message in and the message out are complete
+//! (`is_reusable`). Anything else would let one request's bytes become part of another.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncWrite;
+use tokio::time::Sleep;
+use tulle_http::h1::{Answering, Asked, BodyKind, BodyWriter, Decoder, Eof, Framing, Persist, encode_request, encode_response};
+use tulle_http::{Head, Limits};
+
+use crate::http::{Event, Fault};
+use crate::net::io::Io;
+
+/// Bytes waiting to be written that stop the other side from giving more.
+const HIGH_WATER: usize = 64 * 1024;
+/// Bytes of a next message that are taken in while the current one is being answered.
+const READ_AHEAD: usize = 16 * 1024;
+
+pub struct Connection {
+    io: Io,
+    decoder: Decoder,
+    input: BytesMut,
+    /// Body bytes of the message coming in that nobody has taken yet.
+    chunk: Bytes,
+    incoming_done: bool,
+    out: Vec<u8>,
+    sent: usize,
+    /// The message going out, when its head has been written and its end has not.
+    writer: Option<BodyWriter>,
+    /// Another message may follow this one.
+    persist: bool,
+    broken: bool,
+}
+
+impl Connection {
+    pub fn server(io: Io, limits: Limits) -> Self {
+        Self::new(io, Decoder::server(limits))
+    }
+
+    pub fn client(io: Io, limits: Limits) -> Self {
+        Self::new(io, Decoder::client(limits))
+    }
+
+    fn new(io: Io, decoder: Decoder) -> Self {
+        Connection {
+            io,
+            decoder,
+            input: BytesMut::new(),
+            chunk: Bytes::new(),
+            incoming_done: true,
+            out: Vec::new(),
+            sent: 0,
+            writer: None,
+            persist: true,
+            broken: false,
+        }
+    }
+
+    // --- the message coming in ---------------------------------------------------------------------------------------
+
+    /// Server: the next request's head. `None`: the peer has ended, or `draining` has begun between two requests.
+    /// `timeout` runs from the first byte of the head.
+    pub async fn read_request(
+        &mut self,
+        head: &mut Head,
+        mut draining: Pin<&mut impl Future<Output = ()>>,
+        timeout: Duration,
+    ) -> Result<Option<Framing>, Fault> {
+        let mut timer: Option<Pin<Box<Sleep>>> = None;
+        poll_fn(|cx| {
+            loop {
+                match self.decoder.next(&mut self.input, head)? {
+                    tulle_http::h1::Event::Head(framing) => {
+                        self.incoming_done = false;
+                        self.persist = framing.keep_alive;
+                        return Poll::Ready(Ok(Some(framing)));
+                    }
+                    tulle_http::h1::Event::NeedMore => {}
+                    _ => return Poll::Ready(Ok(None)),
+                }
+                let waiting = self.decoder.is_idle() && self.input.is_empty();
+                if waiting && draining.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Ok(None));
+                }
+                if !waiting {
+                    let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+                    if timer.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Err(Fault::Timeout));
+                    }
+                }
+                if ready!(self.io.poll_read_onto(cx, &mut self.input))? == 0 {
+                    return Poll::Ready(match self.decoder.eof(&self.input) {
+                        Eof::Clean => Ok(None),
+                        _ => Err(Fault::Closed),
+                    });
+                }
+            }
+        })
+        .await
+    }
+
+    /// Client: an interim or final response head.
+    pub fn poll_response(&mut self, cx: &mut Context<'_>, head: &mut Head) -> Poll<Result<Framing, Fault>> {
+        loop {
+            match self.decoder.next(&mut self.input, head) {
+                Ok(tulle_http::h1::Event::Head(framing)) => {
+                    if !framing.interim {
+                        self.persist &= framing.keep_alive;
+                    }
+                    return Poll::Ready(Ok(framing));
+                }
+                Ok(tulle_http::h1::Event::NeedMore) => {}
+                Ok(_) => return Poll::Ready(Err(self.broken(Fault::Closed))),
+                Err(error) => return Poll::Ready(Err(self.broken(Fault::Malformed(error)))),
+            }
+            match ready!(self.io.poll_read_onto(cx, &mut self.input)) {
+                Ok(0) => return Poll::Ready(Err(self.broken(Fault::Closed))),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Err(self.broken(error.into()))),
+            }
+        }
+    }
+
+    /// The next event of the message whose head was read.
+    pub fn poll_event(&mut self, cx: &mut Context<'_>, trailers: &mut Head) -> Poll<Result<Event, Fault>> {
+        if !self.chunk.is_empty() {
+            return Poll::Ready(Ok(Event::Data));
+        }
+        loop {
+            // A message without body has its end told by the decoder too, and it must be taken before the next head.
+            match self.decoder.next(&mut self.input, trailers) {
+                Ok(tulle_http::h1::Event::Data(data)) => {
+                    self.chunk = data;
+                    return Poll::Ready(Ok(Event::Data));
+                }
+                Ok(tulle_http::h1::Event::Trailers) => return Poll::Ready(Ok(Event::Trailers)),
+                Ok(tulle_http::h1::Event::End | tulle_http::h1::Event::Held | tulle_http::h1::Event::Closed) => {
+                    self.incoming_done = true;
+                    return Poll::Ready(Ok(Event::End));
+                }
+                Ok(tulle_http::h1::Event::NeedMore) => {}
+                Ok(tulle_http::h1::Event::Head(_)) => return Poll::Ready(Err(self.broken(Fault::Closed))),
+                Err(error) => return Poll::Ready(Err(self.broken(Fault::Malformed(error)))),
+            }
+            match ready!(self.io.poll_read_onto(cx, &mut self.input)) {
+                Ok(0) => {
+                    self.persist = false;
+                    if self.decoder.eof(&self.input) == Eof::EndOfMessage {
+                        self.incoming_done = true;
+                        return Poll::Ready(Ok(Event::End));
+                    }
+                    return Poll::Ready(Err(self.broken(Fault::Closed)));
+                }
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Err(self.broken(error.into()))),
+            }
+        }
+    }
+
+    pub fn chunk(&self) -> &Bytes {
+        &self.chunk
+    }
+
+    pub fn consume(&mut self, count: usize) {
+        bytes::Buf::advance(&mut self.chunk, count);
+    }
+
+    /// Ready when the peer has left although it has been told nothing yet. A client that closes, even only its sending
+    /// half, is taken as gone, as by every proxy we know of. Takes in a bounded part of a pipelined next request.
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+        if !self.decoder.is_idle() {
+            // Held for an upgrade: what is read now would have no bound.
+            return Poll::Pending;
+        }
+        while self.input.len() < READ_AHEAD {
+            match ready!(self.io.poll_read_onto(cx, &mut self.input)) {
+                Ok(0) => return Poll::Ready(self.broken(Fault::Closed)),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(self.broken(error.into())),
+            }
+        }
+        Poll::Pending
+    }
+
+    // --- the message going out ---------------------------------------------------------------------------------------
+
+    /// Client: writes a request's head.
+    pub fn send_request(&mut self, head: &Head, body: BodyKind, upgrade: bool) -> Result<(), Fault> {
+        self.decoder.expect(Asked { method: head.method_kind(), upgrade });
+        let persist = if upgrade { Persist::Upgrade } else { Persist::KeepAlive };
+        match encode_request(head, body, persist, &mut self.out) {
+            Ok(writer) => {
+                (self.writer, self.incoming_done, self.persist) = (Some(writer), false, true);
+                Ok(())
+            }
+            Err(_) => Err(self.broken(Fault::Malformed(tulle_http::Error::RequestLine))),
+        }
+    }
+
+    /// Server: writes an answer's head, or an interim one.
+    pub fn send_response(&mut self, head: &Head, to: Answering, body: BodyKind, persist: Persist) -> Result<(), Fault> {
+        match encode_response(head, to, body, persist, &mut self.out) {
+            Ok(writer) => {
+                if head.status() >= 200 || head.status() == 101 {
+                    self.persist &= writer.keep_alive;
+                    self.writer = Some(writer);
+                }
+                Ok(())
+            }
+            Err(_) => Err(self.broken(Fault::Malformed(tulle_http::Error::StatusLine))),
+        }
+    }
+
+    /// How many of `wanted` bytes may be given now; pending while too much waits to be written.
+    pub fn poll_capacity(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, Fault>> {
+        while self.out.len() - self.sent >= HIGH_WATER {
+            ready!(self.poll_write(cx))?;
+        }
+        Poll::Ready(Ok(wanted))
+    }
+
+    pub fn send(&mut self, data: &[u8]) -> Result<(), Fault> {
+        match &mut self.writer {
+            Some(writer) => match writer.data(data, &mut self.out) {
+                Ok(()) => Ok(()),
+                Err(_) => Err(self.broken(Fault::Malformed(tulle_http::Error::ContentLength))),
+            },
+            None => Ok(()),
+        }
+    }
+
+    pub fn finish(&mut self, trailers: Option<&Head>) -> Result<(), Fault> {
+        match self.writer.take() {
+            Some(writer) => match writer.finish(trailers, &mut self.out) {
+                Ok(()) => Ok(()),
+                Err(_) => Err(self.broken(Fault::Malformed(tulle_http::Error::ContentLength))),
+            },
+            None => Ok(()),
+        }
+    }
+
+    /// Writes what has gathered.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        if self.out.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while self.sent < self.out.len() {
+            ready!(self.poll_write(cx))?;
+        }
+        self.out.clear();
+        self.sent = 0;
+        ready!(Pin::new(&mut self.io).poll_flush(cx)).map_err(|error| self.broken(error.into()))?;
+        Poll::Ready(Ok(()))
+    }
+
+    pub async fn flush(&mut self) -> Result<(), Fault> {
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        match ready!(Pin::new(&mut self.io).poll_write(cx, &self.out[self.sent..])) {
+            Ok(0) => Poll::Ready(Err(self.broken(Fault::Closed))),
+            Ok(count) => {
+                self.sent += count;
+                if self.sent >= HIGH_WATER {
+                    self.out.drain(..self.sent);
+                    self.sent = 0;
+                }
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => Poll::Ready(Err(self.broken(error.into()))),
+        }
+    }
+
+    // --- between messages --------------------------------------------------------------------------------------------
+
+    fn broken(&mut self, fault: Fault) -> Fault {
+        self.broken = true;
+        fault
+    }
+
+    /// Nothing more may be sent or expected here.
+    pub fn poison(&mut self) {
+        self.broken = true;
+    }
+
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// The peer was told, or has told, that this message is the last.
+    pub fn close_after(&mut self) {
+        self.persist = false;
+    }
+
+    pub fn persists(&self) -> bool {
+        self.persist && !self.broken
+    }
+
+    pub fn incoming_done(&self) -> bool {
+        self.incoming_done
+    }
+
+    /// Client: the connection may carry another request: the last exchange is complete in both directions, and
+    /// nothing came that nobody asked for.
+    pub fn is_reusable(&self) -> bool {
+        self.persists()
+            && self.incoming_done
+            && self.writer.is_none()
+            && self.decoder.is_idle()
+            && self.input.is_empty()
+            && self.chunk.is_empty()
+            && self.out.is_empty()
+    }
+
+    /// Has the peer closed an idle connection, or sent something on it? No system call while it has not.
+    pub fn is_stale(&self) -> bool {
+        self.io.poll_idle_readable(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    /// Server: after an answer that came before the request's end, takes in the rest so that the connection can go on.
+    /// `false`: there is too much of it, or it does not come; close.
+    pub async fn discard_request(&mut self, most: usize, patience: Duration) -> bool {
+        if self.incoming_done && self.chunk.is_empty() {
+            return true;
+        }
+        let (mut left, mut trailers) = (most, Head::new());
+        let discard = poll_fn(|cx| {
+            loop {
+                let count = self.chunk.len();
+                self.consume(count);
+                if count > left {
+                    return Poll::Ready(false);
+                }
+                left -= count;
+                match ready!(self.poll_event(cx, &mut trailers)) {
+                    Ok(Event::End) => return Poll::Ready(true),
+                    Ok(_) => {}
+                    Err(_) => return Poll::Ready(false),
+                }
+            }
+        });
+        tokio::time::timeout(patience, discard).await.unwrap_or(false)
+    }
+
+    /// Server: closes so that the peer can still read the answer. A socket closed with unread bytes in it is reset, and
+    /// the answer with it; so the sending half ends first and what still comes is thrown away for a while.
+    pub async fn linger(mut self, patience: Duration) {
+        let ended = async {
+            self.flush().await?;
+            poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)).await?;
+            loop {
+                self.input.clear();
+                if poll_fn(|cx| self.io.poll_read_onto(cx, &mut self.input)).await? == 0 {
+                    return Ok::<(), Fault>(());
+                }
+            }
+        };
+        // Either way the connection is dropped now.
+        let _late = tokio::time::timeout(patience, ended).await;
+    }
+
+    /// Server: the held request's answer was an agreement to leave HTTP. See `tulle_http::h1::Event::Held`.
+    pub fn resume_held(&mut self) {
+        // After a refused upgrade what follows is HTTP again.
+        self.decoder.resume();
+    }
+
+    /// The byte stream, with everything that came after the last message in front of it. What waits to be written must
+    /// have been flushed.
+    pub fn into_tunnel(mut self) -> Io {
+        self.io.unread(&self.input);
+        self.io.unread(&self.chunk);
+        self.io
+    }
+}
+
+impl From<Fault> for io::Error {
+    fn from(fault: Fault) -> Self {
+        io::Error::other(fault.to_string())
+    }
+}

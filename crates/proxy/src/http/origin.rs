@@ -1,0 +1,193 @@
+//! The HTTP connections to one server, shared by all exchanges with it.
+//!
+//! HTTP/2: one connection, dialled by a task of its own so that a request that gives up does not take the dial with it;
+//! those that come meanwhile wait for the same dial. HTTP/1: idle connections, the youngest first (an old one is more
+//! likely to be closed by the server just now), at most `Limits::idle`, each no longer than `Limits::idle_time`.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::http::h1;
+use crate::http::h2::{self, client};
+use crate::identity::Epochs;
+use crate::net::dial::Dialer;
+use crate::net::io::{Io, Meter};
+use crate::net::reach::{ConnectError, Reach};
+use crate::transport_header::SessionProtocol;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub connect_timeout: Duration,
+    pub idle: usize,
+    pub idle_time: Duration,
+    pub h1: tulle_http::Limits,
+    pub h2: h2::Settings,
+}
+
+pub struct Origin {
+    reach: Reach,
+    dialer: Dialer,
+    epochs: Epochs,
+    limits: Limits,
+    meter: Meter,
+    idle: RefCell<Vec<Idle>>,
+    sweeping: Cell<bool>,
+    h2: RefCell<H2>,
+    /// Told when a dial has ended, well or not.
+    dialled: Notify,
+}
+
+struct Idle {
+    connection: Box<h1::Connection>,
+    since: Instant,
+}
+
+enum H2 {
+    None,
+    Dialling,
+    Open(client::Connection),
+    Failed(ConnectError),
+}
+
+impl Origin {
+    pub fn new(reach: Reach, dialer: Dialer, epochs: Epochs, limits: Limits, meter: Meter) -> Rc<Self> {
+        Rc::new(Origin {
+            reach,
+            dialer,
+            epochs,
+            limits,
+            meter,
+            idle: RefCell::new(Vec::new()),
+            sweeping: Cell::new(false),
+            h2: RefCell::new(H2::None),
+            dialled: Notify::new(),
+        })
+    }
+
+    pub fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    /// A connection of its own, for bytes or for an HTTP/1 exchange.
+    pub async fn connect(&self, session: Option<SessionProtocol>) -> Result<Io, ConnectError> {
+        let mut io = self.reach.connect(&self.dialer, &self.epochs, self.limits.connect_timeout, session).await?;
+        io.measure(self.meter.clone());
+        Ok(io)
+    }
+
+    /// An idle HTTP/1 connection that is still good.
+    pub fn take_idle(&self) -> Option<Box<h1::Connection>> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(Idle { connection, since }) = idle.pop() {
+            if since.elapsed() < self.limits.idle_time && !connection.is_stale() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// A new HTTP/1 connection. Boxed: a dial is rare, and its state is large.
+    pub async fn dial_h1(&self) -> Result<Box<h1::Connection>, ConnectError> {
+        let io = Box::pin(self.connect(Some(SessionProtocol::Http1))).await?;
+        Ok(Box::new(h1::Connection::client(io, self.limits.h1)))
+    }
+
+    /// Can it be connected to? What was dialled for the question is kept for the next request.
+    pub async fn probe(self: &Rc<Self>, h2: bool) -> Result<(), ConnectError> {
+        if h2 {
+            return self.dial_h2().await.map(|_| ());
+        }
+        let connection = self.dial_h1().await?;
+        self.give_back(connection);
+        Ok(())
+    }
+
+    /// Takes a connection back if it may carry another request; otherwise it is closed.
+    pub fn give_back(self: &Rc<Self>, connection: Box<h1::Connection>) {
+        if !connection.is_reusable() || self.limits.idle == 0 {
+            return;
+        }
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() >= self.limits.idle {
+            idle.remove(0);
+        }
+        idle.push(Idle { connection, since: Instant::now() });
+        if !self.sweeping.replace(true) {
+            tokio::task::spawn_local(sweep(Rc::downgrade(self), self.limits.idle_time));
+        }
+    }
+
+    /// The HTTP/2 connection, if it is open: no wait.
+    pub fn open_h2(&self) -> Option<client::Connection> {
+        match &*self.h2.borrow() {
+            H2::Open(connection) if connection.is_open() => Some(connection.clone()),
+            _ => None,
+        }
+    }
+
+    /// The HTTP/2 connection, dialled if need be.
+    pub async fn dial_h2(self: &Rc<Self>) -> Result<client::Connection, ConnectError> {
+        loop {
+            if let Some(connection) = self.open_h2() {
+                return Ok(connection);
+            }
+            let dialled = self.dialled.notified();
+            if !matches!(&*self.h2.borrow(), H2::Dialling) {
+                *self.h2.borrow_mut() = H2::Dialling;
+                tokio::task::spawn_local(Rc::clone(self).run_dial());
+            }
+            dialled.await;
+            if let H2::Failed(error) = &*self.h2.borrow() {
+                return Err(error.clone());
+            }
+        }
+    }
+
+    async fn run_dial(self: Rc<Self>) {
+        let dial = async {
+            let io = self.connect(Some(SessionProtocol::Http2)).await?;
+            let ended = Rc::downgrade(&self);
+            let on_end = move || {
+                if let Some(origin) = ended.upgrade() {
+                    origin.forget_ended();
+                }
+            };
+            client::connect(io, self.limits.h2, on_end).await.map_err(|fault| ConnectError {
+                reason: tulle_engine::Reason::ConnectFailed,
+                detail: fault.to_string().into(),
+            })
+        };
+        let outcome = dial.await;
+        *self.h2.borrow_mut() = match outcome {
+            Ok(connection) => H2::Open(connection),
+            Err(error) => H2::Failed(error),
+        };
+        self.dialled.notify_waiters();
+    }
+
+    fn forget_ended(&self) {
+        let mut h2 = self.h2.borrow_mut();
+        if matches!(&*h2, H2::Open(connection) if !connection.is_open()) {
+            *h2 = H2::None;
+        }
+    }
+}
+
+/// Closes connections that nobody wanted in time; ends with the last one.
+async fn sweep(origin: std::rc::Weak<Origin>, idle_time: Duration) {
+    loop {
+        tokio::time::sleep(idle_time.max(Duration::from_millis(10))).await;
+        let Some(origin) = origin.upgrade() else { return };
+        let mut idle = origin.idle.borrow_mut();
+        idle.retain(|idle| idle.since.elapsed() < idle_time && !idle.connection.is_stale());
+        if idle.is_empty() {
+            *idle = Vec::new();
+            origin.sweeping.set(false);
+            return;
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The requests of one accepted connection, one after the other (HTTP/1) or each in a task of its own (HTTP/2).
+//! What is done with a request is the [`Handler`]'s: there are two, the inbound and the outbound pipeline.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tulle_http::h1::{Answering, BodyKind};
+use tulle_http::{Head, Limits, Version};
+
+use crate::drain::Guard;
+use crate::http::answer::{self, Refusal};
+use crate::http::side::Downstream;
+use crate::http::{Fault, h1, h2};
+use crate::net::io::Io;
+
+/// Requests that are answered before they are complete: so much of the rest is taken in to keep the connection.
+const DISCARD: usize = 1024 * 1024;
+/// … if it comes within this time. Also how long a closing connection is kept for the peer to read its answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What became of a request. `T`: where a tunnel leads to.
+pub enum Handled<T> {
+    /// It was answered, by the server or by us.
+    Answered,
+    /// It was cut, or the caller left: the connection is of no more use.
+    Cut,
+    /// The connection is a tunnel from here on. The answer that says so has been sent.
+    Tunnel(T),
+}
+
+/// A pipeline.
+pub trait Handler {
+    /// Where a tunnel leads to.
+    type Tunnel;
+
+    /// Serves one request. `head` is the request's; it is scratch space afterwards.
+    fn handle(&self, head: &mut Head, down: &mut Downstream<'_>) -> impl Future<Output = Handled<Self::Tunnel>>;
+
+    /// Everything that the client sends from here on belongs to the tunnel.
+    fn tunnel(&self, client: Io, to: Self::Tunnel, guard: Guard) -> impl Future<Output = ()>;
+}
+
+/// Serves HTTP/1 until the client leaves, breaks the rules, or draining lets go of it.
+pub async fn http1<H: Handler>(io: Io, handler: &H, limits: Limits, head_timeout: Duration, guard: Guard) {
+    let mut connection = h1::Connection::server(io, limits);
+    let mut head = Head::new();
+    let mut watch = guard.clone();
+    let draining = watch.draining();
+    let mut draining = std::pin::pin!(draining);
+    loop {
+        let request = match connection.read_request(&mut head, draining.as_mut(), head_timeout).await {
+            Ok(Some(request)) => request,
+            Ok(None) => return,
+            Err(fault) => return refuse_head(connection, fault).await,
+        };
+        let answering = Answering { method: head.method_kind(), version: head.version() };
+        let waits_for_continue = request.expect_continue;
+        let upgrade = request.upgrade;
+        let mut down = Downstream::H1 { connection: &mut connection, request, answering, close: guard.is_draining() };
+        match handler.handle(&mut head, &mut down).await {
+            Handled::Cut => return,
+            Handled::Tunnel(to) => {
+                if connection.flush().await.is_ok() {
+                    Box::pin(handler.tunnel(connection.into_tunnel(), to, guard)).await;
+                }
+                return;
+            }
+            Handled::Answered => {}
+        }
+        if connection.flush().await.is_err() {
+            return;
+        }
+        // A client that was never told to go on may send the body or the next request: nobody can tell which.
+        let untold = waits_for_continue && !connection.incoming_done();
+        if !connection.persists() || untold || !connection.discard_request(DISCARD, PATIENCE).await {
+            return connection.linger(PATIENCE).await;
+        }
+        if upgrade {
+            connection.resume_held();
+        }
+    }
+}
+
+/// Answers a head that could not be read.
+async fn refuse_head(mut connection: h1::Connection, fault: Fault) {
+    let refusal = match fault {
+        Fault::Malformed(error) => Refusal::malformed(error),
+        Fault::Timeout => Refusal { close: true, ..Refusal::new(tulle_engine::Reason::HeadTimeout) },
+        _ => return,
+    };
+    let mut head = Head::new();
+    let answering = Answering { method: head.method_kind(), version: Version::Http11 };
+    let request = tulle_http::h1::Framing {
+        body: BodyKind::None,
+        keep_alive: false,
+        upgrade: false,
+        expect_continue: false,
+        interim: false,
+    };
+    let mut down = Downstream::H1 { connection: &mut connection, request, answering, close: true };
+    if answer::refuse(&mut down, &mut head, &refusal).is_ok() {
+        connection.linger(PATIENCE).await;
+    }
+}
+
+/// Serves HTTP/2 until the client leaves or draining has finished.
+pub async fn http2<H: Handler + 'static>(io: Io, handler: Rc<H>, settings: h2::Settings, guard: Guard) -> Result<(), Fault> {
+    let held = guard.clone();
+    h2::server::serve(io, settings, guard, move |request, stream| {
+        let (handler, held) = (handler.clone(), held.clone());
+        tokio::task::spawn_local(async move {
+            stream_task(&*handler, request, stream).await;
+            drop(held);
+        });
+    })
+    .await
+}
+
+async fn stream_task<H: Handler>(handler: &H, request: http::Request<()>, mut stream: h2::server::Stream) {
+    let mut head = spare_head();
+    if h2::server::Stream::read_head(&request, &mut head).is_err() {
+        return stream.reset(::h2::Reason::PROTOCOL_ERROR);
+    }
+    drop(request);
+    let mut down = Downstream::H2(Box::new(stream));
+    if let Handled::Cut = handler.handle(&mut head, &mut down).await {
+        down.cut(Fault::Closed);
+    }
+    keep_head(head);
+}
+
+thread_local! {
+    static SPARE_HEADS: std::cell::RefCell<Vec<Head>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// Heads of ended streams, with their buffers; so many are kept.
+const SPARE_HEADS_KEPT: usize = 64;
+
+fn spare_head() -> Head {
+    SPARE_HEADS.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+fn keep_head(mut head: Head) {
+    head.clear();
+    SPARE_HEADS.with_borrow_mut(|heads| {
+        if heads.len() < SPARE_HEADS_KEPT {
+            heads.push(head);
+        }
+    });
+}
+

@@ -1,0 +1,65 @@
+//! Connections to the proxy's own inbound port: from other proxies only. Mutual TLS with a client certificate, then a
+//! transport header that names the port and what is spoken. Anything else is closed.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::drain::Guard;
+use crate::identity::ServerAlpn;
+use crate::inbound::port::Ports;
+use crate::inbound::session::{ClientTls, Session};
+use crate::inbound::{Inbound, TLS_TIMEOUT, client_tls, ours, serve_http, tcp};
+use crate::net::io::Io;
+use crate::net::sniff;
+use crate::net::tls;
+use crate::transport_header::{SessionProtocol, TransportHeader};
+
+/// How long a peer may take for its transport header.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub async fn serve(inbound: Rc<Inbound>, mut io: Io, client: SocketAddr, local: SocketAddr, guard: Guard) {
+    let detect_timeout = inbound.config.inbound.connections.detect_timeout;
+    let Ok(spoken) = sniff::sniff(&mut io, detect_timeout).await else { return };
+    let Some(epoch) = ours(&inbound.epochs, &spoken) else { return inbound.refused("direct connections must be mutually authenticated") };
+    let mut io = match tls::accept(io, epoch.server(ServerAlpn::TransportHeader), TLS_TIMEOUT).await {
+        Ok(io) => io,
+        Err(error) => return inbound.handshake_failed(&error),
+    };
+    let Some(tls @ ClientTls::Peer(_)) = client_tls(&io) else {
+        return inbound.refused("direct connections must be mutually authenticated");
+    };
+    let header = match tokio::time::timeout(HEADER_TIMEOUT, read_header(&mut io)).await {
+        Ok(Some(header)) => header,
+        _ => return inbound.refused("transport header invalid"),
+    };
+    // A name means "forward it for me": this proxy is not a gateway.
+    if header.name.is_some() {
+        return inbound.refused("gateway domain invalid");
+    }
+    if inbound.is_own_port(header.port) {
+        return inbound.refused("loop");
+    }
+    let port = Ports::get(&inbound, header.port, inbound.application(local.ip(), header.port));
+    let session = Session::new(port, client, tls);
+    match header.protocol.filter(|_| session.port().server().http().is_some()) {
+        Some(protocol) => serve_http(inbound, io, session, protocol == SessionProtocol::Http2, guard).await,
+        None => tcp::serve(inbound, io, session, guard).await,
+    }
+}
+
+async fn read_header(io: &mut Io) -> Option<TransportHeader> {
+    loop {
+        match TransportHeader::decode(io.ahead()) {
+            Ok(Some((header, length))) => {
+                io.consume_ahead(length);
+                return Some(header);
+            }
+            Ok(None) => {}
+            Err(_) => return None,
+        }
+        if io.read_ahead().await.ok()? == 0 {
+            return None;
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! One inbound request, from its head to its account: hygiene, route, permit, the application, the answer.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tulle_engine::Reason;
+use tulle_engine::deadline::Deadlines;
+use tulle_engine::inbound::Server;
+use tulle_engine::outbound::Timeouts;
+use tulle_engine::route::Filter;
+use tulle_http::h1::BodyKind;
+use tulle_http::hop::UpgradeField;
+use tulle_http::l5d::{self, Peer};
+use tulle_http::{Head, Version, hop, translate};
+
+use crate::drain::Guard;
+use crate::http::Fault;
+use crate::http::account::{self, Account};
+use crate::http::answer::{self, Refusal};
+use crate::http::decision::{self, Fields};
+use crate::http::exchange::{Exchange, Failure};
+use crate::http::serve::{Handled, Handler};
+use crate::http::side::{Answer, Downstream, Upstream, has_body};
+use crate::inbound::port::{Series, SeriesKey};
+use crate::inbound::session::{ClientTls, Session};
+use crate::inbound::{Inbound, labels};
+use crate::metrics::families;
+use crate::metrics::http::HttpMetrics;
+use crate::net::io::Io;
+use crate::net::reach::ConnectError;
+use crate::net::relay;
+
+const CLIENT_ID: &str = "l5d-client-id";
+/// No route, or no authorization: no such place in the policy's lists.
+const NONE: usize = usize::MAX;
+
+/// The requests of one accepted connection.
+pub struct Requests {
+    inbound: Rc<Inbound>,
+    session: Session,
+    /// The series of the last request; a connection's requests mostly have the same.
+    last: RefCell<Option<Known>>,
+}
+
+struct Known {
+    server: Arc<Server>,
+    key: SeriesKey,
+    series: Rc<Series>,
+}
+
+/// What the engine let in: a rule of the policy that admitted the request.
+struct Admitted {
+    server: Arc<Server>,
+    rule: usize,
+}
+
+impl Admitted {
+    fn filters(&self) -> &[Filter] {
+        self.server.rules.get(self.rule).map_or(&[], |rule| &rule.filters)
+    }
+}
+
+impl Requests {
+    pub fn new(inbound: Rc<Inbound>, session: Session) -> Self {
+        Requests { inbound, session, last: RefCell::new(None) }
+    }
+
+    /// Asks the engine: may this request come in, and on which route?
+    fn admit(&self, head: &Head) -> (Result<Admitted, Refusal>, Rc<Series>) {
+        let (server, grants) = self.session.policy();
+        let fields = Fields(head);
+        let found = server.route(&fields.view());
+        let permit = found.as_ref().map(|found| server.authorize(&grants, found));
+        let route = found.as_ref().map_or(NONE, |found| found.rule.route);
+        let authorization = permit.as_ref().and_then(|permit| permit.as_ref().ok()).map_or(NONE, |permit| permit.id.index());
+        let series = self.series(&server, head, route, authorization);
+        let admitted = match (&found, permit) {
+            (Some(found), Some(Ok(_))) => match found.answer(fastrand::u64(..)) {
+                Some(answer) => Err(decision::refusal(answer, head, found.matcher)),
+                None => {
+                    series.allowed.inc();
+                    Ok(Admitted { rule: found.id.index(), server: server.clone() })
+                }
+            },
+            (Some(_), Some(Err(denial))) => {
+                let labels = labels::server(&self.inbound, &self.session);
+                self.inbound.shard.counter(&families::INBOUND_HTTP_AUTHZ_DENY_TOTAL, &labels).inc();
+                Err(Refusal::new(denial.reason))
+            }
+            _ => {
+                let labels = labels::server(&self.inbound, &self.session);
+                self.inbound.shard.counter(&families::INBOUND_HTTP_ROUTE_NOT_FOUND_TOTAL, &labels).inc();
+                Err(Refusal::new(Reason::RouteNotFound))
+            }
+        };
+        (admitted, series)
+    }
+
+    fn series(&self, server: &Arc<Server>, head: &Head, route: usize, authorization: usize) -> Rc<Series> {
+        let service = server.service(head.authority().unwrap_or_default());
+        let mut last = self.last.borrow_mut();
+        if let Some(known) = &*last {
+            let same = Arc::ptr_eq(&known.server, server)
+                && (known.key.route, known.key.authorization) == (route, authorization)
+                && *known.key.service == *service;
+            if same {
+                return known.series.clone();
+            }
+        }
+        let peer = self.session.peer();
+        let key = SeriesKey {
+            route,
+            authorization,
+            service: service.into(),
+            client: match self.session.tls() {
+                ClientTls::None(why) => (*why).into(),
+                ClientTls::Unauthenticated => "tls".into(),
+                ClientTls::Peer(peer) => peer.name.as_str().into(),
+            },
+            client_pod: peer.map_or("", |peer| &peer.pod).into(),
+        };
+        let resolve = |key: &SeriesKey| {
+            let labels = labels::requests(&self.inbound, &self.session, server, key);
+            let allowed = self.inbound.shard.counter(&families::INBOUND_HTTP_AUTHZ_ALLOW_TOTAL, &labels.linkerd);
+            Series { allowed, http: HttpMetrics::new(&self.inbound.shard, labels) }
+        };
+        let series = self.session.port().series(key.clone(), resolve);
+        *last = Some(Known { server: server.clone(), key, series: series.clone() });
+        series
+    }
+}
+
+impl Handler for Requests {
+    type Tunnel = Box<Io>;
+
+    async fn handle(&self, head: &mut Head, down: &mut Downstream<'_>) -> Handled<Box<Io>> {
+        let Some(_in_flight) = InFlight::new(&self.inbound) else {
+            return refuse(down, head, &Refusal::new(Reason::LoadShed));
+        };
+        let mut account = Account::begin();
+        let peer = if self.session.peer().is_some() { Peer::Meshed } else { Peer::Untrusted };
+        l5d::strip_unbelievable(head, peer);
+        let bridged = head.version() == Version::Http2 && head.get(l5d::ORIG_PROTO).is_some();
+        let (admitted, series) = self.admit(head);
+        let metrics = &series.http;
+        metrics.request();
+        let admitted = match admitted {
+            Ok(admitted) => admitted,
+            Err(refusal) => return self.refused(down, head, &refusal, &mut account, metrics),
+        };
+        let body = down.request_body(head);
+        let upgrade = down.asks_tunnel();
+        if let Err(error) = self.prepare_request(head, &admitted, upgrade) {
+            return self.refused(down, head, &Refusal::malformed(error), &mut account, metrics);
+        }
+        let mut retried = false;
+        loop {
+            let (up, fresh) = match self.open(head, body, upgrade).await {
+                Ok(opened) => opened,
+                Err(error) => {
+                    let refusal = Refusal::because(error.reason, error.detail);
+                    return self.refused(down, head, &refusal, &mut account, metrics);
+                }
+            };
+            // Inbound policies have no timeouts; the caller's proxy keeps its own.
+            let deadlines = Deadlines::begin(&Timeouts::default(), None, 0);
+            let mut exchange = Exchange::new(down, up, deadlines);
+            let answer = match exchange.head(head).await {
+                Ok(answer) => answer,
+                Err(Failure::Upstream(fault)) if !retried && !fresh && !exchange.body_begun() && !has_body(body) && fault.is_closed() => {
+                    // The idle connection was closed just when it was taken.
+                    retried = true;
+                    continue;
+                }
+                Err(failure) => return self.failed(failure, down, head, &mut account, metrics),
+            };
+            return self.finish(exchange, answer, bridged, &admitted, head, &mut account, metrics).await;
+        }
+    }
+
+    async fn tunnel(&self, mut client: Io, mut server: Box<Io>, guard: Guard) {
+        // The bytes have been counted with their connections.
+        let _ended = relay::relay(&mut client, &mut server).await;
+        drop(guard);
+    }
+}
+
+impl Requests {
+    /// What the application sees of the request.
+    fn prepare_request(&self, head: &mut Head, admitted: &Admitted, upgrade: bool) -> Result<(), tulle_http::Error> {
+        decision::modify_request(admitted.filters(), head)?;
+        if head.version() == Version::Http2 {
+            if head.get(l5d::ORIG_PROTO).is_some() {
+                translate::request_to_h1(head)?;
+                l5d::unbridge(head);
+            }
+        } else {
+            hop::strip(head, if upgrade { UpgradeField::Keep } else { UpgradeField::Drop });
+        }
+        l5d::strip_controls(head);
+        head.remove(CLIENT_ID);
+        if let Some(peer) = self.session.peer() {
+            head.push(CLIENT_ID, &peer.name)?;
+        }
+        Ok(())
+    }
+
+    /// A connection to the application with the request's head on it. `true`: made for it.
+    async fn open(&self, head: &Head, body: BodyKind, upgrade: bool) -> Result<(Upstream, bool), ConnectError> {
+        let application = &self.session.port().application;
+        let broken = |error: &dyn std::fmt::Display| ConnectError { reason: Reason::ConnectFailed, detail: error.to_string().into() };
+        if head.version() == Version::Http2 {
+            let mut connection = match application.open_h2() {
+                Some(connection) => connection,
+                None => Box::pin(application.dial_h2()).await?,
+            };
+            connection.ready().await.map_err(|fault| broken(&fault))?;
+            let stream = connection.send(head, !has_body(body)).map_err(|fault| broken(&fault))?;
+            return Ok((Upstream::H2(Box::new(stream)), true));
+        }
+        let (connection, fresh) = match application.take_idle().filter(|_| !upgrade) {
+            Some(connection) => (connection, false),
+            None => (Box::pin(application.dial_h1()).await?, true),
+        };
+        let up = Upstream::h1(connection, head, body, upgrade).map_err(|fault| broken(&fault))?;
+        Ok((up, fresh))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    async fn finish(
+        &self,
+        mut exchange: Exchange<'_, '_>,
+        answer: Answer,
+        bridged: bool,
+        admitted: &Admitted,
+        head: &mut Head,
+        account: &mut Account,
+        metrics: &HttpMetrics,
+    ) -> Handled<Box<Io>> {
+        account.answered(head);
+        let prepared = prepare_answer(head, answer, bridged, admitted, matches!(exchange.down, Downstream::H2(_)));
+        if let Err(fault) = prepared.and_then(|()| exchange.down.send_head(head, answer)) {
+            account.end(metrics, "cancelled");
+            exchange.down.cut(fault);
+            exchange.up.cancel(::h2::Reason::CANCEL);
+            return Handled::Cut;
+        }
+        if answer == Answer::Tunnel {
+            account.end(metrics, "");
+            return match exchange.up {
+                Upstream::H1(connection) => Handled::Tunnel(Box::new(connection.into_tunnel())),
+                Upstream::H2(_) => Handled::Cut,
+            };
+        }
+        let moved = exchange.bodies().await;
+        account.trailers(exchange.grpc_status());
+        match moved {
+            Ok(()) => {
+                account.end(metrics, "");
+                if let Upstream::H1(connection) = exchange.up {
+                    self.session.port().application.give_back(connection);
+                }
+                Handled::Answered
+            }
+            Err(failure) => {
+                account.end(metrics, account::error_label(failure));
+                exchange.cut(failure);
+                Handled::Cut
+            }
+        }
+    }
+
+    /// The exchange failed before there was an answer.
+    fn failed(&self, failure: Failure, down: &mut Downstream<'_>, head: &mut Head, account: &mut Account, metrics: &HttpMetrics) -> Handled<Box<Io>> {
+        match failure {
+            Failure::Downstream(fault) => {
+                account.end(metrics, account::error_label(failure));
+                down.cut(fault);
+                Handled::Cut
+            }
+            // HTTP/2 has a word for it on both sides.
+            Failure::Upstream(fault @ Fault::Reset(_)) if matches!(down, Downstream::H2(_)) => {
+                account.end(metrics, account::error_label(failure));
+                down.cut(fault);
+                Handled::Cut
+            }
+            Failure::Upstream(fault) => self.refused(down, head, &Refusal::of_upstream(fault), account, metrics),
+            Failure::Deadline(reason) => self.refused(down, head, &Refusal::new(reason), account, metrics),
+        }
+    }
+
+    fn refused(&self, down: &mut Downstream<'_>, head: &mut Head, refusal: &Refusal, account: &mut Account, metrics: &HttpMetrics) -> Handled<Box<Io>> {
+        let handled = refuse(down, head, refusal);
+        account.answered(head);
+        account.end(metrics, refusal.reason.code());
+        handled
+    }
+}
+
+/// Rewrites the application's answer for the caller: it may assert nothing in the mesh's name.
+fn prepare_answer(head: &mut Head, answer: Answer, bridged: bool, admitted: &Admitted, h2: bool) -> Result<(), Fault> {
+    l5d::strip_all(head);
+    head.remove(answer::REASON);
+    if bridged && head.version() != Version::Http2 {
+        l5d::bridge(head)?;
+    }
+    hop::strip(head, if answer == Answer::Tunnel { UpgradeField::Keep } else { UpgradeField::Drop });
+    if h2 {
+        translate::response_to_h2(head);
+    }
+    decision::modify_response(admitted.filters(), head)?;
+    Ok(())
+}
+
+fn refuse(down: &mut Downstream<'_>, head: &mut Head, refusal: &Refusal) -> Handled<Box<Io>> {
+    match answer::refuse(down, head, refusal) {
+        Ok(()) => Handled::Answered,
+        Err(_) => Handled::Cut,
+    }
+}
+
+/// One of the requests at once.
+struct InFlight<'i>(&'i Inbound);
+
+impl<'i> InFlight<'i> {
+    fn new(inbound: &'i Inbound) -> Option<Self> {
+        let count = inbound.in_flight.get();
+        (count < inbound.config.inbound.connections.max_in_flight).then(|| {
+            inbound.in_flight.set(count + 1);
+            InFlight(inbound)
+        })
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
+    }
+}

@@ -1,0 +1,94 @@
+//! The label sets of inbound series, in one place: Linkerd's and the article's.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use tulle_engine::Meta;
+use tulle_engine::inbound::Server;
+
+use crate::inbound::Inbound;
+use crate::inbound::port::SeriesKey;
+use crate::inbound::session::{ClientTls, Session};
+use crate::metrics::http::HttpLabels;
+use crate::metrics::tcp::TcpMetrics;
+use crate::metrics::{Labels, LabelsBuilder};
+use crate::net::io::Meter;
+
+fn direction() -> LabelsBuilder {
+    Labels::builder().add("direction", "inbound")
+}
+
+fn target(labels: LabelsBuilder, address: SocketAddr) -> LabelsBuilder {
+    labels
+        .add("target_addr", &address.to_string())
+        .add("target_ip", &address.ip().to_string())
+        .add_number("target_port", u64::from(address.port()))
+}
+
+fn tls(labels: LabelsBuilder, session: &Session) -> LabelsBuilder {
+    match session.tls() {
+        ClientTls::None(why) => labels.add("tls", "no_identity").add("no_tls_reason", why),
+        ClientTls::Unauthenticated => labels.add("tls", "true").add("client_id", ""),
+        ClientTls::Peer(peer) => labels.add("tls", "true").add("client_id", &peer.name),
+    }
+}
+
+fn meta(labels: LabelsBuilder, prefix: &str, meta: &Meta) -> LabelsBuilder {
+    labels
+        .add(&format!("{prefix}_group"), meta.group())
+        .add(&format!("{prefix}_kind"), meta.kind())
+        .add(&format!("{prefix}_name"), meta.name())
+}
+
+fn srv(labels: LabelsBuilder, session: &Session, server: &Server) -> LabelsBuilder {
+    meta(labels, "srv", &server.meta).add_number("srv_port", u64::from(session.port().number))
+}
+
+fn base(session: &Session, server: &Server) -> LabelsBuilder {
+    let labels = target(direction(), session.port().application.reach().address());
+    srv(tls(labels, session), session, server)
+}
+
+/// A port's policy, for what it refuses.
+pub fn server(_inbound: &Inbound, session: &Session) -> Labels {
+    base(session, &session.port().server()).build()
+}
+
+/// A port's policy and the authorization that let something in.
+pub fn authorized(_inbound: &Inbound, session: &Session, authorization: &Meta) -> Labels {
+    meta(base(session, &session.port().server()), "authz", authorization).build()
+}
+
+/// For requests of one client on one route.
+pub fn requests(inbound: &Inbound, session: &Session, server: &Server, key: &SeriesKey) -> HttpLabels {
+    let labels = base(session, server);
+    let labels = match server.routes.get(key.route) {
+        Some(route) => meta(labels, "route", &route.meta),
+        None => labels,
+    };
+    let labels = match server.authorizations.get(key.authorization) {
+        Some(authorization) => meta(labels, "authz", &authorization.meta),
+        None => labels,
+    };
+    let (pod, namespace) = session.peer().map_or(("", ""), |peer| (peer.pod.as_str(), peer.namespace.as_str()));
+    let article = direction()
+        .add("dst_pod", &inbound.config.pod.name)
+        .add("dst_service", &key.service)
+        .add("src_pod", pod)
+        .add("src_namespace", namespace)
+        .build();
+    HttpLabels { linkerd: labels.build(), article }
+}
+
+/// Connections of clients.
+pub fn client_meter(inbound: &Inbound, session: &Session) -> Meter {
+    let labels = target(direction().add("peer", "src"), session.port().application.reach().address());
+    let labels = srv(tls(labels, session), session, &session.port().server());
+    Some(Rc::new(TcpMetrics::new(&inbound.shard, labels.build())))
+}
+
+/// Connections to the application.
+pub fn application_meter(inbound: &Inbound, address: SocketAddr) -> Meter {
+    let labels = target(direction().add("peer", "dst"), address).add("tls", "disabled").add("no_tls_reason", "loopback");
+    Some(Rc::new(TcpMetrics::new(&inbound.shard, labels.build())))
+}

@@ -1,0 +1,183 @@
+//! Connections to the workload, from accept to relay. Read top to bottom:
+//!
+//! `serve` (here): which port a connection is for, whether it is ours to take, whether it is TLS for us, what it
+//! speaks. `direct`: connections to the proxy's own port, which must begin with mutual TLS and a transport header.
+//! `port`: the policy of a port, followed while it changes, and the way to the application behind it. `session`: who
+//! the client is and what it may do. `http`: one request. `tcp`: one opaque connection.
+//!
+//! Nothing here falls open: a connection or request goes on only with a permit that the engine gave for it.
+
+mod direct;
+mod http;
+mod labels;
+mod port;
+mod session;
+mod tcp;
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tulle_engine::inbound::Protocol;
+
+use crate::config::Config;
+use crate::detect;
+use crate::discovery::Discovery;
+use crate::drain::Guard;
+use crate::http::{h2, serve};
+use crate::identity::{Epochs, PeerIdentity, ServerAlpn, failure_reason};
+use crate::metrics::{Labels, Shard, families};
+use crate::net::dial::Dialer;
+use crate::net::io::Io;
+use crate::net::listen::{Accepted, SocketOptions};
+use crate::net::sniff::{self, Spoken};
+use crate::net::tls;
+use port::{Port, Ports};
+use session::{ClientTls, Session};
+
+/// A client's head, from its first byte.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// A TLS handshake that a client has begun.
+const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the inbound side of a worker shares among its connections.
+pub struct Inbound {
+    config: Arc<Config>,
+    discovery: Discovery,
+    epochs: Epochs,
+    shard: Shard,
+    dialer: Dialer,
+    ports: RefCell<Ports>,
+    in_flight: Cell<usize>,
+}
+
+impl Inbound {
+    pub fn new(config: Arc<Config>, discovery: Discovery, epochs: Epochs, shard: Shard) -> Rc<Self> {
+        let connections = &config.inbound.connections;
+        let options = SocketOptions { keepalive: connections.connect_keepalive, user_timeout: connections.connect_user_timeout };
+        let dialer = Dialer { options, mark: config.mark };
+        Rc::new(Inbound { discovery, epochs, shard, dialer, ports: RefCell::default(), in_flight: Cell::new(0), config })
+    }
+
+    /// Where the application listens for what is sent to this port of the mesh.
+    fn application(&self, ip: IpAddr, port: u16) -> SocketAddr {
+        SocketAddr::new(ip, self.config.inbound.port_map.get(&port).copied().unwrap_or(port))
+    }
+
+    /// Is this one of our own listeners? A connection for it would come back.
+    fn is_own_port(&self, port: u16) -> bool {
+        port == self.config.inbound.listen.port() || self.config.outbound.listen.iter().any(|own| own.port() == port)
+    }
+
+    fn handshake_failed(&self, error: &std::io::Error) {
+        let labels = Labels::builder().add("direction", "inbound").add("reason", failure_reason(error)).build();
+        self.shard.counter(&families::TLS_HANDSHAKE_FAILURES_TOTAL, &labels).inc();
+    }
+
+    fn refused(&self, error: &str) {
+        let labels = Labels::builder().add("error", error).build();
+        self.shard.counter(&families::INBOUND_TCP_ERRORS_TOTAL, &labels).inc();
+    }
+
+    fn server_settings(&self) -> h2::Settings {
+        h2::Settings::from_config(&self.config.inbound.connections.h2)
+    }
+}
+
+/// Serves one accepted connection to its end. `stands_for`: the listener is plain and stands for this port.
+pub async fn serve(inbound: Rc<Inbound>, accepted: Accepted, stands_for: Option<u16>, guard: Guard) {
+    let client = accepted.client;
+    let io = Io::from(accepted.stream);
+    let (ip, port) = match stands_for {
+        Some(port) => (pod_ip(&inbound.config, accepted.local.ip()), port),
+        None if accepted.original.port() == inbound.config.inbound.listen.port() => {
+            return direct::serve(inbound, io, client, accepted.local, guard).await;
+        }
+        None => (accepted.original.ip(), accepted.original.port()),
+    };
+    let ips = &inbound.config.inbound.ips;
+    if !ips.is_empty() && !ips.contains(&ip.to_canonical()) {
+        return inbound.refused("unexpected address");
+    }
+    if inbound.is_own_port(port) {
+        return inbound.refused("loop");
+    }
+    let port = Ports::get(&inbound, port, inbound.application(ip, port));
+    transparent(inbound, io, client, port, guard).await;
+}
+
+/// The address that a plain listener's connections are for.
+fn pod_ip(config: &Config, local: IpAddr) -> IpAddr {
+    let ips = &config.inbound.ips;
+    if ips.contains(&local) { local } else { ips.first().copied().unwrap_or(local) }
+}
+
+/// Serves a connection to a port of the workload.
+async fn transparent(inbound: Rc<Inbound>, mut io: Io, client: SocketAddr, port: Rc<Port>, guard: Guard) {
+    let server = port.server();
+    let detect_timeout = match &server.protocol {
+        Protocol::Opaque => {
+            let session = Session::new(port, client, ClientTls::None("opaque"));
+            return tcp::serve(inbound, io, session, guard).await;
+        }
+        Protocol::Detect { timeout, .. } => *timeout,
+        _ => inbound.config.inbound.connections.detect_timeout,
+    };
+    let Ok(mut spoken) = sniff::sniff(&mut io, detect_timeout).await else { return };
+    let mut tls = ClientTls::None("no_tls_from_remote");
+    if let Some(epoch) = ours(&inbound.epochs, &spoken) {
+        io = match tls::accept(io, epoch.server(ServerAlpn::None), TLS_TIMEOUT).await {
+            Ok(io) => io,
+            Err(error) => return inbound.handshake_failed(&error),
+        };
+        tls = match client_tls(&io) {
+            Some(tls) => tls,
+            None => return inbound.refused("bad certificate"),
+        };
+        spoken = match sniff::sniff(&mut io, detect_timeout).await {
+            Ok(spoken) => spoken,
+            Err(_) => return,
+        };
+    }
+    let http = match (&spoken, &server.protocol) {
+        (Spoken::Known(detect::Protocol::Http1), _) => Some(false),
+        (Spoken::Known(detect::Protocol::Http2), _) => Some(true),
+        // Declared as HTTP, and it is none: the codec says so to the client.
+        (_, Protocol::Http1(_) | Protocol::Http2(_) | Protocol::Grpc(_)) => Some(false),
+        _ => None,
+    };
+    let session = Session::new(port, client, tls);
+    match http.filter(|_| server.http().is_some()) {
+        Some(http2) => serve_http(inbound, io, session, http2, guard).await,
+        None => tcp::serve(inbound, io, session, guard).await,
+    }
+}
+
+/// Our certificates, if the client begins TLS for our name.
+fn ours(epochs: &Epochs, spoken: &Spoken) -> Option<Arc<crate::identity::Epoch>> {
+    let Spoken::Tls { server_name: Some(name) } = spoken else { return None };
+    epochs.borrow().clone().filter(|epoch| epoch.name().eq_ignore_ascii_case(name))
+}
+
+/// Who the client is, after a handshake. `None`: a certificate that names nobody we could name.
+fn client_tls(io: &Io) -> Option<ClientTls> {
+    let (_, connection) = io.tls()?.get_ref();
+    match connection.peer_certificates().and_then(|chain| chain.first()) {
+        None => Some(ClientTls::Unauthenticated),
+        Some(leaf) => PeerIdentity::from_leaf(leaf).ok().map(|peer| ClientTls::Peer(Rc::new(peer))),
+    }
+}
+
+async fn serve_http(inbound: Rc<Inbound>, mut io: Io, session: Session, http2: bool, guard: Guard) {
+    io.measure(labels::client_meter(&inbound, &session));
+    let settings = inbound.server_settings();
+    let requests = http::Requests::new(inbound, session);
+    if http2 {
+        // The connection's task has told the peer what was wrong with it.
+        let _ended = serve::http2(io, Rc::new(requests), settings, guard).await;
+    } else {
+        serve::http1(io, &requests, tulle_http::Limits::default(), HEAD_TIMEOUT, guard).await;
+    }
+}

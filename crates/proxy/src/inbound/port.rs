@@ -1,0 +1,120 @@
+//! The ports of the workload: the policy of each, and the connections to the application behind it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tulle_engine::inbound::Server;
+
+use crate::http::h2;
+use crate::http::origin::{self, Origin};
+use crate::inbound::{Inbound, labels};
+use crate::metrics::Counter;
+use crate::metrics::http::HttpMetrics;
+use crate::net::reach::Reach;
+
+/// The ports that have been asked for, by port and the application's address. Peers name ports, so they are bounded.
+#[derive(Default)]
+pub struct Ports {
+    known: HashMap<(u16, SocketAddr), Rc<Port>>,
+}
+
+/// More than a workload has.
+const MAX_PORTS: usize = 1024;
+/// Sets of series that one port keeps at hand; the registry has the series themselves.
+const MAX_SERIES: usize = 512;
+
+/// What a request's series are told apart by, within a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SeriesKey {
+    pub route: usize,
+    pub authorization: usize,
+    pub service: Box<str>,
+    pub client: Box<str>,
+    pub client_pod: Box<str>,
+}
+
+/// The series of such requests.
+pub struct Series {
+    pub allowed: Counter,
+    pub http: HttpMetrics,
+}
+
+pub struct Port {
+    pub number: u16,
+    server: RefCell<watch::Receiver<Arc<Server>>>,
+    current: RefCell<Arc<Server>>,
+    pub application: Rc<Origin>,
+    series: RefCell<HashMap<SeriesKey, Rc<Series>>>,
+}
+
+impl Ports {
+    /// A port, whose policy is watched from now on.
+    pub fn get(inbound: &Rc<Inbound>, number: u16, address: SocketAddr) -> Rc<Port> {
+        let mut ports = inbound.ports.borrow_mut();
+        if let Some(port) = ports.known.get(&(number, address)) {
+            return port.clone();
+        }
+        if ports.known.len() >= MAX_PORTS {
+            ports.known.retain(|_, port| Rc::strong_count(port) > 1);
+        }
+        let port = Rc::new(Port::new(inbound, number, address));
+        ports.known.insert((number, address), port.clone());
+        port
+    }
+}
+
+impl Port {
+    fn new(inbound: &Inbound, number: u16, address: SocketAddr) -> Self {
+        let connections = &inbound.config.inbound.connections;
+        let limits = origin::Limits {
+            connect_timeout: connections.connect_timeout,
+            idle: connections.pool_max_idle,
+            idle_time: connections.pool_idle,
+            h1: tulle_http::Limits::default(),
+            // The application is next door; a ping tells nothing that the socket does not.
+            h2: h2::Settings { keepalive_interval: None, ..h2::Settings::default() },
+        };
+        let meter = labels::application_meter(inbound, address);
+        let mut server = inbound.discovery.inbound(number);
+        let current = server.borrow_and_update().clone();
+        Port {
+            number,
+            server: RefCell::new(server),
+            current: RefCell::new(current),
+            application: Origin::new(Reach::plain(address), inbound.dialer, inbound.epochs.clone(), limits, meter),
+            series: RefCell::default(),
+        }
+    }
+
+    /// The newest policy.
+    pub fn server(&self) -> Arc<Server> {
+        if self.server.borrow().has_changed().unwrap_or(false) {
+            *self.current.borrow_mut() = self.server.borrow_mut().borrow_and_update().clone();
+            self.series.borrow_mut().clear();
+        }
+        self.current.borrow().clone()
+    }
+
+    /// To be told of changes.
+    pub fn watch(&self) -> watch::Receiver<Arc<Server>> {
+        self.server.borrow().clone()
+    }
+
+    /// The series of these requests; resolved once.
+    pub fn series(&self, key: SeriesKey, resolve: impl FnOnce(&SeriesKey) -> Series) -> Rc<Series> {
+        let mut series = self.series.borrow_mut();
+        if let Some(known) = series.get(&key) {
+            return known.clone();
+        }
+        if series.len() >= MAX_SERIES {
+            series.clear();
+        }
+        let resolved = Rc::new(resolve(&key));
+        series.insert(key, resolved.clone());
+        resolved
+    }
+}

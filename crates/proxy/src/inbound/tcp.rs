@@ -1,0 +1,62 @@
+//! One inbound connection that is not looked into: a permit, the application, bytes. The permit is asked for again
+//! whenever the policy changes, and without it the connection ends.
+
+use std::rc::Rc;
+
+use crate::drain::Guard;
+use crate::inbound::session::Session;
+use crate::inbound::{Inbound, labels};
+use crate::metrics::families;
+use crate::net::io::Io;
+use crate::net::relay;
+
+pub async fn serve(inbound: Rc<Inbound>, mut client: Io, session: Session, guard: Guard) {
+    client.measure(labels::client_meter(&inbound, &session));
+    if !permitted(&inbound, &session) {
+        return;
+    }
+    let mut server = match session.port().application.connect(None).await {
+        Ok(server) => server,
+        Err(error) => return inbound.refused(error.reason.code()),
+    };
+    tokio::select! {
+        // The bytes have been counted with their connections.
+        _ended = relay::relay(&mut client, &mut server) => {}
+        () = revoked(&session) => {
+            let labels = labels::server(&inbound, &session);
+            inbound.shard.counter(&families::INBOUND_TCP_AUTHZ_TERMINATE_TOTAL, &labels).inc();
+        }
+    }
+    drop(guard);
+}
+
+fn permitted(inbound: &Inbound, session: &Session) -> bool {
+    let (server, grants) = session.policy();
+    match server.authorize_connection(&grants) {
+        Ok(permit) => {
+            let labels = labels::authorized(inbound, session, &permit.authorization.meta);
+            inbound.shard.counter(&families::INBOUND_TCP_AUTHZ_ALLOW_TOTAL, &labels).inc();
+            true
+        }
+        Err(_) => {
+            let labels = labels::server(inbound, session);
+            inbound.shard.counter(&families::INBOUND_TCP_AUTHZ_DENY_TOTAL, &labels).inc();
+            false
+        }
+    }
+}
+
+/// Resolves when a change of policy takes the permit away.
+async fn revoked(session: &Session) {
+    let mut changes = session.port().watch();
+    loop {
+        if changes.changed().await.is_err() {
+            // Nothing will change any more.
+            return std::future::pending().await;
+        }
+        let (server, grants) = session.policy();
+        if server.authorize_connection(&grants).is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! How a server is reached: plain TCP, or mutual TLS with its proxy, with or without a transport header.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use tokio::io::AsyncWriteExt;
+use tulle_engine::Reason;
+use tulle_engine::destination::Endpoint;
+
+use crate::identity::{self, ClientAlpn, Epochs};
+use crate::net::dial::Dialer;
+use crate::net::io::Io;
+use crate::net::tls;
+use crate::transport_header::{SessionProtocol, TransportHeader};
+
+/// A server's address and what its connection begins with.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    address: SocketAddr,
+    tls: Option<Peer>,
+}
+
+#[derive(Clone, Debug)]
+struct Peer {
+    name: ServerName<'static>,
+    identity: Box<str>,
+    /// The certificate says another name than the one asked for with SNI.
+    differs: bool,
+    /// The port that the transport header names; `None`: the connection goes to the server's own port, redirected.
+    header_port: Option<u16>,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectError {
+    pub reason: Reason,
+    pub detail: Box<str>,
+}
+
+impl std::fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.reason.text(), self.detail)
+    }
+}
+
+impl ConnectError {
+    fn new(reason: Reason, detail: impl std::fmt::Display) -> Self {
+        ConnectError { reason, detail: detail.to_string().into() }
+    }
+
+    fn of_tcp(address: SocketAddr, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::TimedOut => Self::new(Reason::ConnectTimeout, address),
+            kind => Self::new(Reason::ConnectFailed, format!("{address}: {kind}")),
+        }
+    }
+
+    fn of_tls(address: SocketAddr, error: &io::Error) -> Self {
+        match identity::failure_reason(error) {
+            "wrong_identity" => Self::new(Reason::IdentityMismatch, address),
+            why => Self::new(Reason::TlsFailed, format!("{address}: {why}")),
+        }
+    }
+}
+
+impl Reach {
+    pub fn plain(address: SocketAddr) -> Self {
+        Reach { address, tls: None }
+    }
+
+    /// The way to an endpoint: mutual TLS when it has an identity. An identity that cannot be a server name fails here,
+    /// not in plain text.
+    pub fn endpoint(endpoint: &Endpoint) -> Result<Self, ConnectError> {
+        let Some(identity) = &endpoint.tls else { return Ok(Self::plain(endpoint.addr)) };
+        let Some(name) = identity::server_name(&identity.server_name) else {
+            return Err(ConnectError::new(Reason::IdentityMismatch, format!("{} is not a server name", identity.server_name)));
+        };
+        let address = SocketAddr::new(endpoint.addr.ip(), endpoint.transport_port.unwrap_or(endpoint.addr.port()));
+        let header_port = endpoint.transport_port.map(|_| endpoint.addr.port());
+        let differs = !identity.name.eq_ignore_ascii_case(&identity.server_name);
+        Ok(Reach { address, tls: Some(Peer { name, identity: identity.name.clone(), differs, header_port }) })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn is_meshed(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// The identity that the server must prove.
+    pub fn identity(&self) -> Option<&str> {
+        self.tls.as_ref().map(|peer| &*peer.identity)
+    }
+
+    /// Connects. `session` goes into the transport header; `None` announces opaque bytes.
+    pub async fn connect(
+        &self,
+        dialer: &Dialer,
+        epochs: &Epochs,
+        timeout: Duration,
+        session: Option<SessionProtocol>,
+    ) -> Result<Io, ConnectError> {
+        let stream = dialer.connect(self.address, timeout).await.map_err(|error| ConnectError::of_tcp(self.address, &error))?;
+        let Some(peer) = &self.tls else { return Ok(stream.into()) };
+        let Some(epoch) = epochs.borrow().clone() else {
+            return Err(ConnectError::new(Reason::NoCertificate, self.address));
+        };
+        let alpn = if peer.header_port.is_some() { ClientAlpn::TransportHeader } else { ClientAlpn::None };
+        let config = if peer.differs { epoch.client_expecting(alpn, &peer.identity) } else { epoch.client(alpn) };
+        let mut io = tls::connect(stream, config, peer.name.clone(), TLS_TIMEOUT)
+            .await
+            .map_err(|error| ConnectError::of_tls(self.address, &error))?;
+        if let Some(port) = peer.header_port {
+            let mut header = Vec::new();
+            TransportHeader { port, name: None, protocol: session }.encode(&mut header);
+            // Not flushed: it leaves with the first bytes, or with the relay's first turn.
+            io.write_all(&header).await.map_err(|error| ConnectError::of_tcp(self.address, &error))?;
+        }
+        Ok(io)
+    }
+}
+
+/// A handshake is one round trip; a peer that takes longer than this is in trouble.
+const TLS_TIMEOUT: Duration = Duration::from_secs(5);

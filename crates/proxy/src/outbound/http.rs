@@ -1,0 +1,426 @@
+//! One outgoing request, from its head to its account.
+//!
+//! `handle` is the order of things: target, policy, rule, filters, backend, endpoint, exchange. The rule is chosen by
+//! the engine; this file carries it out. Retries, breakers, faults and rate limits have their place in `send`, which is
+//! the one loop over tries.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use tulle_engine::Reason;
+use tulle_engine::deadline::Deadlines;
+use tulle_engine::outbound::{HttpVersion, RouteBackend, Rule};
+use tulle_http::h1::BodyKind;
+use tulle_http::hop::UpgradeField;
+use tulle_http::l5d::{self, Peer};
+use tulle_http::{Head, TargetForm, Version, hop, translate};
+
+use crate::clock;
+use crate::drain::Guard;
+use crate::http::account::{self, Account};
+use crate::http::answer::{self, Refusal};
+use crate::http::decision::{self, Fields};
+use crate::http::exchange::{Exchange, Failure};
+use crate::http::serve::{Handled, Handler};
+use crate::http::side::{Answer, Downstream, Upstream};
+use crate::http::Fault;
+use crate::net::io::Io;
+use crate::net::reach::ConnectError;
+use crate::net::relay;
+use crate::outbound::backend::{Backend, InUse, Unavailable};
+use crate::outbound::target::{Compiled, State};
+use crate::outbound::{DISCOVERY_TIMEOUT, Outbound, captured, explicit};
+
+/// Endpoints that are tried for one request before its connect error is the answer.
+const MAX_TRIES: u32 = 3;
+
+/// The requests of one accepted connection.
+pub struct Requests {
+    outbound: Rc<Outbound>,
+    to: To,
+}
+
+/// Where requests go.
+enum To {
+    /// All to the connection's own destination.
+    Target(Rc<State>),
+    /// Each to its authority; the last one is remembered.
+    Authority { last: RefCell<Option<(Vec<u8>, Rc<State>)>>, original: Option<SocketAddr> },
+}
+
+/// Where a tunnel leads to.
+pub enum Tunnel {
+    Server(Box<Io>),
+    /// A client that was not redirected asked for a connection there (CONNECT).
+    Target(Rc<State>),
+}
+
+impl Requests {
+    pub fn to(outbound: Rc<Outbound>, target: Rc<State>) -> Self {
+        Requests { outbound, to: To::Target(target) }
+    }
+
+    pub fn by_authority(outbound: Rc<Outbound>, original: Option<SocketAddr>) -> Self {
+        Requests { outbound, to: To::Authority { last: RefCell::new(None), original } }
+    }
+
+    fn target(&self, head: &Head) -> Result<Rc<State>, Refusal> {
+        match &self.to {
+            To::Target(target) => Ok(target.clone()),
+            To::Authority { last, original } => explicit::target(&self.outbound, head, last, *original),
+        }
+    }
+
+    fn is_explicit(&self) -> bool {
+        matches!(self.to, To::Authority { .. })
+    }
+}
+
+impl Handler for Requests {
+    type Tunnel = Tunnel;
+
+    async fn handle(&self, head: &mut Head, down: &mut Downstream<'_>) -> Handled<Tunnel> {
+        let _in_flight = match InFlight::new(&self.outbound) {
+            Some(in_flight) => in_flight,
+            None => return refuse(down, head, &Refusal::new(Reason::LoadShed)),
+        };
+        let mut account = Account::begin();
+        let target = match self.target(head) {
+            Ok(target) => target,
+            Err(refusal) => return refuse(down, head, &refusal),
+        };
+        let compiled = match target.current() {
+            Some(compiled) => compiled,
+            None => match Box::pin(target.ready(DISCOVERY_TIMEOUT)).await {
+                Ok(compiled) => compiled,
+                Err(reason) => return refuse(down, head, &Refusal::new(reason)),
+            },
+        };
+        if self.is_explicit() && down.asks_tunnel() && head.method() == b"CONNECT" {
+            return open_tunnel(down, head, target);
+        }
+        l5d::strip_unbelievable(head, Peer::Untrusted);
+        let required_id = head.get("l5d-require-id").map(|id| String::from_utf8_lossy(id).into_owned());
+        l5d::strip_controls(head);
+        if self.is_explicit() {
+            head.set_target_form(TargetForm::Origin);
+        }
+        let version = if head.version() == Version::Http2 { HttpVersion::Http2 } else { HttpVersion::Http1 };
+        let plan = decide(&compiled, version, head);
+        let handled = match plan {
+            Ok(plan) => self.send(&compiled, plan, required_id, head, down, &mut account).await,
+            Err(refusal) => Sent::Refused(refusal),
+        };
+        match handled {
+            Sent::Handled(handled) => handled,
+            Sent::Refused(refusal) => {
+                compiled.metrics.request();
+                let handled = refuse(down, head, &refusal);
+                account.answered(head);
+                account.end(&compiled.metrics, refusal.reason.code());
+                handled
+            }
+        }
+    }
+
+    async fn tunnel(&self, mut client: Io, to: Tunnel, guard: Guard) {
+        match to {
+            Tunnel::Server(mut server) => {
+                // The tunnel's bytes have been counted with their connections.
+                let _ended = relay::relay(&mut client, &mut server).await;
+            }
+            Tunnel::Target(target) => {
+                let connection = captured(self.outbound.clone(), client, target, guard);
+                // A task of its own: a connection inside of a connection.
+                let _ended = tokio::task::spawn_local(connection).await;
+            }
+        }
+    }
+}
+
+/// What is to be done with a request, as the engine has decided.
+#[derive(Clone, Copy)]
+struct Plan<'p> {
+    rule: &'p Rule,
+    backend: &'p RouteBackend,
+}
+
+/// Asks the engine. Pure, but for the dice.
+fn decide<'p>(compiled: &'p Compiled, version: HttpVersion, head: &Head) -> Result<Plan<'p>, Refusal> {
+    let fields = Fields(head);
+    let found = compiled.policy().route(version, &fields.view()).ok_or_else(|| Refusal::new(Reason::RouteNotFound))?;
+    let random = fastrand::u64(..);
+    if let Some(answer) = found.answer(random) {
+        return Err(decision::refusal(answer, head, found.matcher));
+    }
+    let backend = found.rule.backend(fastrand::u64(..), |_| true).ok_or_else(|| Refusal::new(Reason::NoBackend))?;
+    match backend.answer(random) {
+        Some(answer) => Err(decision::refusal(answer, head, found.matcher)),
+        None => Ok(Plan { rule: found.rule, backend }),
+    }
+}
+
+enum Sent {
+    Handled(Handled<Tunnel>),
+    Refused(Refusal),
+}
+
+/// Why a try did not get as far as the server.
+enum Unsent {
+    Connect(ConnectError),
+    /// The connection went away, or the server refused before it looked: the request may be sent again.
+    Refused,
+    Malformed(tulle_http::Error),
+}
+
+impl Requests {
+    /// Carries a plan out: an endpoint, the exchange with it, the account. Tries again only what no server has seen.
+    async fn send(
+        &self,
+        compiled: &Compiled,
+        plan: Plan<'_>,
+        required_id: Option<String>,
+        head: &mut Head,
+        down: &mut Downstream<'_>,
+        account: &mut Account,
+    ) -> Sent {
+        let Some(backend) = compiled.backend(plan.backend.backend) else { return Sent::Refused(Refusal::new(Reason::Internal)) };
+        let body = down.request_body(head);
+        let upgrade = down.asks_tunnel();
+        if let Err(error) = decision::modify_request(&plan.rule.filters, head)
+            .and_then(|()| decision::modify_request(&plan.backend.filters, head))
+        {
+            return Sent::Refused(Refusal::malformed(error));
+        }
+        let deadlines = Deadlines::begin(&plan.rule.timeouts, plan.backend.response_timeout, clock::nanos(account.started));
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let in_use = match pick(backend, account).await {
+                Ok(in_use) => in_use,
+                Err(unavailable) => return Sent::Refused(unavailable.into()),
+            };
+            if required_id.as_deref().is_some_and(|id| in_use.member.origin.reach().identity() != Some(id)) {
+                return Sent::Refused(Refusal::new(Reason::IdentityRequired));
+            }
+            let (up, fresh) = match open(&in_use, head, body, upgrade).await {
+                Ok(opened) => opened,
+                Err(Unsent::Refused) if tries < MAX_TRIES => continue,
+                Err(Unsent::Refused) => return Sent::Refused(Refusal::of_upstream(Fault::Refused)),
+                Err(Unsent::Malformed(error)) => return Sent::Refused(Refusal::malformed(error)),
+                Err(Unsent::Connect(error)) => {
+                    in_use.failed(error.clone());
+                    if tries < MAX_TRIES && !backend.is_single() {
+                        continue;
+                    }
+                    return Sent::Refused(Refusal::because(error.reason, error.detail));
+                }
+            };
+            let mut exchange = Exchange::new(down, up, deadlines);
+            let answer = match exchange.head(head).await {
+                Ok(answer) => answer,
+                Err(Failure::Upstream(fault)) if tries < MAX_TRIES && !exchange.body_begun() && unseen(fault, fresh, body) => {
+                    restore(head, &in_use);
+                    continue;
+                }
+                Err(failure) => return failed(failure, &in_use, account, down, head),
+            };
+            return Sent::Handled(finish(exchange, answer, plan, in_use, head, account).await);
+        }
+    }
+}
+
+/// The answer has begun: passes it on, keeps the account.
+async fn finish(
+    mut exchange: Exchange<'_, '_>,
+    answer: Answer,
+    plan: Plan<'_>,
+    in_use: InUse,
+    head: &mut Head,
+    account: &mut Account,
+) -> Handled<Tunnel> {
+    let metrics = &in_use.member.metrics;
+    metrics.request();
+    in_use.answered(clock::nanos(account.answered(head)));
+    let prepared = prepare_answer(head, answer, &in_use, plan, exchange.down);
+    if let Err(fault) = prepared.and_then(|()| exchange.down.send_head(head, answer)) {
+        account.end(metrics, "cancelled");
+        exchange.down.cut(fault);
+        exchange.up.cancel(fault.to_reason());
+        return Handled::Cut;
+    }
+    if answer == Answer::Tunnel {
+        account.end(metrics, "");
+        return match exchange.up {
+            Upstream::H1(connection) => Handled::Tunnel(Tunnel::Server(Box::new(connection.into_tunnel()))),
+            Upstream::H2(_) => Handled::Cut,
+        };
+    }
+    let moved = exchange.bodies().await;
+    account.trailers(exchange.grpc_status());
+    match moved {
+        Ok(()) => {
+            account.end(metrics, "");
+            if let Upstream::H1(connection) = exchange.up {
+                in_use.member.origin.give_back(connection);
+            }
+            Handled::Answered
+        }
+        Err(failure) => {
+            account.end(metrics, account::error_label(failure));
+            exchange.cut(failure);
+            Handled::Cut
+        }
+    }
+}
+
+/// The exchange failed before there was an answer.
+fn failed(failure: Failure, in_use: &InUse, account: &mut Account, down: &mut Downstream<'_>, head: &mut Head) -> Sent {
+    let metrics = &in_use.member.metrics;
+    metrics.request();
+    let refusal = match failure {
+        Failure::Downstream(fault) => {
+            account.end(metrics, account::error_label(failure));
+            down.cut(fault);
+            return Sent::Handled(Handled::Cut);
+        }
+        // HTTP/2 has a word for it on both sides.
+        Failure::Upstream(fault @ Fault::Reset(_)) if matches!(down, Downstream::H2(_)) => {
+            account.end(metrics, account::error_label(failure));
+            down.cut(fault);
+            return Sent::Handled(Handled::Cut);
+        }
+        Failure::Upstream(fault) => Refusal::of_upstream(fault),
+        Failure::Deadline(reason) => Refusal::new(reason),
+    };
+    let handled = refuse(down, head, &refusal);
+    account.answered(head);
+    account.end(metrics, refusal.reason.code());
+    Sent::Handled(handled)
+}
+
+async fn pick(backend: &Rc<Backend>, account: &Account) -> Result<InUse, Unavailable> {
+    match backend.pick(clock::nanos(account.started)) {
+        Some(in_use) => Ok(in_use),
+        None => Box::pin(backend.wait()).await,
+    }
+}
+
+/// Opens the endpoint's side of the exchange and sends the head. `true`: on a connection made for it.
+async fn open(in_use: &InUse, head: &mut Head, body: BodyKind, upgrade: bool) -> Result<(Upstream, bool), Unsent> {
+    let member = &in_use.member;
+    if let Some(authority) = &member.endpoint.authority_override {
+        head.set_authority(authority.as_bytes()).map_err(Unsent::Malformed)?;
+    }
+    let carried = head.version() == Version::Http2 || (member.bridges() && !upgrade);
+    if !carried {
+        hop::strip(head, if upgrade { UpgradeField::Keep } else { UpgradeField::Drop });
+        let (connection, fresh) = match member.origin.take_idle().filter(|_| !upgrade) {
+            Some(connection) => (connection, false),
+            None => (Box::pin(member.origin.dial_h1()).await.map_err(Unsent::Connect)?, true),
+        };
+        let up = Upstream::h1(connection, head, body, upgrade).map_err(|_| Unsent::Malformed(tulle_http::Error::RequestLine))?;
+        return Ok((up, fresh));
+    }
+    let mut connection = match member.origin.open_h2() {
+        Some(connection) => connection,
+        None => Box::pin(member.origin.dial_h2()).await.map_err(Unsent::Connect)?,
+    };
+    if head.version() != Version::Http2 {
+        l5d::bridge(head).map_err(Unsent::Malformed)?;
+        translate::request_to_h2(head, b"http").map_err(Unsent::Malformed)?;
+    }
+    connection.ready().await.map_err(|_| Unsent::Refused)?;
+    let end = !crate::http::side::has_body(body);
+    match connection.send(head, end) {
+        Ok(stream) => Ok((Upstream::H2(Box::new(stream)), false)),
+        Err(Fault::Malformed(error)) => Err(Unsent::Malformed(error)),
+        Err(_) => {
+            restore(head, in_use);
+            Err(Unsent::Refused)
+        }
+    }
+}
+
+/// Has no server looked at the request? Then it may be sent again: refused by name, or sent without a body on an idle
+/// connection that was closed just then.
+fn unseen(fault: Fault, fresh: bool, body: BodyKind) -> bool {
+    match fault {
+        Fault::Refused => true,
+        Fault::Closed | Fault::Io(_) => !fresh && !crate::http::side::has_body(body),
+        _ => false,
+    }
+}
+
+/// Takes the bridge off a head that is to be sent to another endpoint.
+fn restore(head: &mut Head, in_use: &InUse) {
+    if in_use.member.bridges() {
+        l5d::unbridge(head);
+    }
+}
+
+/// Rewrites the answer's head for the caller.
+fn prepare_answer(head: &mut Head, answer: Answer, in_use: &InUse, plan: Plan<'_>, down: &mut Downstream<'_>) -> Result<(), Fault> {
+    if in_use.member.origin.reach().is_meshed() {
+        // The peer proxy's word about its connection to us: ours to the caller goes with it.
+        if head.get("l5d-proxy-connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close")) {
+            down.close_after();
+        }
+        l5d::unbridge(head);
+        head.remove("l5d-proxy-connection");
+        l5d::strip_controls(head);
+    } else {
+        l5d::strip_all(head);
+        head.remove(answer::REASON);
+    }
+    hop::strip(head, if answer == Answer::Tunnel { UpgradeField::Keep } else { UpgradeField::Drop });
+    if matches!(down, Downstream::H2(_)) {
+        translate::response_to_h2(head);
+    }
+    decision::modify_response(&plan.rule.filters, head)?;
+    decision::modify_response(&plan.backend.filters, head)?;
+    Ok(())
+}
+
+/// Agrees to a CONNECT: what the client says next is detected and routed as if it had been redirected here.
+fn open_tunnel(down: &mut Downstream<'_>, head: &mut Head, target: Rc<State>) -> Handled<Tunnel> {
+    head.clear();
+    let opened = head.set_status(200).map_err(Fault::Malformed).and_then(|()| down.send_head(head, Answer::Tunnel));
+    match opened {
+        Ok(()) => Handled::Tunnel(Tunnel::Target(target)),
+        Err(_) => Handled::Cut,
+    }
+}
+
+fn refuse(down: &mut Downstream<'_>, head: &mut Head, refusal: &Refusal) -> Handled<Tunnel> {
+    match answer::refuse(down, head, refusal) {
+        Ok(()) => Handled::Answered,
+        Err(_) => Handled::Cut,
+    }
+}
+
+impl From<Unavailable> for Refusal {
+    fn from(unavailable: Unavailable) -> Self {
+        Refusal { detail: unavailable.detail, ..Refusal::new(unavailable.reason) }
+    }
+}
+
+/// One of the requests at once.
+struct InFlight<'o>(&'o Outbound);
+
+impl<'o> InFlight<'o> {
+    fn new(outbound: &'o Outbound) -> Option<Self> {
+        let count = outbound.in_flight.get();
+        (count < outbound.config.outbound.connections.max_in_flight).then(|| {
+            outbound.in_flight.set(count + 1);
+            InFlight(outbound)
+        })
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
+    }
+}

@@ -1,0 +1,131 @@
+//! The application's own connections, from accept to relay. Read top to bottom:
+//!
+//! `serve` (here): where the connection wants to go and what it speaks. `target`: the policy of that place, followed
+//! while it changes. `http`: one request: route, filters, backend, exchange, account. `tcp`: one opaque connection.
+//! `backend`: the endpoints of a backend and which of them takes the next request. `explicit`: a client that was not
+//! redirected here but came by itself and names its destination in each request.
+
+mod backend;
+mod explicit;
+mod http;
+mod labels;
+mod target;
+mod tcp;
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tulle_engine::outbound::Protocol;
+
+use crate::config::Config;
+use crate::detect;
+use crate::discovery::{Discovery, Target};
+use crate::drain::Guard;
+use crate::http::{h2, serve};
+use crate::identity::Epochs;
+use crate::metrics::Shard;
+use crate::net::dial::Dialer;
+use crate::net::io::Io;
+use crate::net::listen::{Accepted, SocketOptions};
+use crate::net::sniff::{self, Spoken};
+
+/// How long a new target's policy is waited for.
+const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client's head, from its first byte.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the outbound side of a worker shares among its connections.
+pub struct Outbound {
+    config: Arc<Config>,
+    discovery: Discovery,
+    epochs: Epochs,
+    shard: Shard,
+    dialer: Dialer,
+    /// Our own listeners: a request for one of them would come back.
+    listening: Vec<SocketAddr>,
+    targets: RefCell<target::Targets>,
+    backends: RefCell<backend::Backends>,
+    in_flight: Cell<usize>,
+}
+
+impl Outbound {
+    pub fn new(config: Arc<Config>, discovery: Discovery, epochs: Epochs, shard: Shard, listening: Vec<SocketAddr>) -> Rc<Self> {
+        let connections = &config.outbound.connections;
+        let options = SocketOptions { keepalive: connections.connect_keepalive, user_timeout: connections.connect_user_timeout };
+        let dialer = Dialer { options, mark: config.mark };
+        Rc::new(Outbound {
+            discovery,
+            epochs,
+            shard,
+            dialer,
+            listening,
+            targets: RefCell::default(),
+            backends: RefCell::default(),
+            in_flight: Cell::new(0),
+            config,
+        })
+    }
+
+    fn h1_limits(&self) -> tulle_http::Limits {
+        tulle_http::Limits::default()
+    }
+
+    fn server_settings(&self) -> h2::Settings {
+        h2::Settings::from_config(&self.config.outbound.connections.h2)
+    }
+}
+
+/// Serves one accepted connection to its end.
+pub async fn serve(outbound: Rc<Outbound>, accepted: Accepted, guard: Guard) {
+    let explicit = !accepted.redirected() || outbound.listening.contains(&accepted.original);
+    let original = accepted.original;
+    let mut io = Io::from(accepted.stream);
+    io.measure(labels::client_meter(&outbound, original, explicit));
+    if explicit || outbound.config.outbound.ingress_mode {
+        let original = (!explicit).then_some(original);
+        return explicit::serve(outbound, io, original, guard).await;
+    }
+    let target = target::Targets::get(&outbound, Target::Addr(original));
+    captured(outbound, io, target, guard).await;
+}
+
+/// Serves a connection whose destination is known: detects what it speaks, if its policy says so.
+async fn captured(outbound: Rc<Outbound>, mut io: Io, target: Rc<target::State>, guard: Guard) {
+    let Ok(compiled) = target.ready(DISCOVERY_TIMEOUT).await else { return };
+    let (timeout, fallback) = match &compiled.policy().protocol {
+        Protocol::Opaque(_) => return tcp::serve(outbound, io, target, b"", guard).await,
+        Protocol::Detect { timeout, .. } => (*timeout, true),
+        Protocol::Tls(_) => (outbound.config.outbound.connections.detect_timeout, true),
+        Protocol::Http1(_) | Protocol::Http2(_) | Protocol::Grpc(_) => (outbound.config.outbound.connections.detect_timeout, false),
+    };
+    let spoken = match sniff::sniff(&mut io, timeout).await {
+        Ok(spoken) => spoken,
+        Err(_) => return,
+    };
+    let limits = outbound.h1_limits();
+    match spoken {
+        Spoken::Known(detect::Protocol::Http2) => {
+            let settings = outbound.server_settings();
+            let requests = http::Requests::to(outbound, target);
+            // The connection's task has told the peer what was wrong with it.
+            let _ended = serve::http2(io, Rc::new(requests), settings, guard).await;
+        }
+        Spoken::Known(detect::Protocol::Http1) => {
+            let requests = http::Requests::to(outbound, target);
+            serve::http1(io, &requests, limits, HEAD_TIMEOUT, guard).await;
+        }
+        // Declared as HTTP, and it is none: the codec says so to the client.
+        _ if !fallback => {
+            let requests = http::Requests::to(outbound, target);
+            serve::http1(io, &requests, limits, HEAD_TIMEOUT, guard).await;
+        }
+        Spoken::Tls { server_name } => {
+            let name = server_name.unwrap_or_default();
+            tcp::serve(outbound, io, target, name.as_bytes(), guard).await;
+        }
+        Spoken::Known(_) | Spoken::Silent => tcp::serve(outbound, io, target, b"", guard).await,
+    }
+}

@@ -1,0 +1,140 @@
+//! Targets and their policies: what is known of a place that the application talks to, kept in step with discovery.
+//!
+//! A policy is compiled into worker-local state (its backends, its metric handles) when it is first needed after a
+//! change; a request that finds nothing changed pays one atomic load.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tulle_engine::Reason;
+use tulle_engine::outbound::{BackendId, Policy};
+
+use crate::discovery::{OutboundView, Target};
+use crate::metrics::http::HttpMetrics;
+use crate::outbound::backend::{Backend, Backends};
+use crate::outbound::{Outbound, labels};
+
+/// Targets that a worker keeps at once; as many as discovery watches.
+const MAX_TARGETS: usize = crate::discovery::MAX_TARGETS;
+
+/// The targets that were used lately.
+#[derive(Default)]
+pub struct Targets {
+    known: HashMap<Target, Rc<State>>,
+    sweeping: bool,
+}
+
+/// One target.
+pub struct State {
+    outbound: std::rc::Weak<Outbound>,
+    target: Target,
+    view: RefCell<watch::Receiver<Option<Arc<OutboundView>>>>,
+    compiled: RefCell<Option<Rc<Compiled>>>,
+    used: Cell<Instant>,
+}
+
+/// A policy and what this worker has made of it.
+pub struct Compiled {
+    view: Arc<OutboundView>,
+    /// By [`BackendId`].
+    backends: Vec<Rc<Backend>>,
+    /// For answers that no endpoint gave.
+    pub metrics: HttpMetrics,
+}
+
+impl Compiled {
+    pub fn policy(&self) -> &Policy {
+        &self.view.policy
+    }
+
+    pub fn backend(&self, id: BackendId) -> Option<&Rc<Backend>> {
+        self.backends.get(id.index())
+    }
+}
+
+impl Targets {
+    /// The state of a target, which is watched from now on.
+    pub fn get(outbound: &Rc<Outbound>, target: Target) -> Rc<State> {
+        let mut targets = outbound.targets.borrow_mut();
+        if let Some(state) = targets.known.get(&target) {
+            state.used.set(Instant::now());
+            return state.clone();
+        }
+        if targets.known.len() >= MAX_TARGETS {
+            targets.known.retain(|_, state| Rc::strong_count(state) > 1);
+        }
+        let view = outbound.discovery.outbound(target.clone());
+        let state = Rc::new(State {
+            outbound: Rc::downgrade(outbound),
+            target: target.clone(),
+            view: RefCell::new(view),
+            compiled: RefCell::new(None),
+            used: Cell::new(Instant::now()),
+        });
+        targets.known.insert(target, state.clone());
+        if !targets.sweeping {
+            targets.sweeping = true;
+            tokio::task::spawn_local(sweep(Rc::downgrade(outbound)));
+        }
+        state
+    }
+}
+
+/// Lets go of targets that nobody has used for the idle time; discovery then stops to watch them.
+async fn sweep(outbound: std::rc::Weak<Outbound>) {
+    loop {
+        let Some(idle) = outbound.upgrade().map(|outbound| outbound.config.outbound.connections.discovery_idle) else { return };
+        tokio::time::sleep((idle / 4).max(Duration::from_secs(1))).await;
+        let Some(outbound) = outbound.upgrade() else { return };
+        let mut targets = outbound.targets.borrow_mut();
+        targets.known.retain(|_, state| Rc::strong_count(state) > 1 || state.used.get().elapsed() < idle);
+        if targets.known.is_empty() {
+            targets.sweeping = false;
+            return;
+        }
+    }
+}
+
+impl State {
+    /// The newest policy; `None` until discovery has answered.
+    pub fn current(&self) -> Option<Rc<Compiled>> {
+        if self.compiled.borrow().is_none() || self.view.borrow().has_changed().unwrap_or(false) {
+            self.recompile();
+        }
+        self.compiled.borrow().clone()
+    }
+
+    fn recompile(&self) {
+        let (Some(view), Some(outbound)) = (self.view.borrow_mut().borrow_and_update().clone(), self.outbound.upgrade()) else {
+            return;
+        };
+        let mut compiled = self.compiled.borrow_mut();
+        if compiled.as_ref().is_some_and(|compiled| Arc::ptr_eq(&compiled.view, &view)) {
+            return;
+        }
+        let backends = view.policy.backends.iter().map(|backend| Backends::get(&outbound, &self.target, backend)).collect();
+        let metrics = HttpMetrics::new(&outbound.shard, labels::no_endpoint(&outbound, &self.target));
+        *compiled = Some(Rc::new(Compiled { view, backends, metrics }));
+    }
+
+    /// Waits for the first answer of discovery.
+    pub async fn ready(&self, timeout: Duration) -> Result<Rc<Compiled>, Reason> {
+        self.used.set(Instant::now());
+        if let Some(compiled) = self.current() {
+            return Ok(compiled);
+        }
+        let mut view = self.view.borrow().clone();
+        let answered = tokio::time::timeout(timeout, view.wait_for(Option::is_some)).await;
+        match answered {
+            Ok(Ok(_)) => self.current().ok_or(Reason::Internal),
+            // Discovery is full, or ending.
+            Ok(Err(_)) => Err(Reason::PolicyUnavailable),
+            Err(_) => Err(Reason::DiscoveryTimeout),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The data path's thread: listeners, and a task per accepted connection. A connection, its streams, its timers and
+//! the connections made for it stay on this thread, so nothing on the path is `Send` or locked.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+use crate::discovery::Discovery;
+use crate::drain::Guard;
+use crate::identity::Epochs;
+use crate::inbound::{self, Inbound};
+use crate::metrics::Shard;
+use crate::net::listen::{self, SocketOptions};
+use crate::outbound::{self, Outbound};
+
+/// Bound listening sockets. Bound before the control plane is asked for anything, so that a port in use is known at
+/// once; accepted from only when the worker runs.
+pub struct Listeners {
+    pub inbound: std::net::TcpListener,
+    /// Each with the port it stands for.
+    pub extra: Vec<(std::net::TcpListener, u16)>,
+    pub outbound: Vec<std::net::TcpListener>,
+}
+
+impl Listeners {
+    /// The error names the address.
+    pub fn bind(config: &Config) -> io::Result<Self> {
+        let options = |connections: &crate::config::Connections| SocketOptions {
+            keepalive: connections.accept_keepalive,
+            user_timeout: connections.accept_user_timeout,
+        };
+        let (inbound, outbound) = (options(&config.inbound.connections), options(&config.outbound.connections));
+        let extra = config.inbound.extra_listeners.iter();
+        Ok(Listeners {
+            inbound: listen::bind(config.inbound.listen, inbound)?,
+            extra: extra.map(|(address, port)| Ok((listen::bind(*address, inbound)?, *port))).collect::<io::Result<_>>()?,
+            outbound: config.outbound.listen.iter().map(|address| listen::bind(*address, outbound)).collect::<io::Result<_>>()?,
+        })
+    }
+}
+
+/// What a worker needs beside its listeners.
+pub struct Parts {
+    pub config: Arc<Config>,
+    pub discovery: Discovery,
+    pub epochs: Epochs,
+    pub shard: Shard,
+    pub inbound: Guard,
+    pub outbound: Guard,
+}
+
+/// Runs until both drains have let go of every connection. Must be called inside a `LocalRuntime`.
+pub async fn run(listeners: Listeners, parts: Parts) -> io::Result<()> {
+    let Parts { config, discovery, epochs, shard, inbound: inbound_guard, outbound: outbound_guard } = parts;
+    let listening = listeners.outbound.iter().map(std::net::TcpListener::local_addr).collect::<io::Result<Vec<SocketAddr>>>()?;
+    let inbound = Inbound::new(config.clone(), discovery.clone(), epochs.clone(), shard.clone());
+    let outbound = Outbound::new(config, discovery, epochs, shard, listening);
+    let mut accepting = Vec::new();
+    let plain = std::iter::once((listeners.inbound, None)).chain(listeners.extra.into_iter().map(|(socket, port)| (socket, Some(port))));
+    for (listener, stands_for) in plain {
+        let listener = TcpListener::from_std(listener)?;
+        accepting.push(tokio::task::spawn_local(accept_inbound(listener, inbound.clone(), stands_for, inbound_guard.clone())));
+    }
+    for listener in listeners.outbound {
+        let listener = TcpListener::from_std(listener)?;
+        accepting.push(tokio::task::spawn_local(accept_outbound(listener, outbound.clone(), outbound_guard.clone())));
+    }
+    let (mut inbound_guard, mut outbound_guard) = (inbound_guard, outbound_guard);
+    inbound_guard.draining().await;
+    drop(inbound_guard);
+    outbound_guard.draining().await;
+    drop(outbound_guard);
+    for task in accepting {
+        // Each has ended, or ends now; a panic in one was the end of its listener only.
+        let _ended = task.await;
+    }
+    Ok(())
+}
+
+async fn accept_inbound(listener: TcpListener, inbound: Rc<Inbound>, stands_for: Option<u16>, guard: Guard) {
+    let mut drain = guard.clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listen::accept(&listener) => accepted,
+            () = drain.draining() => return,
+        };
+        tokio::task::spawn_local(inbound::serve(inbound.clone(), accepted, stands_for, guard.clone()));
+    }
+}
+
+async fn accept_outbound(listener: TcpListener, outbound: Rc<Outbound>, guard: Guard) {
+    let mut drain = guard.clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listen::accept(&listener) => accepted,
+            () = drain.draining() => return,
+        };
+        tokio::task::spawn_local(outbound::serve(outbound.clone(), accepted, guard.clone()));
+    }
+}
