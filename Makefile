@@ -27,11 +27,11 @@ $(VENV)/.synced: uv.lock pyproject.toml $(filter .uv/bin/uv,$(UV))
 	@touch $@
 
 # One cargo call makes the sidecar and the engine's Python module; cargo itself knows what is stale.
-$(TARGET)/release/tulle-proxy $(TARGET)/release/libtulle_engine.so &: $(RUST)
+$(TARGET)/release/tulle-proxy $(TARGET)/release/libtulle_engine_py.so &: $(RUST)
 	cargo build --release --locked -p tulle-proxy -p tulle-engine-py
-	@touch $(TARGET)/release/tulle-proxy $(TARGET)/release/libtulle_engine.so
+	@touch $(TARGET)/release/tulle-proxy $(TARGET)/release/libtulle_engine_py.so
 
-src/tulle/_engine.abi3.so: $(TARGET)/release/libtulle_engine.so
+src/tulle/_engine.abi3.so: $(TARGET)/release/libtulle_engine_py.so
 	cp $< $@
 
 test: test-rust test-python

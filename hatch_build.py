@@ -43,7 +43,7 @@ class NativeParts(BuildHookInterface):
         if shutil.which("strip"):
             subprocess.run(["strip", str(stripped)], check=True)
         build_data["shared_scripts"][str(stripped)] = "tulle-proxy"
-        build_data["force_include"][str(release / "libtulle_engine.so")] = "tulle/_engine.abi3.so"
+        build_data["force_include"][str(release / "libtulle_engine_py.so")] = "tulle/_engine.abi3.so"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Remove the stripped copy."""
