@@ -14,6 +14,14 @@ pub struct Pattern {
 }
 
 impl Pattern {
+    /// Compiles an expression as routes do.
+    ///
+    /// # Errors
+    /// When it is none, is too long, or would need too much memory.
+    pub fn new(text: &str) -> Result<Self, Invalid> {
+        Self::compile("regex", text)
+    }
+
     pub(crate) fn compile(field: &str, text: &str) -> Result<Self, Invalid> {
         if text.len() > MAX_REGEX {
             let why = format!(

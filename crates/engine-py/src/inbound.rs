@@ -1,0 +1,111 @@
+//! Asks the engine about inbound traffic and writes down what it says.
+
+use std::net::IpAddr;
+
+use tulle_api::inbound as api;
+use tulle_engine::inbound::{AuthorizationId, Peer, PeerTls, Protocol, Server};
+use tulle_engine::{Meta, Reason};
+
+use crate::facts::{Notes, Request};
+use crate::verdict::{
+    AnswerVerdict, AuthorizationVerdict, CandidateVerdict, InboundVerdict, Object, ReasonVerdict,
+};
+
+pub fn decide(
+    message: &api::Server,
+    addr: IpAddr,
+    identity: Option<&str>,
+    tls: bool,
+    request: &Request<'_>,
+) -> InboundVerdict {
+    let peer = Peer {
+        addr,
+        tls: match (identity, tls) {
+            (Some(name), _) => PeerTls::Identity(name),
+            (None, true) => PeerTls::Unauthenticated,
+            (None, false) => PeerTls::None,
+        },
+    };
+    match Server::compile(message) {
+        Ok(server) => decided(&server, &peer, request),
+        Err(error) => InboundVerdict {
+            server: Object::new(&Meta::compile(None)),
+            protocol: "unknown",
+            candidates: Vec::new(),
+            route: None,
+            rule: None,
+            answer: None,
+            authorizations: Vec::new(),
+            permit: None,
+            reason: Some(ReasonVerdict::new(Reason::PolicyUnavailable)),
+            problems: vec![error.to_string()],
+        },
+    }
+}
+
+fn decided(server: &Server, peer: &Peer<'_>, request: &Request<'_>) -> InboundVerdict {
+    let grants = server.grants(peer);
+    let mut notes = Notes::default();
+    let found = server.route_with(&request.view(), &mut notes);
+    let http = server.http().is_some();
+    let decision = match &found {
+        Some(found) => Some(server.authorize(&grants, found)),
+        None if http => None,
+        None => Some(server.authorize_connection(&grants)),
+    };
+    let (permit, reason) = match decision {
+        None => (None, Some(Reason::RouteNotFound)),
+        Some(Ok(permit)) => (Some(Object::new(&permit.authorization.meta)), None),
+        Some(Err(denial)) => (None, Some(denial.reason)),
+    };
+    let answer = found.as_ref().and_then(|found| found.answer(0));
+    let may_hold: &[AuthorizationId] = match &found {
+        Some(found) => &found.route.authorizations,
+        None => &server.own_authorizations,
+    };
+    InboundVerdict {
+        server: Object::new(&server.meta),
+        protocol: match server.protocol {
+            Protocol::Detect { .. } => "detect",
+            Protocol::Http1(_) => "http1",
+            Protocol::Http2(_) => "http2",
+            Protocol::Grpc(_) => "grpc",
+            Protocol::Opaque => "opaque",
+            Protocol::Tls => "tls",
+        },
+        candidates: notes
+            .0
+            .into_iter()
+            .filter_map(|weighed| {
+                let rule = server.rules.get(weighed.rule)?;
+                Some(CandidateVerdict {
+                    route: Object::new(&server.routes.get(rule.route)?.meta),
+                    rule: rule.number,
+                    index: weighed.index,
+                    asks: weighed.asks,
+                    outcome: weighed.outcome,
+                    because: weighed.because,
+                })
+            })
+            .collect(),
+        route: found.as_ref().map(|found| Object::new(&found.route.meta)),
+        rule: found.as_ref().map(|found| found.rule.number),
+        authorizations: may_hold
+            .iter()
+            .filter_map(|id| server.authorizations.get(id.index()))
+            .map(|authorization| AuthorizationVerdict {
+                object: Object::new(&authorization.meta),
+                lacks: authorization.check(peer).err().map(|lack| lack.to_string()),
+            })
+            .collect(),
+        // A refusal comes before what the route would answer.
+        reason: reason
+            .or(answer.as_ref().map(|answer| answer.reason()))
+            .map(ReasonVerdict::new),
+        answer: answer
+            .as_ref()
+            .map(|answer| AnswerVerdict::new(answer, None)),
+        permit,
+        problems: server.problems.iter().map(ToString::to_string).collect(),
+    }
+}
