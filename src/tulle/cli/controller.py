@@ -1,6 +1,7 @@
 """`tulle controller`: run the control plane against a Kubernetes API."""
 
 import asyncio
+import gc
 import importlib.util
 import logging
 import os
@@ -54,6 +55,8 @@ def command(**options: Any) -> None:
 
     Example: tulle controller --kubeconfig ~/.kube/config --roles destination,policy
     """
+    # Start-up makes many objects and no garbage; the controller sets its own pace once the cluster has been read.
+    gc.set_threshold(100_000)
     logging.basicConfig(
         level=options["log_level"].upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",

@@ -109,7 +109,12 @@ class Controller:
     async def run(self) -> None:
         """Serve until cancelled. Raises OSError (in an ExceptionGroup) when a port cannot be bound."""
         settings, roles = self.settings, self.settings.roles
-        relay = httpx2.AsyncClient(trust_env=False, limits=httpx2.Limits(max_connections=64))
+        # Proxies' metrics are plain HTTP: no trust store is loaded for them.
+        relay = httpx2.AsyncClient(
+            trust_env=False,
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            limits=httpx2.Limits(max_connections=64),
+        )
         async with relay, self._grpc_servers(), asyncio.TaskGroup() as tasks:
             admin = bind(settings.address, settings.ports.admin)
             settings.ports.admin = admin.getsockname()[1]

@@ -106,7 +106,7 @@ class Client:
         transport = httpx2.AsyncHTTPTransport(
             verify=verify_cluster(config.cluster, config.user, config.abs_file, trust_env=False),
             trust_env=False,
-            limits=httpx2.Limits(max_connections=64, max_keepalive_connections=8, keepalive_expiry=30.0),
+            limits=httpx2.Limits(max_connections=64, max_keepalive_connections=32, keepalive_expiry=30.0),
             socket_options=KEEPALIVE,
         )
         self.server = config.cluster.server
