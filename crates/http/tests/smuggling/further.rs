@@ -186,6 +186,20 @@ pub fn further() -> Vec<Vector> {
             Refused(Error::Version),
         ),
         vector(
+            "odd white space around values",
+            "GET / HTTP/1.1\r\nHost:\ta \r\nX-A:b\r\nX-B: \t c \t\r\nX-C:\td\r\nX-D:\r\nX-E: \r\nX-F: e \t\r\nX-G: g\r\n\r\n",
+            Normalised(
+                "GET / HTTP/1.1\r\nhost: a\r\nx-a: b\r\nx-b: c\r\nx-c: d\r\nx-d: \r\nx-e: \r\nx-f: e\r\nx-g: g\r\n\r\n",
+            ),
+        ),
+        vector(
+            "assertions and credentials in trailers",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nL5d-Client-Id: x\r\nAuthorization: y\r\nX: z\r\n\r\n",
+            Normalised(
+                "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: z\r\n\r\n",
+            ),
+        ),
+        vector(
             "one empty line first",
             "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
             Normalised("GET / HTTP/1.1\r\nhost: a\r\n\r\n"),

@@ -197,3 +197,33 @@ fn bodies_of_responses_follow_the_request() {
         );
     }
 }
+
+#[test]
+fn a_connection_is_pooled_or_retried_only_at_the_right_moment() {
+    let (mut decoder, mut head, mut input) = (
+        Decoder::client(Limits::default()),
+        Head::new(),
+        BytesMut::new(),
+    );
+    assert!(decoder.is_idle() && !decoder.is_untouched(&input));
+    decoder.expect(Asked::default());
+    assert!(!decoder.is_idle() && decoder.is_untouched(&input));
+    assert_eq!(decoder.eof(&input), Eof::Cut);
+    input.extend_from_slice(b"HTTP/1.1 103 Early\r\n\r\n");
+    assert!(!decoder.is_untouched(&input));
+    assert!(matches!(
+        decoder.next(&mut input, &mut head),
+        Ok(Event::Head(_))
+    ));
+    assert!(
+        !decoder.is_untouched(&input),
+        "an interim response shows that the request arrived"
+    );
+    input.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+    for _ in 0..2 {
+        assert!(decoder.next(&mut input, &mut head).is_ok() && !decoder.is_idle());
+    }
+    assert!(!decoder.is_idle(), "End was not told yet");
+    assert_eq!(decoder.next(&mut input, &mut head), Ok(Event::End));
+    assert!(decoder.is_idle());
+}
