@@ -23,21 +23,18 @@ def seconds(text: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
-class _Span(click.ParamType):
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            return seconds(str(value))
-        except ValueError as error:
-            self.fail(f"{error}; write for instance 20s, 2m or 1h", param, ctx)
+def _span(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    try:
+        return None if value is None else seconds(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; write for instance 20s, 2m or 1h") from None
 
 
 @click.command()
 @click.option(
     "--for",
     "span",
-    type=_Span(),
+    callback=_span,
     default=None,
     metavar="TIME",
     help="End by itself after this time and print a summary (20s, 2m).",

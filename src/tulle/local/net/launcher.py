@@ -14,6 +14,7 @@ import array
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -237,12 +238,7 @@ def _become(
             step = "mount"
             kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS)
             socket.sethostname(request["hostname"])
-            wanted = [Mount(*fields) for fields in request["mounts"]]
-            mounts.carry_out(
-                mounts.plan(
-                    wanted, real_path=os.path.realpath, exists=os.path.lexists, is_directory=os.path.isdir
-                )
-            )
+            _mount(request)
         step = "standard streams"
         stdin, stdout, stderr = descriptors
         for number, descriptor in enumerate((stdin, stdout, stderr)):
@@ -274,6 +270,27 @@ def _become(
         os.write(failed, json.dumps({"errno": number, "step": step, "error": why}).encode()[:4096])
         sys.stdout = sys.stderr = None
         os._exit(_FORBIDDEN_ON_EXIT)
+
+
+def _mount(request: dict[str, Any]) -> None:
+    wanted = [Mount(*fields) for fields in request["mounts"]]
+    steps = mounts.plan(
+        wanted, real_path=os.path.realpath, exists=os.path.lexists, is_directory=os.path.isdir
+    )
+    uid = request["uid"]
+    if uid:
+        program = shutil.which(request["argv"][0], path=request["env"].get("PATH")) or request["argv"][0]
+        paths = [path for path in (program, request["cwd"]) if os.path.exists(path)]
+        gid = uid if request["gid"] is None else request["gid"]
+        closed = mounts.closed_directories(paths, uid, gid, os.stat, _read_link)
+        # After the private /run, which holds the copies, and before anything is mounted below them.
+        after = next(number for number, step in enumerate(steps) if step.action == "tmpfs") + 1
+        steps[after:after] = [mounts.Step("open", path) for path in closed]
+    mounts.carry_out(steps)
+
+
+def _read_link(path: str) -> str | None:
+    return os.readlink(path) if os.path.islink(path) else None
 
 
 def _take_terminal() -> None:

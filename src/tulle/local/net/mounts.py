@@ -9,6 +9,7 @@ would ask them instead of the mesh's DNS.
 """
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,9 +17,10 @@ from typing import Literal
 from tulle.local.net import kernel
 from tulle.local.net.model import Mount
 
-__all__ = ["Step", "carry_out", "plan"]
+__all__ = ["Step", "carry_out", "closed_directories", "plan"]
 
 _RUN = "/run"
+_MOST_HOPS = 40  # symbolic links in a row, as the kernel has it
 _SCRATCH = f"{_RUN}/.tulle"
 _STATVFS_TO_MOUNT = {2: 2, 4: 4, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
 
@@ -29,9 +31,10 @@ class Step:
 
     tmpfs: an empty file system over `path`. overlay: `path` becomes writable without its files changing.
     root: a private root with everything of the machine in it. make_directory, make_file: an empty mount point.
+    open: everybody may pass through the directory to what is below it.
     """
 
-    action: Literal["tmpfs", "overlay", "root", "make_directory", "make_file", "bind"]
+    action: Literal["tmpfs", "overlay", "open", "root", "make_directory", "make_file", "bind"]
     path: str
     source: str = ""
     read_only: bool = False
@@ -71,6 +74,51 @@ def plan(
     return steps
 
 
+def closed_directories(
+    paths: Iterable[str],
+    uid: int,
+    gid: int,
+    status_of: Callable[[str], os.stat_result],
+    read_link: Callable[[str], str | None],
+) -> list[str]:
+    """Return the directories on the way to these paths through which a user may not pass, outer ones first.
+
+    A program stands for an image, and an image is open to the user it runs as; but root's programs often lie below
+    her home, which is closed to all others. Symbolic links are followed one by one, for each hop has its own way.
+    """
+    closed: set[str] = set()
+    for path in paths:
+        hops = 0
+        at: str | None = os.path.normpath(path)
+        while at is not None and hops < _MOST_HOPS:
+            above = os.path.dirname(at)
+            while above not in ("/", ""):
+                if not _may_pass(status_of(above), uid, gid):
+                    closed.add(above)
+                above = os.path.dirname(above)
+            there = _first_link(at, read_link)
+            at = os.path.normpath(there) if there else None
+            hops += 1
+    return sorted(closed, key=lambda path: path.count("/"))
+
+
+def _first_link(path: str, read_link: Callable[[str], str | None]) -> str | None:
+    """Return the path with its first symbolic link followed; None when there is none in it."""
+    parts = path.split("/")
+    for count in range(2, len(parts) + 1):
+        prefix = "/".join(parts[:count])
+        target = read_link(prefix)
+        if target is not None:
+            return os.path.join(os.path.dirname(prefix), target, *parts[count:])
+    return None
+
+
+def _may_pass(status: os.stat_result, uid: int, gid: int) -> bool:
+    if status.st_uid == uid:
+        return bool(status.st_mode & 0o100)
+    return bool(status.st_mode & (0o010 if status.st_gid == gid else 0o001))
+
+
 def _inside(path: str, directories: Iterable[str]) -> bool:
     return any(path.startswith(directory + "/") for directory in directories)
 
@@ -90,14 +138,24 @@ def carry_out(steps: Sequence[Step]) -> None:
         _private_root()
         steps = steps[1:]
     # Sources may lie below a directory that a step hides, so they are held open first.
-    held = {
-        step.source: os.open(step.source, os.O_PATH | os.O_CLOEXEC) for step in steps if step.action == "bind"
-    }
+    sources = [
+        step.source if step.action == "bind" else step.path
+        for step in steps
+        if step.action in ("bind", "open")
+    ]
+    held = {source: os.open(source, os.O_PATH | os.O_CLOEXEC) for source in sources}
     for number, step in enumerate(steps):
         if step.action == "tmpfs":
             kernel.mount("tmpfs", step.path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755")
         elif step.action == "overlay":
-            _overlay(step.path, number)
+            _overlay(step.path, step.path, number, None)
+        elif step.action == "open":
+            _overlay(
+                step.path,
+                f"/proc/self/fd/{held[step.path]}",
+                number,
+                stat.S_IMODE(os.stat(step.path).st_mode) | 0o011,
+            )
         elif step.action == "make_directory":
             os.makedirs(step.path, mode=0o755, exist_ok=True)
         elif step.action == "make_file":
@@ -119,11 +177,16 @@ def _bind(source: str, step: Step) -> None:
         kernel.mount("none", step.path, None, flags)
 
 
-def _overlay(path: str, number: int) -> None:
+def _overlay(path: str, lower: str, number: int, mode: int | None) -> None:
+    """Lay a private, writable copy over a directory; with `mode`, the copy has that mode."""
     upper, work = f"{_SCRATCH}/{number}/upper", f"{_SCRATCH}/{number}/work"
     os.makedirs(upper)
     os.makedirs(work)
-    kernel.mount("overlay", path, "overlay", 0, f"lowerdir={path},upperdir={upper},workdir={work}")
+    # The merged directory takes owner and mode from the upper one.
+    status = os.stat(lower)
+    os.chmod(upper, stat.S_IMODE(status.st_mode) if mode is None else mode)
+    os.chown(upper, status.st_uid, status.st_gid)
+    kernel.mount("overlay", path, "overlay", 0, f"lowerdir={lower},upperdir={upper},workdir={work}")
 
 
 def _private_root() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from tulle.local.api import Api
 from tulle.local.net import Network
 from tulle.local.world.publishing import Publisher
-from tulle.local.world.services import routes
+from tulle.local.world.services import meshed, routes
 
 __all__ = ["follow_services"]
 
@@ -17,6 +17,7 @@ _TOGETHER = 0.02  # seconds: changes that come in one breath (a rollout, an appl
 async def follow_services(api: Api, network: Network, publisher: Publisher) -> None:
     """Keep Service addresses, names and published ports as the API says, until cancelled."""
     services: dict[tuple[str, str], Mapping[str, Any]] = {}
+    pods: dict[tuple[str, str], Mapping[str, Any]] = {}
     slices: dict[tuple[str, str], Mapping[str, Any]] = {}
     changed = asyncio.Event()
 
@@ -35,10 +36,12 @@ async def follow_services(api: Api, network: Network, publisher: Publisher) -> N
     async with asyncio.TaskGroup() as group:
         group.create_task(watch("services", "", services))
         group.create_task(watch("endpointslices", "discovery.k8s.io", slices))
+        if not network.transparent:
+            group.create_task(watch("pods", "", pods))
         while True:
             await changed.wait()
             await asyncio.sleep(_TOGETHER)
             changed.clear()
             now = routes(services.values(), slices.values())
             await network.set_services(now)
-            await publisher.follow(now, group)
+            await publisher.follow(now, meshed(pods.values()), group)

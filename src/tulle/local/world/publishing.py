@@ -6,7 +6,7 @@ comes through it is relayed to a ready pod of the Service like any client outsid
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from tulle.local.net import Backend, Network, ServiceRoute, Target
@@ -62,10 +62,18 @@ class Publisher:
         self._network, self._open, self._announce = network, open_listener, announce
         self._relays: dict[PublishedPort, asyncio.Task[None]] = {}
         self._backends: Mapping[tuple[str, str, int], Sequence[Backend]] = {}
+        self._meshed: Collection[str] = ()
         self._turn = itertools.count()
 
-    async def follow(self, routes: Sequence[ServiceRoute], group: asyncio.TaskGroup) -> None:
-        """Open what is new and close what is gone; relays run in `group`."""
+    async def follow(
+        self, routes: Sequence[ServiceRoute], meshed: Collection[str], group: asyncio.TaskGroup
+    ) -> None:
+        """Open what is new and close what is gone; relays run in `group`.
+
+        `meshed` are the addresses of pods whose sidecar has a port of its own for plain clients; it counts only
+        where nothing is captured.
+        """
+        self._meshed = meshed
         self._backends = {(route.namespace, route.name, route.port): route.backends for route in routes}
         now = set(wanted(routes))
         for gone in self._relays.keys() - now:
@@ -84,6 +92,7 @@ class Publisher:
             if not backends:
                 return None
             chosen = backends[next(self._turn) % len(backends)]
-            return chosen.ip, self._network.plain_port(chosen.port)
+            stands_for = self._network.plain_port if chosen.ip in self._meshed else self._network.app_port
+            return chosen.ip, stands_for(chosen.port)
 
         return target

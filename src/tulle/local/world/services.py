@@ -5,9 +5,10 @@ from typing import Any, Literal
 
 from tulle.local.net import Backend, ServiceRoute
 
-__all__ = ["routes"]
+__all__ = ["meshed", "routes"]
 
 Obj = Mapping[str, Any]
+_SIDECAR = "linkerd-proxy"
 _SERVICE_NAME = "kubernetes.io/service-name"
 _PROTOCOLS: Mapping[str, Literal["TCP", "UDP"]] = {"TCP": "TCP", "UDP": "UDP"}
 
@@ -78,3 +79,17 @@ def _backends(
                 for address in endpoint.get("addresses") or ():
                     found.add(Backend(address, port.get("port") or 0, endpoint.get("hostname") or ""))
     return sorted(found)
+
+
+def meshed(pods: Iterable[Obj]) -> frozenset[str]:
+    """Return the addresses of the pods that have a sidecar."""
+    return frozenset(
+        pod["status"]["podIP"]
+        for pod in pods
+        if (pod.get("status") or {}).get("podIP")
+        and any(
+            container["name"] == _SIDECAR
+            for field in ("initContainers", "containers")
+            for container in pod["spec"].get(field) or ()
+        )
+    )

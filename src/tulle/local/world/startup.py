@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from tulle.inject.install import InstallValues, render
 from tulle.local import channel
 from tulle.local.world.applying import apply
 from tulle.local.world.cluster import Cluster
@@ -23,8 +24,21 @@ async def bring_up(cluster: Cluster, start: channel.Start, say: Callable[[str], 
     :raises TulleError: an object was refused.
     """
     await cluster.serving.wait()
+    await apply(
+        cluster.api, [channel.SourcedObject(obj, "") for obj in render(_values(cluster), cluster.clock.now())]
+    )
+    await _until_ready(cluster, say)
     await apply(cluster.api, start.objects)
     await _until_ready(cluster, say)
+
+
+def _values(cluster: Cluster) -> InstallValues:
+    """Return the choices of the installation: every pod gets a sidecar, captured as this network can."""
+    return InstallValues(
+        inject_by_default=True,
+        capture="init" if cluster.network.transparent else "explicit",
+        proxy_mark=cluster.network.sidecar_env.get("TULLE_PROXY_MARK", ""),
+    )
 
 
 async def _until_ready(cluster: Cluster, say: Callable[[str], None]) -> None:

@@ -1,7 +1,9 @@
 """Which mounts a container gets, in which order, on an imagined machine."""
 
+import os
+
 from tulle.local.net import Mount
-from tulle.local.net.mounts import Step, plan
+from tulle.local.net.mounts import Step, closed_directories, plan
 
 THERE = {"/", "/etc", "/etc/hosts", "/etc/resolv.conf", "/run", "/usr", "/usr/share", "/opt"}
 LINKS = {"/var/run": "/run", "/etc/resolv.conf": "/run/systemd/stub-resolv.conf"}
@@ -75,3 +77,38 @@ def test_a_mount_in_a_mount_comes_after_it_and_inside_it() -> None:
         Step("make_directory", "/opt/app"),
         Step("bind", "/opt/app", "/s/inner"),
     ]
+
+
+class Machine:
+    """Directories with their modes (owner root) and links."""
+
+    def __init__(self, modes: dict[str, int], links: dict[str, str]) -> None:
+        self._modes, self._links = modes, links
+
+    def status_of(self, path: str) -> os.stat_result:
+        return os.stat_result((0o040000 | self._modes.get(path, 0o755), 0, 0, 1, 0, 0, 0, 0, 0, 0))
+
+    def read_link(self, path: str) -> str | None:
+        return self._links.get(path)
+
+    def closed(self, *paths: str, uid: int = 2102) -> list[str]:
+        return closed_directories(paths, uid, uid, self.status_of, self.read_link)
+
+
+def test_a_program_below_roots_home_has_a_closed_directory_on_its_way() -> None:
+    machine = Machine({"/root": 0o700, "/root/.local": 0o700}, {})
+    assert machine.closed("/root/.local/bin/app") == ["/root", "/root/.local"]
+    assert machine.closed("/usr/bin/app") == []
+    assert machine.closed("/root/.local/bin/app", uid=0) == []
+
+
+def test_each_hop_of_a_link_has_its_own_way() -> None:
+    machine = Machine(
+        {"/root": 0o700, "/opt/deep": 0o750},
+        {"/srv/venv/bin/python": "/root/pyenv/bin/python", "/root/pyenv": "../opt/deep/pyenv"},
+    )
+    assert machine.closed("/srv/venv/bin/python") == ["/root", "/opt/deep"]
+
+
+def test_links_in_a_circle_end() -> None:
+    assert Machine({}, {"/a/b": "c", "/a/c": "b"}).closed("/a/b/x") == []
