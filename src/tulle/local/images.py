@@ -46,7 +46,8 @@ class ImageRule:
 
     `image` is a pattern (`*` and `?`; without a tag it matches every tag). `for_command` narrows the rule to containers
     whose `command` begins with these words. `command` replaces the image's entry point; its words may hold {python},
-    {proxy}, {ip}, {port}. The container's `args` follow unless `args` is false.
+    {proxy}, {ip}, {port}. The container's `args` follow unless `args` is false. `env` is set in every mode, `loopback_env`
+    only where a pod has no network of its own; their values may hold placeholders too.
     """
 
     image: str
@@ -55,6 +56,7 @@ class ImageRule:
     for_command: tuple[str, ...] = ()
     args: bool = True
     env: Mapping[str, str] = field(default_factory=dict)
+    loopback_env: Mapping[str, str] = field(default_factory=dict)
     directory: Path | None = None
 
     def matches(self, image: str, command: Sequence[str]) -> bool:
@@ -71,6 +73,7 @@ class Program:
     argv: tuple[str, ...]
     directory: Path | None
     env: Mapping[str, str]
+    loopback_env: Mapping[str, str]
     because: str
 
 
@@ -92,12 +95,12 @@ class ImageMap:
         # A rule that names this very command knows more than the PATH does.
         named = next((r for r in self.rules if r.for_command and r.matches(image, command)), None)
         if named is None and command and self._on_this_machine(command[0]):
-            return Program((*command, *args), None, {}, f"the container's command {command[0]}")
+            return Program((*command, *args), None, {}, {}, f"the container's command {command[0]}")
         rule = named or next((r for r in self.rules if not r.for_command and r.matches(image, command)), None)
         if rule is None:
             raise self._no_program(container, image, command)
         words = (*rule.command, *args) if rule.args else rule.command
-        return Program(words, rule.directory, rule.env, f"{rule.source}: {rule.image}")
+        return Program(words, rule.directory, rule.env, rule.loopback_env, f"{rule.source}: {rule.image}")
 
     def _on_this_machine(self, word: str) -> bool:
         return "$(" in word or shutil.which(word, path=self.path) is not None
@@ -138,6 +141,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "for_command": (list, str),
     "args": bool,
     "env": dict,
+    "loopback_env": dict,
 }
 
 
@@ -176,9 +180,14 @@ def _rule(file: Path, number: int, entry: dict[str, Any], directory: Path | None
         source=str(file) if directory is not None else "Tulle's own images.toml",
         for_command=(wanted,) if isinstance(wanted, str) else tuple(wanted),
         args=entry.get("args", True),
-        env={name: str(value) for name, value in entry.get("env", {}).items()},
+        env=_texts(entry.get("env", {})),
+        loopback_env=_texts(entry.get("loopback_env", {})),
         directory=directory,
     )
+
+
+def _texts(table: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in table.items()}
 
 
 def _spellings(image: str) -> Iterator[str]:
@@ -244,24 +253,21 @@ def require_images(objects: Iterable[tuple[str, Obj]], images: ImageMap) -> None
         raise NoProgram("\n".join(lines), error.why, error.next_step) from None
 
 
-def expand(program: Program, *, ip: str, port: int | None) -> tuple[str, ...]:
-    """Fill in the placeholders of a program's words.
+def expand(program: Program, words: Iterable[str], *, ip: str, port: int | None) -> tuple[str, ...]:
+    """Fill in the placeholders of words (or values of variables) of a program.
 
-    Raises NoProgram when a word needs a port and the container has none, or the proxy's binary is nowhere.
+    Raises NoProgram when a word needs a port and the container has none, ProxyNotFound when the binary is nowhere.
     """
-    words = []
-    for word in program.argv:
-        if "{port}" in word and port is None:
-            raise NoProgram(
-                f"{program.because}: {{port}} stands for nothing",
-                "the container has no containerPort",
-                "add ports: [{containerPort: …}] to the container",
-            )
-        if "{proxy}" in word:
-            word = word.replace("{proxy}", str(find_proxy()))
-        words.append(
-            word.replace("{python}", sys.executable).replace("{ip}", ip).replace("{port}", str(port))
+    return tuple(_filled(program, word, ip, port) for word in words)
+
+
+def _filled(program: Program, word: str, ip: str, port: int | None) -> str:
+    if "{port}" in word and port is None:
+        raise NoProgram(
+            f"{program.because}: {{port}} stands for nothing",
+            "the container has no containerPort",
+            "add ports: [{containerPort: …}] to the container",
         )
-    if program.directory is not None and words and "/" in words[0] and not os.path.isabs(words[0]):
-        words[0] = str(program.directory / words[0])
-    return tuple(words)
+    if "{proxy}" in word:
+        word = word.replace("{proxy}", str(find_proxy()))
+    return word.replace("{python}", sys.executable).replace("{ip}", ip).replace("{port}", str(port))

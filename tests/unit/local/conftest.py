@@ -3,16 +3,16 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 
 from tulle.clock import SystemClock
-from tulle.local.api import Api, ApiError
+from tulle.local.api import Api, ApiError, WatchEvent
 from tulle.local.controllers import Controllers
 from tulle.local.controllers.events import Recorder
 from tulle.local.controllers.node import node_facts
@@ -75,8 +75,10 @@ class Cluster:
         try:
             async with (
                 asyncio.timeout(15),
-                contextlib.aclosing(self.api.watch(plural, group=group)) as events,
-            ):  # type: ignore[type-var]
+                contextlib.aclosing(
+                    cast("AsyncGenerator[WatchEvent, None]", self.api.watch(plural, group=group))
+                ) as events,
+            ):
                 async for event in events:
                     if event.type == "BOOKMARK" or event.object["metadata"]["name"] != name:
                         continue
@@ -97,6 +99,19 @@ class Cluster:
         async with asyncio.timeout(15):
             while await self.find(plural, name, group, namespace) is not None:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
+
+    async def until_true(self, holds: Callable[[], Awaitable[Any]]) -> None:
+        """Wait for something that has no watch (a log, a file)."""
+        async with asyncio.timeout(15):
+            while not await holds():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+    async def until_logged(self, pod: str, text: str, container: str = "") -> str:
+        async def logged() -> bool:
+            return text in await self.log(pod, container)
+
+        await self.until_true(logged)
+        return await self.log(pod, container)
 
     async def pods(self, **labels: str) -> list[Obj]:
         selector = ",".join(f"{name}={value}" for name, value in labels.items())

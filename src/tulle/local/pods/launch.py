@@ -7,6 +7,7 @@ Service variables, the image rule's variables, the manifest's.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -105,9 +106,14 @@ def launch(
         env |= app_variables(raw, ip=ip, meshed=_is_meshed(pod), app_port=network.app_port)
     if api_mount is not None and not network.transparent:
         env["KUBECONFIG"] = f"{api_mount.source}/kubeconfig"
-    env = resolve(raw, lookup, {**env, **service_env, **program.env})
-    host, port = network.api_address
-    env["KUBERNETES_SERVICE_HOST"], env["KUBERNETES_SERVICE_PORT"] = host, str(port)
+    ports = [int(port["containerPort"]) for port in raw.get("ports") or ()]
+    fill = partial(expand_placeholders, program, ip=ip, port=network.app_port(ports[0]) if ports else None)
+    rule_env = program.env if network.transparent else {**program.env, **program.loopback_env}
+    env |= service_env
+    env |= dict(zip(rule_env, fill(rule_env.values()), strict=True))
+    env = resolve(raw, lookup, env)
+    host, number = network.api_address
+    env["KUBERNETES_SERVICE_HOST"], env["KUBERNETES_SERVICE_PORT"] = host, str(number)
     if is_proxy:
         env |= network.sidecar_env
         if not network.transparent:
@@ -123,7 +129,7 @@ def launch(
         mounts.append(api_mount)
     uid, gid = _user(pod, raw)
     return Launch(
-        argv=_words(program, raw, env, ip, network),
+        argv=_words(raw, fill(program.argv), program, env),
         env=env,
         cwd=_directory(raw, mounts, program.directory or directory),
         uid=uid,
@@ -149,14 +155,13 @@ def _is_meshed(pod: Obj) -> bool:
     return any(container["name"] == PROXY_CONTAINER for container in everyone)
 
 
-def _words(
-    program: Program, raw: Obj, env: Mapping[str, str], ip: str, network: NetworkFacts
-) -> tuple[str, ...]:
-    ports = [int(p["containerPort"]) for p in raw.get("ports") or ()]
-    words = expand_placeholders(program, ip=ip, port=network.app_port(ports[0]) if ports else None)
-    words = tuple(expand(word, env) for word in words)
+def _words(raw: Obj, filled: Sequence[str], program: Program, env: Mapping[str, str]) -> tuple[str, ...]:
+    words = tuple(expand(word, env) for word in filled)
     if not words or not words[0]:
         raise NoProgram(f"container {raw['name']}: its command is empty")
+    # A program beside the tulle.toml that names it.
+    if program.directory is not None and "/" in words[0] and not os.path.isabs(words[0]):
+        return str(program.directory / words[0]), *words[1:]
     return words
 
 

@@ -186,9 +186,10 @@ class PodWorker:
         container = self.machine.containers[name].spec
         network = self.preparation.network
         assert network is not None
-        log = self._logs[name].begin(attempt)
         if skips(container, self._around.network):
+            log = self._logs[name].begin(attempt)
             log.feed("stdout", b"loopback network: there is nothing to capture\n")
+            log.close()
             self._facts.put_nowait(m.Started(name, attempt))
             self._facts.put_nowait(m.Exited(name, attempt, 0))
             return
@@ -208,6 +209,7 @@ class PodWorker:
                 "Pulled", f'Container image "{container.image}" stands for {launch.because}', name
             )
         await self._emit("Created", f"Created container {name}: {' '.join(launch.argv)}", name)
+        log = self._logs[name].begin(attempt)
         outputs = [os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)]
         drains = [
             pump(read, _feeder(log, stream))
@@ -220,15 +222,18 @@ class PodWorker:
             finally:
                 for _, write in outputs:
                     os.close(write)
-        except SpawnError as error:
+        except BaseException as error:
             _end_log(drains, log)
+            if not isinstance(error, SpawnError):
+                raise
             self._facts.put_nowait(m.StartFailed(name, attempt, "StartError", _one_line(error), fatal=True))
             return
         self._processes[name], self._launches[name] = process, launch
         self._facts.put_nowait(m.Started(name, attempt))
-        code = await process.wait()
-        _end_log(drains, log)
-        if self._processes.get(name) is process:
+        try:
+            code = await process.wait()
+        finally:
+            _end_log(drains, log)
             del self._processes[name]
         await self._reap_session(process)
         number = -code if code < 0 else 0
