@@ -1,11 +1,14 @@
 """The embedded Kubernetes API as Python calls; the HTTPS server, controllers and the node agent all use this class."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from tulle.clock import Clock, SystemClock
 from tulle.local.api import bootstrap, decoding, selectors
 from tulle.local.api.admission import AdmissionChain
+from tulle.local.api.admission.pods import PodAccounts
+from tulle.local.api.admission.webhooks import Webhooks
 from tulle.local.api.auth.certificates import Authority
 from tulle.local.api.auth.rbac import Policy
 from tulle.local.api.auth.reviews import Reviews
@@ -21,7 +24,7 @@ from tulle.local.api.registry import Registry, ResourceType
 from tulle.local.api.selectors import Selector
 from tulle.local.api.services import Allocator
 from tulle.local.api.store import HISTORY, Store
-from tulle.local.api.writes import Target, Writer, WriteOptions
+from tulle.local.api.writes import Target, WriteOptions, Writer
 
 __all__ = ["Api"]
 
@@ -52,10 +55,19 @@ class Api:
         self.registry = Registry()
         self.reader = Reader(self.store, self.clock, bookmark_seconds=bookmark_seconds)
         self._allocator = Allocator(self.store, service_cidr)
-        self.writer = Writer(self.store, self.clock, AdmissionChain(), self._allocator)
+        self.writer = Writer(self.store, self.registry, self.clock, self._admission(), self._allocator)
         self.policy = Policy(self.store)
         self.tokens = TokenAuthority(self.store, self.clock)
         self.reviews = Reviews(self.store, self.tokens, self.policy, self.clock)
+
+    def _admission(self) -> AdmissionChain:
+        return AdmissionChain([PodAccounts(self.store), Webhooks(self.store, self.dial)])
+
+    async def dial(self, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to a pod's address through the node; without one, directly."""
+        if self.node is not None:
+            return await self.node.dial(address, port)
+        return await asyncio.open_connection(address, port)
 
     async def seed(self, *, port: int = 6443) -> None:
         """Create what every cluster holds; call it once, before anybody else writes."""

@@ -50,20 +50,19 @@ class Manager:
 
 def managers_of(obj: Obj) -> list[Manager]:
     """Read metadata.managedFields; entries that make no sense are left out."""
-    found: list[Manager] = []
-    for entry in (obj.get("metadata") or {}).get("managedFields") or ():
-        if isinstance(entry, dict) and isinstance(entry.get("fieldsV1"), dict):
-            found.append(
-                Manager(
-                    str(entry.get("manager", "")),
-                    str(entry.get("operation", "Update")),
-                    str(entry.get("apiVersion", "")),
-                    str(entry.get("time", "")),
-                    decode_fields(entry["fieldsV1"]),
-                    str(entry.get("subresource", "")),
-                )
-            )
-    return found
+    entries = (obj.get("metadata") or {}).get("managedFields") or ()
+    return [
+        Manager(
+            str(entry.get("manager", "")),
+            str(entry.get("operation", "Update")),
+            str(entry.get("apiVersion", "")),
+            str(entry.get("time", "")),
+            decode_fields(entry["fieldsV1"]),
+            str(entry.get("subresource", "")),
+        )
+        for entry in entries
+        if isinstance(entry, dict) and isinstance(entry.get("fieldsV1"), dict)
+    ]
 
 
 def write_managers(obj: Obj, managers: Iterable[Manager]) -> None:
@@ -261,14 +260,10 @@ def _conflicts(clashes: Sequence[tuple[Manager, FieldSet]]) -> ApiError:
         using = f" using {other.api_version}" if other.operation == "Update" else ""
         using += f" at {other.time}" if other.operation == "Update" and other.time else ""
         through = f" with subresource \"{other.subresource}\"" if other.subresource else ""
-        for path in sorted(paths):
-            causes.append(
-                {
-                    "reason": "FieldManagerConflict",
-                    "message": f'conflict with "{other.name}"{through}{using}',
-                    "field": dotted(path),
-                }
-            )
+        who = f'conflict with "{other.name}"{through}{using}'
+        causes += [
+            {"reason": "FieldManagerConflict", "message": who, "field": dotted(path)} for path in sorted(paths)
+        ]
         listed = "\n".join(f"- {dotted(path)}" for path in sorted(paths))
         lines.append(f'conflicts with "{other.name}"{through}{using}:\n{listed}')
     count = len(causes)

@@ -18,7 +18,7 @@ _PAIRS = (
 
 def to_core(event: Obj) -> Obj:
     """Return an events.k8s.io/v1 Event in the core form."""
-    return _renamed(event, {new: old for new, old in _PAIRS}, "v1")
+    return _renamed(event, dict(_PAIRS), "v1")
 
 
 def from_core(event: Obj) -> Obj:

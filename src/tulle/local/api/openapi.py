@@ -13,7 +13,7 @@ from tulle.local.api.objects import Obj
 from tulle.local.api.registry import Registry, ResourceType
 from tulle.local.api.schema import Schema, builtin
 
-__all__ = ["group_version", "group_versions", "swagger"]
+__all__ = ["group_version", "group_versions", "swagger", "swagger_protobuf"]
 
 _PACKAGES = {
     "meta_v1": "io.k8s.apimachinery.pkg.apis.meta.v1",
@@ -60,6 +60,20 @@ def swagger(registry: Registry) -> Obj:
             }
     info = {"title": "Kubernetes", "version": GIT_VERSION}
     return {"swagger": "2.0", "info": info, "paths": {}, "definitions": definitions}
+
+
+def swagger_protobuf() -> bytes:
+    """Return an empty OpenAPI v2 document in protobuf (gnostic's openapi.v2.Document).
+
+    kubectl asks for it about kinds that no v3 document has; finding nothing there, it says that the kind is unknown.
+    """
+
+    def text(field: int, value: str) -> bytes:
+        data = value.encode()
+        return bytes((field << 3 | 2, len(data))) + data
+
+    info = text(1, "Kubernetes") + text(2, GIT_VERSION)
+    return text(1, "2.0") + bytes((2 << 3 | 2, len(info))) + info
 
 
 def _kind_name(resource: ResourceType, version: str) -> str:

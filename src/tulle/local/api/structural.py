@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -155,7 +155,7 @@ def _is_time(value: str) -> bool:
     return "T" in value
 
 
-_FORMATS = {
+_FORMATS: dict[str, Callable[[str], bool]] = {
     "date-time": _is_time,
     "uuid": lambda value: re.fullmatch(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}", value) is not None,
     "ipv4": lambda value: re.fullmatch(r"(\d{1,3}\.){3}\d{1,3}", value) is not None,

@@ -7,11 +7,11 @@ from tulle.local.api.objects import Obj, copy_json, lookup
 from tulle.local.api.patch import PatchKind, json_patch, merge_patch
 from tulle.local.api.registry import ResourceType
 from tulle.local.api.tables.printing import label_text
-from tulle.local.api.writes import Target, Writer, WriteOptions
+from tulle.local.api.writes import Target, WriteOptions, Writer
 
 __all__ = ["bind", "evict", "finalize", "scale_of", "set_scale"]
 
-_REPLICAS = {"spec": ("spec", "replicas"), "status": ("status", "replicas"), "selector": ("status", "selector")}
+_REPLICAS: dict[str, tuple[str, ...]] = {"spec": ("spec", "replicas"), "status": ("status", "replicas"), "selector": ("status", "selector")}
 
 
 def _paths(resource: ResourceType, version: str | None) -> dict[str, tuple[str, ...]]:

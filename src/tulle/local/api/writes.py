@@ -11,17 +11,25 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 from tulle.clock import Clock
-from tulle.local.api import apply, decoding, defaults, lifecycle, services, structural, validation
+from tulle.local.api import apply, crds, decoding, defaults, lifecycle, services, structural, validation
 from tulle.local.api.auth.users import SYSTEM, User
-from tulle.local.api.errors import ApiError, already_exists, bad_request, conflict, forbidden, invalid, not_found
+from tulle.local.api.errors import (
+    ApiError,
+    already_exists,
+    bad_request,
+    conflict,
+    forbidden,
+    invalid,
+    not_found,
+)
 from tulle.local.api.lifecycle import Propagation
 from tulle.local.api.objects import Obj, copy_json, meta, name_of
 from tulle.local.api.patch import PatchKind, json_patch, merge_patch, strategic_merge
-from tulle.local.api.registry import ResourceType
+from tulle.local.api.registry import Registry, ResourceType
 from tulle.local.api.selectors import matches_labels, selector_of
 from tulle.local.api.store import Record, Store
 
-__all__ = ["Admission", "FieldValidation", "AdmissionRequest", "Target", "WriteOptions", "Writer"]
+__all__ = ["Admission", "AdmissionRequest", "FieldValidation", "Target", "WriteOptions", "Writer"]
 
 RETRIES = 8
 """Times that an unconditional write starts again when another one came first, and names tried for generateName."""
@@ -84,16 +92,19 @@ class Admission(Protocol):
         ...
 
 
-Hook: TypeAlias = Callable[[ResourceType, Obj | None, Obj | None], None]
-"""Told of each stored change: (resource, object before, object after)."""
-
-
 class Writer:
     """Carries out writes on the store."""
 
-    def __init__(self, store: Store, clock: Clock, admission: Admission, allocator: services.Allocator) -> None:
-        self._store, self._clock, self._admission, self._allocator = store, clock, admission, allocator
-        self.hooks: list[Hook] = []
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        clock: Clock,
+        admission: Admission,
+        allocator: services.Allocator,
+    ) -> None:
+        self._store, self._registry, self._clock = store, registry, clock
+        self._admission, self._allocator = admission, allocator
 
     def current(self, target: Target) -> Obj:
         """Return the target as stored, for reading; raise 404."""
@@ -144,7 +155,7 @@ class Writer:
         lifecycle.finish_create(resource, obj, now, str(uuid.uuid4()))
         self._default(resource, target.version, obj)
         validation.check(resource, obj, None, target.version)
-        services.prepare(self._allocator, resource, obj, None)
+        self._settle(resource, obj, None, options)
         await self._admission.validate(AdmissionRequest("CREATE", target, obj, None, options))
         if applied is None:
             schema = resource.schema_of(target.version)
@@ -162,7 +173,7 @@ class Writer:
         self._check_namespace(target)
         if options.dry_run:
             return stored
-        return self._put(target, None, stored).obj
+        return self._put(target, stored).obj
 
     def _check_namespace(self, target: Target) -> None:
         if not target.resource.namespaced:
@@ -291,7 +302,7 @@ class Writer:
         new = await self._admission.mutate(AdmissionRequest("UPDATE", target, new, live, options))
         self._default(resource, target.version, new)
         validation.check(resource, new, live, target.version, target.subresource)
-        services.prepare(self._allocator, resource, new, live)
+        self._settle(resource, new, live, options, target.subresource)
         await self._admission.validate(AdmissionRequest("UPDATE", target, new, live, options))
         if track:
             apply.track_update(
@@ -312,7 +323,7 @@ class Writer:
             return stored
         if lifecycle.is_released(stored):
             return self._remove(target, record.obj, stored).obj
-        return self._put(target, record.obj, stored).obj
+        return self._put(target, stored).obj
 
     # --- delete -------------------------------------------------------------------------------------------------
 
@@ -344,9 +355,12 @@ class Writer:
                 return decided.obj, decided.gone
             if decided.gone:
                 return self._remove(target, record.obj, decided.obj).obj, True
-            if decided.changed:
-                return self._put(target, record.obj, decided.obj).obj, False
-            return record.obj, False
+            left = self._put(target, decided.obj).obj if decided.changed else record.obj
+            if resource.key == crds.KEY:
+                await self._delete_instances(left, options)
+                still = self._store.get(resource.key, None, target.name)
+                return left, still is None
+            return left, False
         raise conflict(resource.plural, resource.group, target.name)
 
     def _check_preconditions(self, target: Target, live: Obj, uid: str | None, version: str | None) -> None:
@@ -358,6 +372,34 @@ class Writer:
                 why = f"Precondition failed: {label} in precondition: {wanted}, {label} in object meta: {found}"
                 raise conflict(target.resource.plural, target.resource.group, target.name, why)
 
+    async def _delete_instances(self, definition: Obj, options: WriteOptions) -> None:
+        """Delete every object of a definition that is being deleted; the last one to go takes it along."""
+        resource = crds.resource_type(definition)
+        for namespace, name in list(self._store.collection(resource.key).records):
+            try:
+                await self.delete(Target(resource, namespace or None, name), options)
+            except ApiError as error:
+                if error.code != 404:
+                    raise
+        self._end_definition(resource)
+
+    def _end_definition(self, resource: ResourceType) -> None:
+        if self._store.collection(resource.key).records:
+            return
+        record = self._store.get(crds.KEY, None, f"{resource.plural}.{resource.group}")
+        if record is None or "deletionTimestamp" not in record.obj["metadata"]:
+            return
+        last = copy_json(record.obj)
+        left = [f for f in last["metadata"].get("finalizers") or () if f != crds.CLEANUP]
+        last["metadata"]["finalizers"] = left
+        definitions = self._registry.find("apiextensions.k8s.io", "customresourcedefinitions")
+        target = Target(definitions, None, record.obj["metadata"]["name"])
+        if left:
+            self._put(target, last)
+        else:
+            del last["metadata"]["finalizers"]
+            self._remove(target, record.obj, last)
+
     # --- the store ----------------------------------------------------------------------------------------------
 
     def _default(self, resource: ResourceType, version: str | None, obj: Obj) -> None:
@@ -366,16 +408,30 @@ class Writer:
         else:
             defaults.apply_defaults(resource, obj)
 
-    def _put(self, target: Target, before: Obj | None, obj: Obj) -> Record:
+    def _settle(
+        self, resource: ResourceType, obj: Obj, live: Obj | None, options: WriteOptions, subresource: str | None = None
+    ) -> None:
+        """Give an object, in place, what only the API can: a Service's address, a definition's status."""
+        if resource.key == "services" and subresource is None:
+            services.prepare(self._allocator, resource, obj, live)
+        elif resource.key == crds.KEY and subresource is None:
+            options.warnings.extend(crds.warnings_for(obj))
+            crds.settle(obj, self._registry, self._clock.now())
+
+    def _put(self, target: Target, obj: Obj) -> Record:
         record = self._store.put(target.resource.key, target.namespace, name_of(obj), obj)
-        for hook in self.hooks:
-            hook(target.resource, before, record.obj)
+        if target.resource.key == crds.KEY and crds.is_established(record.obj):
+            self._registry.add(crds.resource_type(record.obj))
         return record
 
     def _remove(self, target: Target, before: Obj, last: Obj) -> Record:
         record = self._store.remove(target.resource.key, target.namespace, name_of(before), last)
-        for hook in self.hooks:
-            hook(target.resource, before, None)
+        if target.resource.key == crds.KEY:
+            gone = crds.resource_type(last)
+            self._registry.remove(gone.group, gone.plural)
+            self._store.drop(gone.key)
+        elif target.resource.is_custom:
+            self._end_definition(target.resource)
         return record
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from tulle.clock import Clock
 from tulle.local.api.auth.rbac import Attributes, Policy
 from tulle.local.api.auth.tokens import ISSUER, MAX_SECONDS, MIN_SECONDS, TokenAuthority
 from tulle.local.api.auth.users import User
@@ -9,7 +10,6 @@ from tulle.local.api.errors import Cause, bad_request, conflict, invalid, not_fo
 from tulle.local.api.lifecycle import timestamp
 from tulle.local.api.objects import Obj, lookup
 from tulle.local.api.store import Store
-from tulle.clock import Clock
 
 __all__ = ["Reviews"]
 

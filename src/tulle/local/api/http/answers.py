@@ -8,7 +8,6 @@ import msgspec
 import yaml
 
 from tulle.local.api.errors import ApiError, bad_request, too_large
-from tulle.local.api.objects import Obj
 
 __all__ = ["BODY_SECONDS", "MAX_BODY", "Exchange", "Receive", "Scope", "Send"]
 

@@ -140,7 +140,11 @@ class App:
             case ["apis", group, version]:
                 await exchange.answer(discovery.resource_list(registry, group, version))
             case ["openapi", "v2"]:
-                await exchange.answer(openapi.swagger(registry))
+                if "proto-openapi" in accept:
+                    kind = b"application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+                    await exchange.raw(openapi.swagger_protobuf(), content_type=kind)
+                else:
+                    await exchange.answer(openapi.swagger(registry))
             case ["openapi", "v3"]:
                 await exchange.answer(openapi.group_versions(registry, registry.revision))
             case ["openapi", "v3", "api", version]:

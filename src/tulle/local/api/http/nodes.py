@@ -139,7 +139,6 @@ def _endpoint(request: ResourceRequest) -> Endpoint:
 
 
 async def _proxy(request: ResourceRequest) -> None:
-    node = _node(request.api)
     endpoint = _endpoint(request)
     scope = request.exchange.scope
     body = await request.exchange.body()
@@ -152,7 +151,7 @@ async def _proxy(request: ResourceRequest) -> None:
         headers.append((b"content-length", str(len(body)).encode()))
     try:
         async with asyncio.timeout(PROXY_SECONDS):
-            reader, writer = await node.dial(endpoint.address, endpoint.port)
+            reader, writer = await request.api.dial(endpoint.address, endpoint.port)
             method = scope["method"]
             answer = await exchange(reader, writer, method, f"{target}?{query}" if query else target, headers, body)
     except (OSError, TimeoutError, h11.RemoteProtocolError) as error:

@@ -43,7 +43,7 @@ def parse_path(path: str) -> ResourcePath | None:
         namespace, rest = rest[1], rest[2:]
     if not rest:
         raise no_such_resource()
-    plural, name, sub = rest[0], *(rest[1:3] + ["", ""])[:2]
+    plural, name, sub = [*rest[:3], "", ""][:3]
     tail = "/".join(rest[3:])
     if sub == "proxy":
         marker = f"/{plural}/{name}/proxy"

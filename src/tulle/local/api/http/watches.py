@@ -35,7 +35,7 @@ def watch_options(query: Query, selector: Selector) -> WatchOptions:
     bookmarks = query.flag("allowWatchBookmarks")
     revision = revision_of(query.text("resourceVersion"))
     seconds = query.number("timeoutSeconds")
-    timeout = seconds if seconds else SHORTEST_TIMEOUT * (1 + random.random())  # noqa: S311
+    timeout = seconds if seconds else SHORTEST_TIMEOUT * (1 + random.random())
     return WatchOptions(
         selector, None if initial else revision, bookmarks, initial_events=initial and bookmarks, timeout=float(timeout)
     )
