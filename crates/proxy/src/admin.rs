@@ -32,8 +32,6 @@ use crate::metrics::Registry;
 /// Most clients at once; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Shown in place of a value that is nobody's business.
-const REDACTED: &str = "[redacted]";
 
 /// What the admin server shows and changes.
 #[derive(Debug)]
@@ -166,11 +164,9 @@ impl Admin {
     /// The proxy's own variables. Nothing else of the environment leaves the process: it may hold the application's
     /// secrets.
     fn environment(&self) -> serde_json::Value {
-        let shown = self.environment.iter().map(|(name, value)| {
-            let ours = ["LINKERD2_PROXY_", "TULLE_PROXY_", "_pod_", "_l5d_"].iter().any(|prefix| name.starts_with(prefix));
-            (name.clone(), serde_json::Value::from(if ours { value.as_str() } else { REDACTED }))
-        });
-        serde_json::Value::Object(shown.collect())
+        let ours = |name: &str| ["LINKERD2_PROXY_", "TULLE_PROXY_", "_pod_", "_l5d_"].iter().any(|prefix| name.starts_with(prefix));
+        let shown = self.environment.iter().filter(|(name, _)| ours(name));
+        serde_json::Value::Object(shown.map(|(name, value)| (name.clone(), value.as_str().into())).collect())
     }
 
     fn shut_down(&self) -> Answer {

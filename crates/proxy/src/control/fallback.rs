@@ -45,6 +45,9 @@ pub fn failing(name: &str, status: u16, why: &str) -> api::OutboundPolicy {
     let injector = HttpFailureInjector { status: u32::from(status), message: why.to_owned(), ratio: None };
     let rule = http_route::Rule {
         filters: vec![http_route::Filter { kind: Some(http_route::filter::Kind::FailureInjector(injector)) }],
+        backends: Some(http_route::Distribution {
+            kind: Some(http_route::distribution::Kind::Empty(http_route::distribution::Empty {})),
+        }),
         ..Default::default()
     };
     let route = api::HttpRoute { metadata: metadata(), hosts: Vec::new(), rules: vec![rule] };
@@ -122,6 +125,7 @@ mod tests {
     #[test]
     fn an_unknown_name_is_answered_with_its_reason() {
         let policy = Policy::compile(&failing("unknown", 404, "nobody knows voting2")).expect("a policy");
+        assert!(policy.problems.is_empty(), "{:?}", policy.problems);
         let request = RequestView { method: b"GET", authority: b"voting2", path: b"/", headers: &() };
         let found = policy.route(HttpVersion::Http1, &request).expect("a route");
         assert_eq!(found.rule.filters.len(), 1);

@@ -210,5 +210,8 @@ fn client(
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
 #[path = "identity_tests.rs"]
 mod tests;

@@ -209,7 +209,8 @@ pub fn failure_reason(error: &io::Error) -> &'static str {
         Error::InvalidCertificate(why) => match why {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => "expired",
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "not_yet_valid",
-            CertificateError::UnknownIssuer => "unknown_issuer",
+            // Another authority of the same name, such as a cluster's that was set up with the same commands.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => "unknown_issuer",
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => "wrong_identity",
             _ => "bad_certificate",
         },
