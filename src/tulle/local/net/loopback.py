@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tulle.local.net import caller
+from tulle.local.net.dns_server import DnsServer
 from tulle.local.net.model import (
     Mode,
     Mount,
@@ -101,6 +102,7 @@ class LoopbackNetwork:
         self.reason = reason
         self.transparent = False
         self.sidecar_env: Mapping[str, str] = {}
+        self._dns: DnsServer | None = None
         self.api_address = api_address
         self._name = name
         self._launcher = Launcher(launcher)
@@ -114,10 +116,16 @@ class LoopbackNetwork:
     async def start(self) -> None:
         self._range, self._claim = claim_range(self._name)
         self._launcher.start()
+        # Sidecars ask it for the control plane's names; apps have the machine's resolver and never ask.
+        self._dns = DnsServer(f"127.{self._range}.0.1", 0)
+        await self._dns.start()
+        self.sidecar_env = {"TULLE_PROXY_DNS_SERVER": f"127.{self._range}.0.1:{self._dns.port}"}
 
     async def stop(self) -> None:
         await self._launcher.end_all(END_GRACE)
         self._launcher.close()
+        if self._dns is not None:
+            await self._dns.stop()
         if self._claim is not None:
             self._claim.close()
 
@@ -160,7 +168,9 @@ class LoopbackNetwork:
         return plain_port(port)
 
     async def set_services(self, services: Sequence[ServiceRoute]) -> None:
-        self._routes = tuple(services)  # no packet filter and no resolver here: sidecars route by authority
+        self._routes = tuple(services)  # no packet filter here: sidecars route by authority
+        if self._dns is not None:
+            self._dns.set_services(services)
 
     async def publish(self, listener_fd: int, target: Callable[[], Target | None]) -> None:
         async def dial(accepted: socket.socket) -> Streams | None:
