@@ -24,6 +24,7 @@ from tulle.local.pods.loopback import (
     proxy_variables,
 )
 from tulle.local.pods.spec import ContainerSpec
+from tulle.local.pods.volumes import API_MOUNT
 from tulle.local.pods.volumes import mounts as volume_mounts
 
 __all__ = ["INHERITED", "Launch", "NetworkFacts", "launch", "skips"]
@@ -104,8 +105,9 @@ def launch(
     env["PYTHONUNBUFFERED"] = "1"
     if not network.transparent and not is_proxy:
         env |= app_variables(raw, ip=ip, meshed=_is_meshed(pod), app_port=network.app_port)
-    if api_mount is not None and not network.transparent:
-        env["KUBECONFIG"] = f"{api_mount.source}/kubeconfig"
+    access = _api_access(raw, volumes, api_mount)
+    if access is not None and not network.transparent:
+        env["KUBECONFIG"] = f"{access}/kubeconfig"
     ports = [int(port["containerPort"]) for port in raw.get("ports") or ()]
     fill = partial(expand_placeholders, program, ip=ip, port=network.app_port(ports[0]) if ports else None)
     rule_env = program.env if network.transparent else {**program.env, **program.loopback_env}
@@ -153,6 +155,14 @@ def _is_meshed(pod: Obj) -> bool:
     spec = pod["spec"]
     everyone = (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
     return any(container["name"] == PROXY_CONTAINER for container in everyone)
+
+
+def _api_access(raw: Obj, volumes: Mapping[str, Path], api_mount: Mount | None) -> str | None:
+    """Return where the files of the automatic token lie, whoever wrote its volume into the pod."""
+    for mount in raw.get("volumeMounts") or ():
+        if mount["mountPath"].rstrip("/") == API_MOUNT and mount["name"] in volumes:
+            return str(volumes[mount["name"]])
+    return None if api_mount is None else api_mount.source
 
 
 def _words(raw: Obj, filled: Sequence[str], program: Program, env: Mapping[str, str]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from tulle.local.pods.spec import ContainerSpec, PodSpec
 from tulle.local.pods.volumes import (
     API_MOUNT,
     API_VOLUME,
+    API_VOLUMES,
     Directory,
     File,
     Files,
@@ -74,7 +75,7 @@ class Preparation:
         volumes = list(pod["spec"].get("volumes") or ())
         accounts = around.stores[SERVICE_ACCOUNTS]
         account = accounts.get(self.spec.namespace, pod["spec"].get("serviceAccountName") or "default")
-        if not any(str(volume["name"]).startswith("kube-api-access-") for volume in volumes):
+        if not any(str(volume["name"]).startswith(API_VOLUMES) for volume in volumes):
             access = api_access(pod, account)
             if access is not None:
                 volumes.append(access)
@@ -186,12 +187,11 @@ class Preparation:
 
     def _complete(self, name: str, files: Mapping[str, File]) -> Mapping[str, File]:
         """Add to the automatic volume the kubeconfig that clients read where nothing can be mounted."""
-        if name != API_VOLUME or self._around.network.transparent:
+        if not name.startswith(API_VOLUMES) or self._around.network.transparent:
             return files
-        return {**files, "kubeconfig": File(self._kubeconfig(), 0o600)}
+        return {**files, "kubeconfig": File(self._kubeconfig(self._volumes[name]), 0o600)}
 
-    def _kubeconfig(self) -> bytes:
-        here = self.directory / "volumes" / API_VOLUME
+    def _kubeconfig(self, here: Path) -> bytes:
         host, port = self._around.network.api_address
         cluster = {"server": f"https://{host}:{port}", "certificate-authority": str(here / "ca.crt")}
         context = {"cluster": "tulle", "user": "pod", "namespace": self.spec.namespace}

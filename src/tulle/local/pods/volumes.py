@@ -18,6 +18,7 @@ from tulle.local.pods.spec import quantity
 __all__ = [
     "API_MOUNT",
     "API_VOLUME",
+    "API_VOLUMES",
     "Directory",
     "File",
     "Files",
@@ -34,7 +35,10 @@ __all__ = [
     "write_files",
 ]  # fmt: skip
 
-API_VOLUME = "kube-api-access-tulle"
+API_VOLUMES = "kube-api-access-"
+"""How the names of automatic token volumes begin, also of those that an API writes into pods itself."""
+
+API_VOLUME = f"{API_VOLUMES}tulle"
 API_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 TOKEN_SECONDS = 3607
 """Life of the automatic token: an hour and the seven seconds by which a cluster marks it."""
