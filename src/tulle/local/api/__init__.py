@@ -12,4 +12,15 @@ from tulle.local.api.nodeport import ExecSession, NodePort
 from tulle.local.api.objects import Obj, ObjList, WatchEvent
 from tulle.local.api.patch import PatchKind
 
-__all__ = ["SYSTEM", "Api", "ApiError", "ExecSession", "NodePort", "Obj", "ObjList", "PatchKind", "User", "WatchEvent"]
+__all__ = [
+    "SYSTEM",
+    "Api",
+    "ApiError",
+    "ExecSession",
+    "NodePort",
+    "Obj",
+    "ObjList",
+    "PatchKind",
+    "User",
+    "WatchEvent",
+]

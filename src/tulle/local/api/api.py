@@ -1,7 +1,7 @@
 """The embedded Kubernetes API as Python calls; the HTTPS server, controllers and the node agent all use this class."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from tulle.clock import Clock, SystemClock
@@ -55,7 +55,9 @@ class Api:
         self.registry = Registry()
         self.reader = Reader(self.store, self.clock, bookmark_seconds=bookmark_seconds)
         self._allocator = Allocator(self.store, service_cidr)
-        self.writer = Writer(self.store, self.registry, self.clock, self._admission(), self._allocator)
+        self.writer = Writer(
+            self.store, self.registry, self.clock, self._admission(), self._allocator, self._namespace_seeds
+        )
         self.policy = Policy(self.store)
         self.tokens = TokenAuthority(self.store, self.clock)
         self.reviews = Reviews(self.store, self.tokens, self.policy, self.clock)
@@ -71,8 +73,7 @@ class Api:
 
     async def seed(self, *, port: int = 6443) -> None:
         """Create what every cluster holds; call it once, before anybody else writes."""
-        for seed in bootstrap.cluster_seeds(str(self._allocator.network[1]), port):
-            await self._ensure(seed)
+        await self.writer.ensure(bootstrap.cluster_seeds(str(self._allocator.network[1]), port))
 
     async def publish(self, addresses: Sequence[str], port: int) -> None:
         """Tell pods where the API listens: the endpoints of the Service `kubernetes`."""
@@ -85,12 +86,8 @@ class Api:
                     raise
                 await self.create(seed.plural, seed.obj, group=seed.group)
 
-    async def _ensure(self, seed: bootstrap.Seed) -> None:
-        try:
-            await self.create(seed.plural, seed.obj, group=seed.group)
-        except ApiError as error:
-            if error.reason != "AlreadyExists":
-                raise
+    def _namespace_seeds(self, namespace: str) -> Iterator[bootstrap.Seed]:
+        return bootstrap.namespace_seeds(namespace, self.authority.bundle.decode())
 
     def _target(
         self, plural: str, group: str, namespace: str | None, name: str = "", subresource: str | None = None
@@ -117,11 +114,7 @@ class Api:
             return self.reviews.answer(plural, namespace, obj, user)
         target = self._target(plural, group, namespace or namespace_of(obj))
         options = WriteOptions(user, dry_run, field_manager)
-        created = await self.writer.create(target, obj, options)
-        if resource.key == "namespaces" and not dry_run:
-            for seed in bootstrap.namespace_seeds(name_of(created), self.authority.bundle.decode()):
-                await self._ensure(seed)
-        return _own(created)
+        return _own(await self.writer.create(target, obj, options))
 
     async def request_token(
         self,
@@ -194,11 +187,18 @@ class Api:
     ) -> Obj:
         """Delete an object and return its last form; it is still there while its finalizers or grace period last."""
         target = self._target(plural, group, namespace, name)
-        last, _ = await self.writer.delete(target, WriteOptions(), grace=grace_period, propagation=propagation)
+        last, _ = await self.writer.delete(
+            target, WriteOptions(), grace=grace_period, propagation=propagation
+        )
         return _own(last)
 
     async def watch(
-        self, plural: str, *, group: str = "", namespace: str | None = None, resource_version: str | None = None
+        self,
+        plural: str,
+        *,
+        group: str = "",
+        namespace: str | None = None,
+        resource_version: str | None = None,
     ) -> AsyncIterator[WatchEvent]:
         """Yield changes after a resource version; without one, first an ADDED for every object there is.
 
@@ -216,7 +216,9 @@ class Api:
         """Compile selectors for a resource; raise 400 that says what is wrong with them."""
         served = resource.served(None)
         extra = served.selectable if served else ()
-        return Selector(selectors.parse_labels(labels), selectors.parse_fields(fields, resource.plural, extra))
+        return Selector(
+            selectors.parse_labels(labels), selectors.parse_fields(fields, resource.plural, extra)
+        )
 
 
 def _own(obj: Obj) -> Obj:

@@ -26,7 +26,14 @@ from tulle.local.api.ownership import (
 )
 from tulle.local.api.schema import Schema
 
-__all__ = ["MAX_UPDATE_MANAGERS", "Manager", "apply_configuration", "managers_of", "track_update", "write_managers"]
+__all__ = [
+    "MAX_UPDATE_MANAGERS",
+    "Manager",
+    "apply_configuration",
+    "managers_of",
+    "track_update",
+    "write_managers",
+]
 
 MAX_UPDATE_MANAGERS = 10
 """Managers kept apart for plain updates; the oldest beyond are folded into one named `ancient-changes`."""
@@ -259,10 +266,11 @@ def _conflicts(clashes: Sequence[tuple[Manager, FieldSet]]) -> ApiError:
     for other, paths in clashes:
         using = f" using {other.api_version}" if other.operation == "Update" else ""
         using += f" at {other.time}" if other.operation == "Update" and other.time else ""
-        through = f" with subresource \"{other.subresource}\"" if other.subresource else ""
+        through = f' with subresource "{other.subresource}"' if other.subresource else ""
         who = f'conflict with "{other.name}"{through}{using}'
         causes += [
-            {"reason": "FieldManagerConflict", "message": who, "field": dotted(path)} for path in sorted(paths)
+            {"reason": "FieldManagerConflict", "message": who, "field": dotted(path)}
+            for path in sorted(paths)
         ]
         listed = "\n".join(f"- {dotted(path)}" for path in sorted(paths))
         lines.append(f'conflicts with "{other.name}"{through}{using}:\n{listed}')
@@ -272,6 +280,4 @@ def _conflicts(clashes: Sequence[tuple[Manager, FieldSet]]) -> ApiError:
         text = f"{causes[0]['message']}: {causes[0]['field']}"
     else:
         text = "\n".join(lines)
-    return ApiError(
-        409, "Conflict", f"Apply failed with {count} {noun}: {text}", {"causes": causes}
-    )
+    return ApiError(409, "Conflict", f"Apply failed with {count} {noun}: {text}", {"causes": causes})

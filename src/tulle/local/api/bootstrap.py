@@ -27,14 +27,19 @@ def cluster_seeds(service_address: str, port: int) -> Iterator[Seed]:
     metadata = {"name": "kubernetes", "namespace": "default"}
     labels = {"component": "apiserver", "provider": "kubernetes"}
     ports = [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}]
-    service = {"metadata": {**metadata, "labels": labels}, "spec": {"clusterIP": service_address, "ports": ports}}
+    service = {
+        "metadata": {**metadata, "labels": labels},
+        "spec": {"clusterIP": service_address, "ports": ports},
+    }
     yield Seed("", "services", service)
 
 
 def namespace_seeds(namespace: str, bundle: str) -> Iterator[Seed]:
     """Yield what every namespace has: the default account, and the certificate of the API for pods."""
     yield Seed("", "serviceaccounts", {"metadata": {"name": "default", "namespace": namespace}})
-    note = {"kubernetes.io/description": "Contains a CA bundle that can be used to verify the kube-apiserver."}
+    note = {
+        "kubernetes.io/description": "Contains a CA bundle that can be used to verify the kube-apiserver."
+    }
     metadata = {"name": "kube-root-ca.crt", "namespace": namespace, "annotations": note}
     yield Seed("", "configmaps", {"metadata": metadata, "data": {"ca.crt": bundle}})
 
@@ -48,7 +53,12 @@ def kubernetes_endpoints(addresses: list[str], port: int) -> Iterator[Seed]:
     ready = {"ready": True}
     slices = [{"addresses": [address], "conditions": ready} for address in addresses]
     labels = {"kubernetes.io/service-name": "kubernetes"}
-    obj = {"metadata": {**metadata, "labels": labels}, "addressType": "IPv4", "endpoints": slices, "ports": ports}
+    obj = {
+        "metadata": {**metadata, "labels": labels},
+        "addressType": "IPv4",
+        "endpoints": slices,
+        "ports": ports,
+    }
     yield Seed("discovery.k8s.io", "endpointslices", obj)
 
 

@@ -65,7 +65,13 @@ def _condition(before: Obj | None, kind: str, status: str, reason: str, message:
     changed = timestamp(now)
     if before is not None and before.get("status") == status:
         changed = before.get("lastTransitionTime", changed)
-    return {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": changed}
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": changed,
+    }
 
 
 def _clash(spec: Obj, others: Iterable[ResourceType]) -> tuple[str, str] | None:

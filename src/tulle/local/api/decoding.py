@@ -71,7 +71,9 @@ def _check_identity(target: "Target", obj: Obj) -> None:
     elif metadata.get("namespace") in (None, ""):
         metadata["namespace"] = target.namespace
     elif metadata["namespace"] != target.namespace:
-        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+        raise bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
 
 
 def _subject(target: "Target") -> str:

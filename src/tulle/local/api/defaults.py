@@ -109,7 +109,12 @@ def _probe(probe: Obj) -> None:
         _set(probe["grpc"], service="")
 
 
-_VOLUME_MODES = {"configMap": "defaultMode", "secret": "defaultMode", "projected": "defaultMode", "downwardAPI": "defaultMode"}
+_VOLUME_MODES = {
+    "configMap": "defaultMode",
+    "secret": "defaultMode",
+    "projected": "defaultMode",
+    "downwardAPI": "defaultMode",
+}
 
 
 def _volume(volume: Obj) -> None:
@@ -139,7 +144,11 @@ def qos_class(spec: Obj) -> str:
     if not any(asked) and not any(limits):
         return "BestEffort"
     full = all({"cpu", "memory"} <= set(limit) for limit in limits)
-    return "Guaranteed" if full and all(a == limit for a, limit in zip(asked, limits, strict=True)) else "Burstable"
+    return (
+        "Guaranteed"
+        if full and all(a == limit for a, limit in zip(asked, limits, strict=True))
+        else "Burstable"
+    )
 
 
 def _template(obj: Obj) -> Obj:
@@ -215,7 +224,9 @@ def job_spec(spec: Obj) -> None:
 
 def _cron_job(obj: Obj) -> None:
     spec = _section(obj, "spec")
-    _set(spec, concurrencyPolicy="Allow", suspend=False, successfulJobsHistoryLimit=3, failedJobsHistoryLimit=1)
+    _set(
+        spec, concurrencyPolicy="Allow", suspend=False, successfulJobsHistoryLimit=3, failedJobsHistoryLimit=1
+    )
     template = lookup(spec, ("jobTemplate", "spec", "template"))
     if isinstance(template, dict):
         _section(template, "metadata")
@@ -291,7 +302,9 @@ def _binding(obj: Obj) -> None:
         _set(reference, apiGroup="rbac.authorization.k8s.io")
     for subject in obj.get("subjects") or ():
         if subject.get("apiGroup") is None:
-            subject["apiGroup"] = "" if subject.get("kind") == "ServiceAccount" else "rbac.authorization.k8s.io"
+            subject["apiGroup"] = (
+                "" if subject.get("kind") == "ServiceAccount" else "rbac.authorization.k8s.io"
+            )
         if not subject["apiGroup"]:
             del subject["apiGroup"]
 

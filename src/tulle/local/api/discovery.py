@@ -109,14 +109,20 @@ def resource_list(registry: Registry, name: str, version: str) -> Obj:
             entry["categories"] = list(resource.categories)
         listed.append(entry)
         for sub, kind, verbs in _subresources(resource, version):
-            shown = {"name": f"{resource.plural}/{sub}", "singularName": "", "namespaced": resource.namespaced}
+            shown = {
+                "name": f"{resource.plural}/{sub}",
+                "singularName": "",
+                "namespaced": resource.namespaced,
+            }
             owner = {"group": kind[0], "version": kind[1]} if kind[:2] != (name, version) else {}
             listed.append({**shown, **owner, "kind": kind[2], "verbs": list(verbs)})
     group_version = f"{name}/{version}" if name else version
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": listed}
 
 
-def _subresources(resource: ResourceType, version: str) -> Iterator[tuple[str, tuple[str, str, str], tuple[str, ...]]]:
+def _subresources(
+    resource: ResourceType, version: str
+) -> Iterator[tuple[str, tuple[str, str, str], tuple[str, ...]]]:
     names = resource.subresources
     if resource.is_custom:
         names = tuple(sub for sub in ("scale", "status") if resource.has_subresource(sub, version))
@@ -133,7 +139,12 @@ def aggregated(registry: Registry, *, core: bool) -> Obj:
         groups = [_aggregated_group(registry, "", ["v1"])]
     else:
         groups = [_aggregated_group(registry, name, versions) for name, versions in registry.groups().items()]
-    return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": groups}
+    return {
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": "apidiscovery.k8s.io/v2",
+        "metadata": {},
+        "items": groups,
+    }
 
 
 def _aggregated_group(registry: Registry, name: str, versions: list[str]) -> Obj:

@@ -82,7 +82,9 @@ class Cause:
     def unsupported(cls, field: str, value: object, supported: Sequence[str]) -> "Cause":
         """Name a field whose value is none of the supported ones."""
         listed = ", ".join(f'"{item}"' for item in supported)
-        return cls(field, "FieldValueNotSupported", f"Unsupported value: {_shown(value)}: supported values: {listed}")
+        return cls(
+            field, "FieldValueNotSupported", f"Unsupported value: {_shown(value)}: supported values: {listed}"
+        )
 
     @classmethod
     def duplicate(cls, field: str, value: object) -> "Cause":
@@ -103,7 +105,13 @@ class Cause:
 
 def json_type(value: object) -> str:
     """Return the JSON name of a value's type."""
-    for kind, name in ((bool, "boolean"), (int, "integer"), (float, "number"), (str, "string"), (list, "array")):
+    for kind, name in (
+        (bool, "boolean"),
+        (int, "integer"),
+        (float, "number"),
+        (str, "string"),
+        (list, "array"),
+    ):
         if isinstance(value, kind):
             return name
     return "null" if value is None else "object"
@@ -187,7 +195,9 @@ def forbidden(plural: str, group: str, name: str, why: str) -> ApiError:
 
 def method_not_allowed() -> ApiError:
     """Return the 405 for a verb that a resource does not have."""
-    return ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+    return ApiError(
+        405, "MethodNotAllowed", "the server does not allow this method on the requested resource"
+    )
 
 
 def too_large(limit: int) -> ApiError:

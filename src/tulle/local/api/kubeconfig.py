@@ -21,7 +21,9 @@ def kubeconfig(server: str, bundle: bytes, client: Credential, *, name: str = "t
     document = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": name, "cluster": {"server": server, "certificate-authority-data": encoded(bundle)}}],
+        "clusters": [
+            {"name": name, "cluster": {"server": server, "certificate-authority-data": encoded(bundle)}}
+        ],
         "users": [
             {
                 "name": name,

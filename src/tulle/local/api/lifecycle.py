@@ -69,7 +69,14 @@ def random_suffix(length: int = 5) -> str:
 def prepare_create(resource: ResourceType, obj: Obj, version: str | None = None) -> None:
     """Take out, in place, what a client may not set on a new object."""
     metadata = obj["metadata"]
-    for field in ("resourceVersion", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
+    for field in (
+        "resourceVersion",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+    ):
         metadata.pop(field, None)
     metadata.pop("generation", None)
     if resource.has_subresource("status", version) and resource.plural not in ("nodes",):
@@ -109,7 +116,14 @@ def prepare_update(
         return result
     result = dict(new)
     result["metadata"] = metadata = dict(after)
-    for field in ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"):
+    for field in (
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ):
         metadata.pop(field, None)
         if field in before:
             metadata[field] = before[field]
@@ -126,7 +140,9 @@ def prepare_update(
     added = set(metadata.get("finalizers") or ()) - set(before.get("finalizers") or ())
     if "deletionTimestamp" in before and added:
         detail = f"no new finalizers can be added if the object is being deleted, found new finalizers {sorted(added)}"
-        raise invalid(resource.kind, resource.group, name_of(live), [Cause.forbidden("metadata.finalizers", detail)])
+        raise invalid(
+            resource.kind, resource.group, name_of(live), [Cause.forbidden("metadata.finalizers", detail)]
+        )
     return result
 
 
@@ -178,7 +194,11 @@ def begin_deletion(
             metadata["deletionGracePeriodSeconds"] = seconds
             metadata["deletionTimestamp"] = timestamp(now + timedelta(seconds=seconds))
         return Deletion(obj, is_released(obj), changed=obj != live)
-    if not seconds and not finalizers and not (obj.get("kind") == "Namespace" and obj["spec"].get("finalizers")):
+    if (
+        not seconds
+        and not finalizers
+        and not (obj.get("kind") == "Namespace" and obj["spec"].get("finalizers"))
+    ):
         return Deletion(obj, gone=True)
     metadata["deletionTimestamp"] = timestamp(now + timedelta(seconds=seconds))
     metadata["deletionGracePeriodSeconds"] = seconds

@@ -4,7 +4,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-__all__ = ["EventType", "Obj", "ObjList", "WatchEvent", "copy_json", "lookup", "meta", "name_of", "namespace_of"]
+__all__ = [
+    "EventType",
+    "Obj",
+    "ObjList",
+    "WatchEvent",
+    "copy_json",
+    "lookup",
+    "meta",
+    "name_of",
+    "namespace_of",
+]
 
 Obj: TypeAlias = dict[str, Any]
 EventType: TypeAlias = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
@@ -37,7 +47,9 @@ class WatchEvent:
 def copy_json(value: Any) -> Any:
     """Return a deep copy of JSON data (several times cheaper than copy.deepcopy)."""
     if isinstance(value, dict):
-        return {key: copy_json(item) if isinstance(item, (dict, list)) else item for key, item in value.items()}
+        return {
+            key: copy_json(item) if isinstance(item, (dict, list)) else item for key, item in value.items()
+        }
     if isinstance(value, list):
         return [copy_json(item) if isinstance(item, (dict, list)) else item for item in value]
     return value

@@ -131,7 +131,13 @@ def _compare(schema: Schema, old: Any, new: Any, path: Path, changed: set[Path],
                 changed.update(_leaves(child, new[key], here))
             else:
                 _compare(child, old[key], new[key], here, changed, removed)
-    elif isinstance(old, list) and isinstance(new, list) and old and new and (schema.list_set or _both_keyed(schema, old, new)):
+    elif (
+        isinstance(old, list)
+        and isinstance(new, list)
+        and old
+        and new
+        and (schema.list_set or _both_keyed(schema, old, new))
+    ):
         before, after = set(_leaves(schema, old, path)), set(_leaves(schema, new, path))
         removed |= before - after
         changed |= after - before
@@ -196,7 +202,11 @@ def dotted(path: Path) -> str:
             text += f".{rest}"
         elif kind == "k":
             keys = msgspec.json.decode(rest)
-            text += "[" + ",".join(f"{key}={msgspec.json.encode(keys[key]).decode()}" for key in sorted(keys)) + "]"
+            text += (
+                "["
+                + ",".join(f"{key}={msgspec.json.encode(keys[key]).decode()}" for key in sorted(keys))
+                + "]"
+            )
         else:
             text += f"[={rest}]"
     return text

@@ -38,7 +38,11 @@ def json_patch(obj: Obj, operations: Any) -> Obj:
         )
     document: Any = copy_json(obj)
     for operation in operations:
-        if not isinstance(operation, dict) or "op" not in operation or not isinstance(operation.get("path"), str):
+        if (
+            not isinstance(operation, dict)
+            or "op" not in operation
+            or not isinstance(operation.get("path"), str)
+        ):
             raise bad_request("each operation of a JSON patch needs op and path")
         document = _operate(document, operation)
     if not isinstance(document, dict):
@@ -64,7 +68,9 @@ def _operate(document: Any, operation: Obj) -> Any:
             value = _find(document, origin)
             return _insert(_remove(document, origin), path, value)
         case "copy":
-            return _insert(document, path, copy_json(_find(document, _pointer(str(operation.get("from", ""))))))
+            return _insert(
+                document, path, copy_json(_find(document, _pointer(str(operation.get("from", "")))))
+            )
         case "test":
             if _find(document, path) != _operand(operation):
                 raise _rejected(f"testing path {operation['path']} failed")
@@ -86,7 +92,10 @@ def _pointer(text: str) -> list[str]:
 
 
 def _index(items: list[Any], token: str, *, end: int) -> int:
-    if not (token == "0" or (token.isdigit() and token.isascii() and not token.startswith("0"))) or int(token) >= end:
+    if (
+        not (token == "0" or (token.isdigit() and token.isascii() and not token.startswith("0")))
+        or int(token) >= end
+    ):
         raise _rejected(f'no index "{token}" in a list of {len(items)}')
     return int(token)
 
@@ -212,7 +221,9 @@ def _merge_list(schema: Schema, target: list[Any], patch: list[Any]) -> list[Any
     for entry in patch:
         if not isinstance(entry, dict) or key not in entry:
             raise bad_request(f"map: {entry} does not contain declared merge key: {key}")
-        position = next((i for i, old in enumerate(merged) if isinstance(old, dict) and old.get(key) == entry[key]), -1)
+        position = next(
+            (i for i, old in enumerate(merged) if isinstance(old, dict) and old.get(key) == entry[key]), -1
+        )
         if entry.get("$patch") == "delete":
             merged = [old for old in merged if not (isinstance(old, dict) and old.get(key) == entry[key])]
         elif position < 0:

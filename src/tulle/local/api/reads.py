@@ -18,7 +18,18 @@ from tulle.local.api.registry import ResourceType
 from tulle.local.api.selectors import EVERYTHING, Selector
 from tulle.local.api.store import Change, Collection, Record, Store
 
-__all__ = ["BOOKMARK_SECONDS", "INITIAL_EVENTS_END", "Match", "Page", "Reader", "WatchOptions", "Watched", "bookmark", "revision_of", "visible"]
+__all__ = [
+    "BOOKMARK_SECONDS",
+    "INITIAL_EVENTS_END",
+    "Match",
+    "Page",
+    "Reader",
+    "WatchOptions",
+    "Watched",
+    "bookmark",
+    "revision_of",
+    "visible",
+]
 
 MAX_SNAPSHOTS = 32
 """Unfinished paged lists that are remembered; the oldest continue token beyond gets 410."""
@@ -125,10 +136,14 @@ class Reader:
             error = ApiError(
                 504, "Timeout", f"Too large resource version: {revision}, current: {current}", retry_after=1
             )
-            error.details["causes"] = [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]
+            error.details["causes"] = [
+                {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+            ]
             raise error
         if match == "Exact" and self._store.changes_since(self._store.collection(resource.key), revision):
-            raise expired(f"The provided resource version {revision} is not available any more: the present one is {current}")
+            raise expired(
+                f"The provided resource version {revision} is not available any more: the present one is {current}"
+            )
 
     def _page(self, records: list[Record], revision: int, start: int, limit: int, key: str = "") -> Page:
         end = start + limit
@@ -182,7 +197,12 @@ class Reader:
             if self._store.collection(resource.key) is not collection:
                 raise expired(f"{resource.plural} is not served any more")
             idle = await self._wait(changed, options, deadline)
-            if idle and options.bookmarks and not collection.changed.is_set() and changed is collection.changed:
+            if (
+                idle
+                and options.bookmarks
+                and not collection.changed.is_set()
+                and changed is collection.changed
+            ):
                 # Nothing of this resource changed, so the store's present revision is a safe place to continue from.
                 seen = self._store.revision
                 yield Watched("BOOKMARK", None, seen)

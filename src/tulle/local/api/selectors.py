@@ -12,7 +12,15 @@ from typing import Any, Literal
 from tulle.local.api.errors import bad_request
 from tulle.local.api.objects import Obj, lookup
 
-__all__ = ["EVERYTHING", "Requirement", "Selector", "matches_labels", "parse_fields", "parse_labels", "selector_of"]
+__all__ = [
+    "EVERYTHING",
+    "Requirement",
+    "Selector",
+    "matches_labels",
+    "parse_fields",
+    "parse_labels",
+    "selector_of",
+]
 
 Operator = Literal["in", "notin", "exists", "absent"]
 
@@ -79,7 +87,9 @@ def parse_labels(text: str) -> tuple[Requirement, ...]:
     while position < len(text) and text[position:].strip():
         found = _TERM.match(text, position)
         if found is None:
-            raise bad_request(f'unable to parse requirement: found "{text[position:]}" in label selector "{text}"')
+            raise bad_request(
+                f'unable to parse requirement: found "{text[position:]}" in label selector "{text}"'
+            )
         position = found.end()
         if found["absent"]:
             terms.append(Requirement(found["k0"], "absent"))
@@ -97,7 +107,9 @@ def parse_labels(text: str) -> tuple[Requirement, ...]:
 def selector_of(label_selector: Obj | None) -> tuple[Requirement, ...]:
     """Compile a LabelSelector object (matchLabels, matchExpressions); an empty one selects everything."""
     spec = label_selector or {}
-    terms = [Requirement(key, "in", frozenset({value})) for key, value in (spec.get("matchLabels") or {}).items()]
+    terms = [
+        Requirement(key, "in", frozenset({value})) for key, value in (spec.get("matchLabels") or {}).items()
+    ]
     words: dict[str, Operator] = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "absent"}
     for expression in spec.get("matchExpressions") or ():
         operator = words.get(expression.get("operator"))
@@ -122,8 +134,14 @@ _FIELDS: dict[str, frozenset[str]] = {
         }
     ),
     "events": frozenset(
-        {f"involvedObject.{f}" for f in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")}
-        | {f"regarding.{f}" for f in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")}
+        {
+            f"involvedObject.{f}"
+            for f in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+        }
+        | {
+            f"regarding.{f}"
+            for f in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+        }
         | {"reason", "reportingComponent", "reportingController", "source", "type"}
     ),
     "secrets": frozenset({"type"}),
@@ -163,7 +181,11 @@ def parse_fields(text: str, plural: str, extra: Sequence[str] = ()) -> tuple[tup
         if found is None:
             raise bad_request(f'invalid selector: "{text}"; can\'t understand "{part}"')
         field = found[1].strip()
-        known = field in ("metadata.name", "metadata.namespace") or field in _FIELDS.get(plural, ()) or field in extra
+        known = (
+            field in ("metadata.name", "metadata.namespace")
+            or field in _FIELDS.get(plural, ())
+            or field in extra
+        )
         if not known:
             raise bad_request(f"field label not supported: {field}")
         terms.append((field, found[2] != "!=", found[3].strip()))

@@ -68,10 +68,17 @@ def keep(resource: ResourceType, live: Obj, new: Obj) -> None:
         return
     if not after.get("clusterIP") and before.get("clusterIP"):
         after["clusterIP"] = before["clusterIP"]
-    if not after.get("clusterIPs") and after.get("clusterIP") == before.get("clusterIP") and before.get("clusterIPs"):
+    if (
+        not after.get("clusterIPs")
+        and after.get("clusterIP") == before.get("clusterIP")
+        and before.get("clusterIPs")
+    ):
         after["clusterIPs"] = list(before["clusterIPs"])
     if after.get("type") in ("NodePort", "LoadBalancer"):
-        known = {(p.get("name"), p.get("protocol"), p.get("port")): p.get("nodePort") for p in before.get("ports") or ()}
+        known = {
+            (p.get("name"), p.get("protocol"), p.get("port")): p.get("nodePort")
+            for p in before.get("ports") or ()
+        }
         for port in after.get("ports") or ():
             if not port.get("nodePort"):
                 old = known.get((port.get("name"), port.get("protocol", "TCP"), port.get("port")))
@@ -140,7 +147,13 @@ def _node_ports(allocator: Allocator, spec: Obj, live: Obj | None, causes: list[
             port["nodePort"] = wanted
         elif wanted not in NODE_PORTS:
             span = f"{NODE_PORTS.start}-{NODE_PORTS.stop - 1}"
-            causes.append(Cause.invalid(where, wanted, f"provided port is not in the valid range. The range of valid ports is {span}"))
+            causes.append(
+                Cause.invalid(
+                    where,
+                    wanted,
+                    f"provided port is not in the valid range. The range of valid ports is {span}",
+                )
+            )
         elif wanted not in mine and wanted in allocator.used_ports() | taken:
             causes.append(Cause.invalid(where, wanted, "provided port is already allocated"))
         taken.add(wanted)

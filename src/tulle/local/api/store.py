@@ -101,7 +101,9 @@ class Store:
         previous = collection.records.get(key)
         record = self._next_record(obj)
         collection.records[key] = record
-        self._append(collection, Change(record.revision, "MODIFIED" if previous else "ADDED", record, previous))
+        self._append(
+            collection, Change(record.revision, "MODIFIED" if previous else "ADDED", record, previous)
+        )
         return record
 
     def remove(self, resource: str, namespace: str | None, name: str, last: Obj) -> Record:

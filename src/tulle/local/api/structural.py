@@ -44,7 +44,11 @@ def parse(raw: Obj) -> Schema:
         schema.values = ANYTHING
     if raw.get("x-kubernetes-embedded-resource"):
         schema.embedded = True
-        own = {"apiVersion": Schema("string"), "kind": Schema("string"), "metadata": builtin("meta_v1.ObjectMeta")}
+        own = {
+            "apiVersion": Schema("string"),
+            "kind": Schema("string"),
+            "metadata": builtin("meta_v1.ObjectMeta"),
+        }
         schema.fields = {**schema.properties, **own}
     if isinstance(raw.get("items"), dict):
         schema.items = parse(raw["items"])
@@ -100,9 +104,15 @@ def _check_object(schema: Schema, value: Obj, path: str) -> Iterator[Cause]:
         if key not in value:
             yield Cause.required(f"{path}.{key}" if path else key)
     if "minProperties" in raw and len(value) < raw["minProperties"]:
-        yield Cause.invalid(path, len(value), f"{path} in body should have at least {raw['minProperties']} properties")
+        yield Cause.invalid(
+            path, len(value), f"{path} in body should have at least {raw['minProperties']} properties"
+        )
     if "maxProperties" in raw and len(value) > raw["maxProperties"]:
-        yield Cause(path, "FieldValueTooMany", f"Too many: {len(value)}: must have at most {raw['maxProperties']} items")
+        yield Cause(
+            path,
+            "FieldValueTooMany",
+            f"Too many: {len(value)}: must have at most {raw['maxProperties']} items",
+        )
     for key, item in value.items():
         if path or key not in ("metadata", "apiVersion", "kind"):
             yield from check_values(schema.child(key), item, f"{path}.{key}" if path else key)
@@ -113,7 +123,9 @@ def _check_list(schema: Schema, value: list[Any], path: str) -> Iterator[Cause]:
     if "minItems" in raw and len(value) < raw["minItems"]:
         yield Cause.invalid(path, len(value), f"{path} in body should have at least {raw['minItems']} items")
     if "maxItems" in raw and len(value) > raw["maxItems"]:
-        yield Cause(path, "FieldValueTooMany", f"Too many: {len(value)}: must have at most {raw['maxItems']} items")
+        yield Cause(
+            path, "FieldValueTooMany", f"Too many: {len(value)}: must have at most {raw['maxItems']} items"
+        )
     seen: list[Any] = []
     for index, item in enumerate(value):
         key: Any = item
@@ -133,7 +145,7 @@ def _check_text(raw: Obj, value: str, path: str) -> Iterator[Cause]:
     if "pattern" in raw and not _search(raw["pattern"], value):
         yield Cause.invalid(path, value, f"{path} in body should match '{raw['pattern']}'")
     if raw.get("format") in _FORMATS and not _FORMATS[raw["format"]](value):
-        yield Cause.invalid(path, value, f"{path} in body must be of type {raw['format']}: \"{value}\"")
+        yield Cause.invalid(path, value, f'{path} in body must be of type {raw["format"]}: "{value}"')
 
 
 _LONGEST_PATTERN_INPUT = 65536
@@ -157,7 +169,9 @@ def _is_time(value: str) -> bool:
 
 _FORMATS: dict[str, Callable[[str], bool]] = {
     "date-time": _is_time,
-    "uuid": lambda value: re.fullmatch(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}", value) is not None,
+    "uuid": lambda value: (
+        re.fullmatch(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}", value) is not None
+    ),
     "ipv4": lambda value: re.fullmatch(r"(\d{1,3}\.){3}\d{1,3}", value) is not None,
 }
 
@@ -193,7 +207,10 @@ def _check_combinations(raw: Obj, value: Any, path: str) -> Iterator[Cause]:
 
 def _fits(raw: Obj, value: Any, path: str) -> bool:
     schema = parse(raw)
-    return next(mismatches(schema, value, path), None) is None and next(check_values(schema, value, path), None) is None
+    return (
+        next(mismatches(schema, value, path), None) is None
+        and next(check_values(schema, value, path), None) is None
+    )
 
 
 def structural_problems(raw: Any, path: str) -> Iterator[Cause]:
@@ -208,7 +225,9 @@ def structural_problems(raw: Any, path: str) -> Iterator[Cause]:
         yield from structural_problems(child, f"{path}.properties[{key}]")
     if isinstance(raw.get("additionalProperties"), dict):
         if raw.get("properties"):
-            yield Cause.forbidden(f"{path}.additionalProperties", "additionalProperties and properties are mutual exclusive")
+            yield Cause.forbidden(
+                f"{path}.additionalProperties", "additionalProperties and properties are mutual exclusive"
+            )
         yield from structural_problems(raw["additionalProperties"], f"{path}.additionalProperties")
     if raw.get("type") == "array":
         if not isinstance(raw.get("items"), dict):
@@ -219,4 +238,6 @@ def structural_problems(raw: Any, path: str) -> Iterator[Cause]:
         try:
             re.compile(pattern)
         except re.error as error:
-            yield Cause.invalid(f"{path}.pattern", pattern, f"must be a valid regular expression, but isn't: {error}")
+            yield Cause.invalid(
+                f"{path}.pattern", pattern, f"must be a valid regular expression, but isn't: {error}"
+            )

@@ -11,14 +11,22 @@ from tulle.local.api.writes import Target, WriteOptions, Writer
 
 __all__ = ["bind", "evict", "finalize", "scale_of", "set_scale"]
 
-_REPLICAS: dict[str, tuple[str, ...]] = {"spec": ("spec", "replicas"), "status": ("status", "replicas"), "selector": ("status", "selector")}
+_REPLICAS: dict[str, tuple[str, ...]] = {
+    "spec": ("spec", "replicas"),
+    "status": ("status", "replicas"),
+    "selector": ("status", "selector"),
+}
 
 
 def _paths(resource: ResourceType, version: str | None) -> dict[str, tuple[str, ...]]:
     served = resource.served(version)
     if served is None or served.scale is None:
         return _REPLICAS
-    names = (("spec", "specReplicasPath"), ("status", "statusReplicasPath"), ("selector", "labelSelectorPath"))
+    names = (
+        ("spec", "specReplicasPath"),
+        ("status", "statusReplicasPath"),
+        ("selector", "labelSelectorPath"),
+    )
     return {key: tuple(filter(None, served.scale.get(name, "").split("."))) for key, name in names}
 
 
@@ -36,10 +44,18 @@ def scale_of(resource: ResourceType, obj: Obj, version: str | None = None) -> Ob
     if selector:
         status["selector"] = selector
     spec = {"replicas": lookup(obj, paths["spec"]) or 0}
-    return {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status}
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": metadata,
+        "spec": spec,
+        "status": status,
+    }
 
 
-async def set_scale(writer: Writer, target: Target, kind: PatchKind | None, body: Any, options: WriteOptions) -> Obj:
+async def set_scale(
+    writer: Writer, target: Target, kind: PatchKind | None, body: Any, options: WriteOptions
+) -> Obj:
     """Change an object's replica count by a Scale (`kind` None) or a patch of one; return the object as stored."""
     resource = target.resource
     main = Target(resource, target.namespace, target.name, None, target.version)
@@ -76,7 +92,7 @@ async def bind(writer: Writer, target: Target, body: Obj, options: WriteOptions)
     main = Target(target.resource, target.namespace, target.name)
     live = writer.current(main)
     if lookup(live, ("spec", "nodeName")):
-        why = f"pod {target.name} is already assigned to node \"{live['spec']['nodeName']}\""
+        why = f'pod {target.name} is already assigned to node "{live["spec"]["nodeName"]}"'
         raise conflict("pods/binding", "", target.name, why)
     pod = copy_json(live)
     pod["spec"]["nodeName"] = node
@@ -94,7 +110,9 @@ async def evict(writer: Writer, target: Target, body: Obj, options: WriteOptions
         allowed = lookup(budget, ("status", "disruptionsAllowed")) or 0
         if allowed <= 0 and lookup(pod, ("status", "phase")) == "Running":
             name = budget["metadata"]["name"]
-            error = ApiError(429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.")
+            error = ApiError(
+                429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget."
+            )
             why = f"The disruption budget {name} needs {lookup(budget, ('status', 'desiredHealthy')) or 0} healthy pods"
             error.details["causes"] = [{"reason": "DisruptionBudget", "message": why}]
             raise error
@@ -108,5 +126,3 @@ async def finalize(writer: Writer, target: Target, body: Obj, options: WriteOpti
     namespace = copy_json(writer.current(main))
     namespace["spec"] = {"finalizers": list(lookup(body, ("spec", "finalizers")) or ())}
     return await writer.update(main, namespace, options)
-
-

@@ -6,13 +6,14 @@ meanwhile starts again or ends in 409, as its caller asked.
 """
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 from tulle.clock import Clock
 from tulle.local.api import apply, crds, decoding, defaults, lifecycle, services, structural, validation
 from tulle.local.api.auth.users import SYSTEM, User
+from tulle.local.api.bootstrap import Seed
 from tulle.local.api.errors import (
     ApiError,
     already_exists,
@@ -23,7 +24,7 @@ from tulle.local.api.errors import (
     not_found,
 )
 from tulle.local.api.lifecycle import Propagation
-from tulle.local.api.objects import Obj, copy_json, meta, name_of
+from tulle.local.api.objects import Obj, copy_json, meta, name_of, namespace_of
 from tulle.local.api.patch import PatchKind, json_patch, merge_patch, strategic_merge
 from tulle.local.api.registry import Registry, ResourceType
 from tulle.local.api.selectors import matches_labels, selector_of
@@ -102,9 +103,11 @@ class Writer:
         clock: Clock,
         admission: Admission,
         allocator: services.Allocator,
+        namespace_seeds: Callable[[str], Iterable[Seed]],
     ) -> None:
         self._store, self._registry, self._clock = store, registry, clock
         self._admission, self._allocator = admission, allocator
+        self._namespace_seeds = namespace_seeds
 
     def current(self, target: Target) -> Obj:
         """Return the target as stored, for reading; raise 404."""
@@ -129,11 +132,15 @@ class Writer:
         obj = decoding.decode(target, sent, options)
         self._check_namespace(target)
         if not name_of(obj) and not meta(obj).get("generateName"):
-            raise bad_request("name or generateName is required") if target.resource.is_custom else invalid(
-                target.resource.kind,
-                target.resource.group,
-                "",
-                [validation.Cause.required("metadata.name", "name or generateName is required")],
+            raise (
+                bad_request("name or generateName is required")
+                if target.resource.is_custom
+                else invalid(
+                    target.resource.kind,
+                    target.resource.group,
+                    "",
+                    [validation.Cause.required("metadata.name", "name or generateName is required")],
+                )
             )
         return await self._create(target, obj, options, None)
 
@@ -173,7 +180,20 @@ class Writer:
         self._check_namespace(target)
         if options.dry_run:
             return stored
-        return self._put(target, stored).obj
+        created = self._put(target, stored).obj
+        if resource.key == "namespaces":
+            await self.ensure(self._namespace_seeds(name_of(created)))
+        return created
+
+    async def ensure(self, seeds: Iterable[Seed]) -> None:
+        """Create the objects that do not exist yet."""
+        for seed in seeds:
+            target = Target(self._registry.find(seed.group, seed.plural), namespace_of(seed.obj))
+            try:
+                await self.create(target, seed.obj, WriteOptions())
+            except ApiError as error:
+                if error.reason != "AlreadyExists":
+                    raise
 
     def _check_namespace(self, target: Target) -> None:
         if not target.resource.namespaced:
@@ -182,9 +202,14 @@ class Writer:
         if record is None:
             raise not_found("namespaces", "", target.namespace or "")
         if "deletionTimestamp" in record.obj["metadata"]:
-            why = f"unable to create new content in namespace {target.namespace} because it is being terminated"
+            why = (
+                f"unable to create new content in namespace {target.namespace} because it is being terminated"
+            )
             error = forbidden(target.resource.plural, target.resource.group, target.name, why)
-            cause = {"reason": "NamespaceTerminating", "message": f"namespace {target.namespace} is being terminated"}
+            cause = {
+                "reason": "NamespaceTerminating",
+                "message": f"namespace {target.namespace} is being terminated",
+            }
             error.details["causes"] = [cause | {"field": "metadata.namespace"}]
             raise error
 
@@ -203,7 +228,9 @@ class Writer:
         conditional = bool(meta(obj).get("resourceVersion"))
         return await self._change(target, replacement, options, retry=not conditional)
 
-    async def patch(self, target: Target, kind: PatchKind, body: Any, options: WriteOptions, *, force: bool = False) -> Obj:
+    async def patch(
+        self, target: Target, kind: PatchKind, body: Any, options: WriteOptions, *, force: bool = False
+    ) -> Obj:
         """Change an object as a patch says; server-side apply creates it when it does not exist."""
         resource = target.resource
         schema = resource.schema_of(target.version)
@@ -214,7 +241,8 @@ class Writer:
             raise ApiError(
                 415,
                 "UnsupportedMediaType",
-                message + "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+                message
+                + "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
             )
         if kind != "json" and not isinstance(body, dict):
             raise bad_request(f"a {kind} patch is an object")
@@ -296,7 +324,9 @@ class Writer:
     ) -> Obj | None:
         """Carry out one attempt; None: another write came first."""
         resource = target.resource
-        new: Obj = copy_json(lifecycle.prepare_update(resource, live, wanted, target.subresource, target.version))
+        new: Obj = copy_json(
+            lifecycle.prepare_update(resource, live, wanted, target.subresource, target.version)
+        )
         services.keep(resource, live, new)
         self._default(resource, target.version, new)
         new = await self._admission.mutate(AdmissionRequest("UPDATE", target, new, live, options))
@@ -369,7 +399,9 @@ class Writer:
             (version, live["metadata"]["resourceVersion"], "ResourceVersion"),
         ):
             if wanted is not None and wanted != found:
-                why = f"Precondition failed: {label} in precondition: {wanted}, {label} in object meta: {found}"
+                why = (
+                    f"Precondition failed: {label} in precondition: {wanted}, {label} in object meta: {found}"
+                )
                 raise conflict(target.resource.plural, target.resource.group, target.name, why)
 
     async def _delete_instances(self, definition: Obj, options: WriteOptions) -> None:
@@ -409,7 +441,12 @@ class Writer:
             defaults.apply_defaults(resource, obj)
 
     def _settle(
-        self, resource: ResourceType, obj: Obj, live: Obj | None, options: WriteOptions, subresource: str | None = None
+        self,
+        resource: ResourceType,
+        obj: Obj,
+        live: Obj | None,
+        options: WriteOptions,
+        subresource: str | None = None,
     ) -> None:
         """Give an object, in place, what only the API can: a Service's address, a definition's status."""
         if resource.key == "services" and subresource is None:
@@ -458,5 +495,3 @@ def _request_form(target: Target, stored: Obj) -> Obj:
 
 def _stored_form(resource: ResourceType, obj: Obj) -> Obj:
     return decoding.to_storage(resource, obj)
-
-

@@ -28,7 +28,7 @@ class Webhook:
     @property
     def fails_closed(self) -> bool:
         """Tell whether a request is refused when the webhook cannot be asked."""
-        return self.spec.get("failurePolicy", "Fail") == "Fail"
+        return bool(self.spec.get("failurePolicy", "Fail") == "Fail")
 
 
 def matching_webhooks(
@@ -70,7 +70,10 @@ def _rule_matches(rule: Obj, request: AdmissionRequest, version: str) -> bool:
         and _one_of(rule.get("apiGroups"), resource.group)
         and _one_of(rule.get("apiVersions"), version)
         and (scope == "*" or (scope == "Namespaced") is resource.namespaced)
-        and any(_resource_matches(str(r), resource.plural, target.subresource or "") for r in rule.get("resources") or ())
+        and any(
+            _resource_matches(str(r), resource.plural, target.subresource or "")
+            for r in rule.get("resources") or ()
+        )
     )
 
 

@@ -24,7 +24,11 @@ class PodAccounts:
     async def mutate(self, request: AdmissionRequest) -> Obj:
         """Complete a pod; raise 403 when its account or priority class does not exist."""
         assert request.obj is not None
-        if request.operation != "CREATE" or request.target.resource.key != "pods" or request.target.subresource:
+        if (
+            request.operation != "CREATE"
+            or request.target.resource.key != "pods"
+            or request.target.subresource
+        ):
             return request.obj
         pod: Obj = copy_json(request.obj)
         spec = pod.setdefault("spec", {})
@@ -57,7 +61,9 @@ class PodAccounts:
             record = self._store.get("priorityclasses.scheduling.k8s.io", None, wanted)
             if record is None:
                 why = f"no PriorityClass with name {wanted} was found"
-                raise forbidden("pods", "", request.obj["metadata"].get("name") or "" if request.obj else "", why)
+                raise forbidden(
+                    "pods", "", request.obj["metadata"].get("name") or "" if request.obj else "", why
+                )
             value, policy = record.obj.get("value", 0), record.obj.get("preemptionPolicy") or policy
         spec["priority"], spec["preemptionPolicy"] = value, policy
 

@@ -100,7 +100,9 @@ def _patch(response: Obj) -> list[Obj]:
     if response.get("patchType") != "JSONPatch":
         raise BadAnswer(f"unknown patchType {response.get('patchType')!r}: webhooks answer with JSONPatch")
     try:
-        patch: list[Obj] = msgspec.json.decode(base64.b64decode(encoded, validate=True), type=list[dict[str, Any]])
+        patch: list[Obj] = msgspec.json.decode(
+            base64.b64decode(encoded, validate=True), type=list[dict[str, Any]]
+        )
     except (ValueError, binascii.Error, msgspec.DecodeError) as error:
         raise BadAnswer(f"its patch is no JSON patch: {error}") from error
     return patch
@@ -113,4 +115,6 @@ def _denial(webhook: Webhook, status: Obj) -> ApiError:
     code = status.get("code")
     code = code if isinstance(code, int) and 400 <= code < 600 else 400
     details = status.get("details")
-    return ApiError(code, str(status.get("reason") or ""), message, details if isinstance(details, dict) else None)
+    return ApiError(
+        code, str(status.get("reason") or ""), message, details if isinstance(details, dict) else None
+    )

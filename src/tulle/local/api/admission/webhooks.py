@@ -110,8 +110,12 @@ class Webhooks:
             async with asyncio.timeout(seconds):
                 verdict = read_answer(webhook, uid, await self._call(webhook, body, seconds))
         except (CallFailed, BadAnswer, OSError, TimeoutError, h11.ProtocolError) as error:
-            why = str(error) or (f"no answer within {seconds} s" if isinstance(error, TimeoutError) else repr(error))
-            message = f'failed calling webhook "{webhook.name}": failed to call webhook: {_url(webhook)}: {why}'
+            why = str(error) or (
+                f"no answer within {seconds} s" if isinstance(error, TimeoutError) else repr(error)
+            )
+            message = (
+                f'failed calling webhook "{webhook.name}": failed to call webhook: {_url(webhook)}: {why}'
+            )
             if webhook.fails_closed:
                 raise ApiError(500, "InternalError", f"Internal error occurred: {message}") from error
             log.warning("%s (failurePolicy Ignore: the request goes on)", message)
@@ -131,7 +135,11 @@ class Webhooks:
                 place = service_endpoint(self._store, namespace, name, str(service.get("port") or 443))
             except ServiceUnreachable as error:
                 raise CallFailed(str(error)) from error
-            host, port, path = f"{name}.{namespace}.svc", service.get("port") or 443, service.get("path") or "/"
+            host, port, path = (
+                f"{name}.{namespace}.svc",
+                service.get("port") or 443,
+                service.get("path") or "/",
+            )
             reader, writer = await self._dial(place.address, place.port)
         else:
             url = urlsplit(config["url"])

@@ -52,7 +52,9 @@ class Authority:
 
     def server(self, names: Sequence[str]) -> Credential:
         """Issue a certificate for a server that is reached by these DNS names and addresses."""
-        return self._issue("kube-apiserver", (), ExtendedKeyUsageOID.SERVER_AUTH, [_general(name) for name in names])
+        return self._issue(
+            "kube-apiserver", (), ExtendedKeyUsageOID.SERVER_AUTH, [_general(name) for name in names]
+        )
 
     def client(self, name: str, groups: Sequence[str]) -> Credential:
         """Issue a certificate that authenticates a user of some groups."""
@@ -93,7 +95,9 @@ class Authority:
             .not_valid_before(now - BACKDATE)
             .not_valid_after(now + LIFETIME)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+            )
         )
 
 

@@ -35,7 +35,11 @@ def allows(rule: Obj, wanted: Attributes) -> bool:
         return False
     resource = f"{wanted.resource}/{wanted.subresource}" if wanted.subresource else wanted.resource
     resources = rule.get("resources") or ()
-    if not ("*" in resources or resource in resources or (wanted.subresource and f"*/{wanted.subresource}" in resources)):
+    if not (
+        "*" in resources
+        or resource in resources
+        or (wanted.subresource and f"*/{wanted.subresource}" in resources)
+    ):
         return False
     names = rule.get("resourceNames") or ()
     return not names or wanted.name in names
@@ -75,13 +79,18 @@ class Policy:
                 continue
             for (where, name), record in sorted(self._store.collection(f"{kind}.{_GROUP}").records.items()):
                 binding = record.obj
-                if where != scope or not any(_is_subject(user, s, where) for s in binding.get("subjects") or ()):
+                if where != scope or not any(
+                    _is_subject(user, s, where) for s in binding.get("subjects") or ()
+                ):
                     continue
                 reference = binding["roleRef"]
                 for rule in self._role_rules(reference, where):
                     shown = f"{where}/{name}" if where else name
                     label = "RoleBinding" if where else "ClusterRoleBinding"
-                    yield rule, f'RBAC: allowed by {label} "{shown}" of {reference["kind"]} "{reference["name"]}"'
+                    yield (
+                        rule,
+                        f'RBAC: allowed by {label} "{shown}" of {reference["kind"]} "{reference["name"]}"',
+                    )
 
     def _role_rules(self, reference: Obj, namespace: str) -> list[Obj]:
         cluster = reference["kind"] == "ClusterRole"

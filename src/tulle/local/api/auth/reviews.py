@@ -35,7 +35,9 @@ class Reviews:
                 status = self._access(review, _subject(review), None)
             case _:
                 status = self._access(review, _subject(review), namespace or "")
-        metadata = {key: value for key, value in (review.get("metadata") or {}).items() if key != "managedFields"}
+        metadata = {
+            key: value for key, value in (review.get("metadata") or {}).items() if key != "managedFields"
+        }
         return {**review, "metadata": {"creationTimestamp": None, **metadata}, "status": status}
 
     def _token(self, review: Obj) -> Obj:
@@ -95,7 +97,9 @@ class Reviews:
         seconds = spec.get("expirationSeconds")
         seconds = 3600 if seconds is None else seconds
         if not isinstance(seconds, int) or not MIN_SECONDS <= seconds <= MAX_SECONDS:
-            detail = "may not specify a duration less than 10 minutes" if seconds < MIN_SECONDS else "too long"
+            detail = (
+                "may not specify a duration less than 10 minutes" if seconds < MIN_SECONDS else "too long"
+            )
             cause = Cause.invalid("spec.expirationSeconds", seconds, detail)
             raise invalid("TokenRequest", "authentication.k8s.io", name, [cause])
         audiences = _texts(spec.get("audiences")) or [ISSUER]
@@ -105,7 +109,11 @@ class Reviews:
         return {
             "kind": "TokenRequest",
             "apiVersion": "authentication.k8s.io/v1",
-            "metadata": {"name": name, "namespace": namespace, "creationTimestamp": timestamp(self._clock.now())},
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "creationTimestamp": timestamp(self._clock.now()),
+            },
             "spec": {**spec, "audiences": audiences, "expirationSeconds": seconds},
             "status": {"token": token, "expirationTimestamp": timestamp(end)},
         }
@@ -122,11 +130,15 @@ class Reviews:
             raise not_found(plural, "", name)
         uid = record.obj["metadata"]["uid"]
         if reference.get("uid") not in (None, "", uid):
-            why = f"the UID in the bound object reference ({reference['uid']}) does not match the UID in record"
+            why = (
+                f"the UID in the bound object reference ({reference['uid']}) does not match the UID in record"
+            )
             raise conflict(plural, "", name, why)
         owner = lookup(record.obj, ("spec", "serviceAccountName"))
         if plural == "pods" and (owner or "default") != account:
-            raise bad_request(f'cannot bind token for serviceaccount "{account}" to pod running with different serviceaccount name.')
+            raise bad_request(
+                f'cannot bind token for serviceaccount "{account}" to pod running with different serviceaccount name.'
+            )
         return record.obj
 
 
@@ -140,5 +152,3 @@ def _subject(review: Obj) -> User:
 
 def _texts(values: Iterable[str] | None) -> list[str]:
     return [str(value) for value in values or ()]
-
-

@@ -51,16 +51,24 @@ class TokenAuthority:
         digest.update(public)
         self._key_id = _encode(digest.finalize()[:16])
 
-    def issue(self, account: Obj, audiences: Sequence[str], seconds: int, bound: Obj | None = None) -> tuple[str, int]:
+    def issue(
+        self, account: Obj, audiences: Sequence[str], seconds: int, bound: Obj | None = None
+    ) -> tuple[str, int]:
         """Return a token for a ServiceAccount and the Unix time at which it ends.
 
         `bound`: the pod (or other object) with which the token lives and dies.
         """
         now = int(self._clock.now().timestamp())
         namespace, name = account["metadata"]["namespace"], account["metadata"]["name"]
-        private: Obj = {"namespace": namespace, "serviceaccount": {"name": name, "uid": account["metadata"]["uid"]}}
+        private: Obj = {
+            "namespace": namespace,
+            "serviceaccount": {"name": name, "uid": account["metadata"]["uid"]},
+        }
         if bound is not None:
-            private[bound["kind"].lower()] = {"name": bound["metadata"]["name"], "uid": bound["metadata"]["uid"]}
+            private[bound["kind"].lower()] = {
+                "name": bound["metadata"]["name"],
+                "uid": bound["metadata"]["uid"],
+            }
         claims = {
             "aud": list(audiences) or [ISSUER],
             "exp": now + seconds,
@@ -158,7 +166,11 @@ class TokenAuthority:
         """Return the public key as a JSON Web Key Set."""
         numbers = self._key.public_key().public_numbers()
         point = {"x": _encode(numbers.x.to_bytes(32, "big")), "y": _encode(numbers.y.to_bytes(32, "big"))}
-        return {"keys": [{"use": "sig", "kty": "EC", "crv": "P-256", "alg": "ES256", "kid": self._key_id, **point}]}
+        return {
+            "keys": [
+                {"use": "sig", "kty": "EC", "crv": "P-256", "alg": "ES256", "kid": self._key_id, **point}
+            ]
+        }
 
 
 def _encode(data: bytes) -> str:

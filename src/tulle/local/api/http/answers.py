@@ -8,6 +8,8 @@ import msgspec
 import yaml
 
 from tulle.local.api.errors import ApiError, bad_request, too_large
+from tulle.local.api.registry import Registry
+from tulle.local.api.wire.decoding import decode_object
 
 __all__ = ["BODY_SECONDS", "MAX_BODY", "Exchange", "Receive", "Scope", "Send"]
 
@@ -25,8 +27,8 @@ BODY_SECONDS = 60.0
 class Exchange:
     """One request and the answer to it."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.scope, self._receive, self._send = scope, receive, send
+    def __init__(self, scope: Scope, receive: Receive, send: Send, registry: Registry) -> None:
+        self.scope, self._receive, self._send, self._registry = scope, receive, send, registry
         self.started = False
         self.warnings: list[str] = []
 
@@ -62,9 +64,12 @@ class Exchange:
         kind = self.header(b"content-type").partition(";")[0].strip().lower()
         if kind in ("application/yaml", "application/apply-patch+yaml", "text/yaml"):
             return read_yaml(data)
-        if kind.startswith("application/vnd.kubernetes.protobuf") or kind.endswith("cbor"):
+        if kind == "application/vnd.kubernetes.protobuf":
+            return decode_object(data, self._registry) if data else {}
+        if kind.endswith("cbor"):
+            types = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
             message = "the body of the request was in an unknown format - accepted media types include: "
-            raise ApiError(415, "UnsupportedMediaType", message + "application/json, application/yaml")
+            raise ApiError(415, "UnsupportedMediaType", message + types)
         return read_json(data)
 
     async def disconnected(self) -> None:
@@ -72,7 +77,9 @@ class Exchange:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
-    async def start(self, status: int, content_type: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    async def start(
+        self, status: int, content_type: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
         """Send the head of the answer."""
         self.started = True
         warned = [(b"warning", _warning(text)) for text in self.warnings[:50]]
@@ -91,7 +98,9 @@ class Exchange:
         await self.start(status, content_type, [(b"content-length", str(len(data)).encode()), *headers])
         await self.chunk(data, more=False)
 
-    async def answer(self, obj: Any, status: int = 200, *, as_yaml: bool = False, content_type: bytes = b"") -> None:
+    async def answer(
+        self, obj: Any, status: int = 200, *, as_yaml: bool = False, content_type: bytes = b""
+    ) -> None:
         """Send an object."""
         if as_yaml:
             await self.raw(yaml.safe_dump(obj, sort_keys=False).encode(), status, b"application/yaml")

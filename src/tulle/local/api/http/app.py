@@ -46,7 +46,7 @@ class App:
             return
         if scope["type"] != "http":
             return
-        exchange = Exchange(scope, receive, send)
+        exchange = Exchange(scope, receive, send, self._api.registry)
         try:
             await self._serve(exchange)
         except ApiError as error:
@@ -57,7 +57,9 @@ class App:
             await exchange.refuse(bad_request(f"the request is not UTF-8: {error}"))
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
-            await exchange.refuse(ApiError(500, "InternalError", "Internal error occurred: see the log of tulle"))
+            await exchange.refuse(
+                ApiError(500, "InternalError", "Internal error occurred: see the log of tulle")
+            )
 
     async def _serve(self, exchange: Exchange) -> None:
         scope = exchange.scope
@@ -70,7 +72,13 @@ class App:
             await self._document(exchange, path.rstrip("/") or "/", query)
             return
         verb = verb_of(method, resource_path, query.flag("watch"))
-        if verb == "get" and resource_path.plural and resource_path.name and query.flag("watch") and not resource_path.subresource:
+        if (
+            verb == "get"
+            and resource_path.plural
+            and resource_path.name
+            and query.flag("watch")
+            and not resource_path.subresource
+        ):
             verb = "watch"
         self._authorize(user, verb, resource_path)
         resource = self._api.registry.find(resource_path.group, resource_path.plural, resource_path.version)
@@ -129,7 +137,9 @@ class App:
             case ["api" | "apis" as root]:
                 if negotiate(accept).aggregated_discovery:
                     kind = b"application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-                    await exchange.answer(discovery.aggregated(registry, core=root == "api"), content_type=kind)
+                    await exchange.answer(
+                        discovery.aggregated(registry, core=root == "api"), content_type=kind
+                    )
                 else:
                     old = discovery.api_versions() if root == "api" else discovery.group_list(registry)
                     await exchange.answer(old)
@@ -156,7 +166,9 @@ class App:
             case [".well-known", "openid-configuration"]:
                 await exchange.answer(self._api.tokens.configuration())
             case [""]:
-                await exchange.answer({"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]})
+                await exchange.answer(
+                    {"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]}
+                )
             case _:
                 raise no_such_resource()
 

@@ -26,7 +26,9 @@ async def _accept(scope: Scope, receive: Receive, send: Send, known: Sequence[st
     offered = scope.get("subprotocols") or []
     chosen = next((name for name in known if name in offered), "")
     if offered and not chosen:
-        raise bad_request(f"unable to upgrade: unable to negotiate protocol: client supports {offered}, server accepts {list(known)}")
+        raise bad_request(
+            f"unable to upgrade: unable to negotiate protocol: client supports {offered}, server accepts {list(known)}"
+        )
     await receive()
     await send({"type": "websocket.accept", "subprotocol": chosen or None})
     return chosen
@@ -98,21 +100,26 @@ async def forward_ports(
 ) -> None:
     """Forward ports of a pod: channel 2n carries the data of the n-th port, 2n+1 what went wrong with it."""
     if not ports or any(not 0 < port < 65536 for port in ports):
-        raise bad_request("query parameter \"ports\" is required: a list of port numbers")
+        raise bad_request('query parameter "ports" is required: a list of port numbers')
     connections: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
     try:
         for port in ports:
             try:
                 connections.append(await node.dial(address, port))
             except OSError as error:
-                raise ApiError(503, "ServiceUnavailable", f"cannot connect to port {port}: {error}") from error
+                raise ApiError(
+                    503, "ServiceUnavailable", f"cannot connect to port {port}: {error}"
+                ) from error
         await _accept(scope, receive, send, PORT_PROTOCOLS)
         for index, port in enumerate(ports):
             for channel in (2 * index, 2 * index + 1):
-                await send({"type": "websocket.send", "bytes": bytes((channel,)) + port.to_bytes(2, "little")})
+                await send(
+                    {"type": "websocket.send", "bytes": bytes((channel,)) + port.to_bytes(2, "little")}
+                )
         async with asyncio.TaskGroup() as tasks:
             pumps = [
-                tasks.create_task(_pump(reader, send, 2 * index)) for index, (reader, _) in enumerate(connections)
+                tasks.create_task(_pump(reader, send, 2 * index))
+                for index, (reader, _) in enumerate(connections)
             ]
             await _distribute(connections, receive)
             for pump in pumps:

@@ -22,7 +22,16 @@ PROXY_SECONDS = 30.0
 """Time for a pod to accept a proxied request and begin to answer."""
 
 _HOP_BY_HOP = frozenset(
-    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade", b"host", b"content-length"}
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"transfer-encoding",
+        b"upgrade",
+        b"host",
+        b"content-length",
+    }
 )
 
 
@@ -40,13 +49,23 @@ async def serve_stream(request: ResourceRequest) -> None:
         case "proxy":
             await _proxy(request)
         case _:
-            raise bad_request("Upgrade request required")
+            pod = request.api.reader.get(request.resource, request.path.namespace, request.path.name).obj
+            _node(request.api)
+            if request.path.subresource == "exec":
+                container_of(pod, request.query.text("container"))
+            raise bad_request(
+                f"pods/{request.path.subresource} needs a WebSocket upgrade (SPDY is not served): use kubectl 1.31 or later"
+            )
 
 
 def container_of(pod: Obj, wanted: str) -> str:
     """Return the container that is meant; raise 400 when it does not exist or several might be meant."""
     spec = pod["spec"]
-    names = [c["name"] for kind in ("containers", "initContainers", "ephemeralContainers") for c in spec.get(kind) or ()]
+    names = [
+        c["name"]
+        for kind in ("containers", "initContainers", "ephemeralContainers")
+        for c in spec.get(kind) or ()
+    ]
     name = pod["metadata"]["name"]
     if wanted:
         if wanted not in names:
@@ -153,12 +172,18 @@ async def _proxy(request: ResourceRequest) -> None:
         async with asyncio.timeout(PROXY_SECONDS):
             reader, writer = await request.api.dial(endpoint.address, endpoint.port)
             method = scope["method"]
-            answer = await exchange(reader, writer, method, f"{target}?{query}" if query else target, headers, body)
+            answer = await exchange(
+                reader, writer, method, f"{target}?{query}" if query else target, headers, body
+            )
     except (OSError, TimeoutError, h11.RemoteProtocolError) as error:
         why = f"error trying to reach service: dial tcp {endpoint.address}:{endpoint.port}: {error or 'timed out'}"
         raise ApiError(503, "ServiceUnavailable", why) from error
     content_type = next((v for n, v in answer.headers if n.lower() == b"content-type"), b"text/plain")
-    kept = [(n, v) for n, v in answer.headers if n.lower() not in _HOP_BY_HOP | {b"content-type", b"cache-control"}]
+    kept = [
+        (n, v)
+        for n, v in answer.headers
+        if n.lower() not in _HOP_BY_HOP | {b"content-type", b"cache-control"}
+    ]
     await request.exchange.start(answer.status, content_type, kept)
     async for chunk in answer.body:
         await request.exchange.chunk(chunk)

@@ -76,6 +76,9 @@ class ApiProtocol(HttpToolsProtocol):
         if not self._refused:
             super().on_message_complete()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: clients that find no SPDY here try again without, and get their answer."""
+
     def _count(self, size: int) -> None:
         self._head_size += size
         if self._head_size > MAX_HEAD and not self._refused:

@@ -48,7 +48,9 @@ class ResourceRequest:
     def target(self) -> Target:
         """Return what the request is about."""
         namespace = self.path.namespace if self.resource.namespaced else None
-        return Target(self.resource, namespace, self.path.name, self.path.subresource or None, self.path.version)
+        return Target(
+            self.resource, namespace, self.path.name, self.path.subresource or None, self.path.version
+        )
 
     def target_of(self, plural: str, name: str) -> Target:
         """Return an object of a core resource in the request's namespace."""
@@ -169,9 +171,19 @@ async def _answer_list(request: ResourceRequest, page: Page, metadata: Obj) -> N
         shown = table(printer, objects, now, metadata=metadata, include=_include(request.query))
     elif accepted.form == "metadata":
         items = [metadata_only(obj) for obj in objects]
-        shown = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items}
+        shown = {
+            "kind": "PartialObjectMetadataList",
+            "apiVersion": "meta.k8s.io/v1",
+            "metadata": metadata,
+            "items": items,
+        }
     else:
-        shown = {"kind": resource.list_kind, "apiVersion": resource.api_version(version), "metadata": metadata, "items": objects}
+        shown = {
+            "kind": resource.list_kind,
+            "apiVersion": resource.api_version(version),
+            "metadata": metadata,
+            "items": objects,
+        }
     await exchange.answer(shown, as_yaml=accepted.yaml)
 
 
@@ -282,7 +294,11 @@ async def _delete_options(request: ResourceRequest) -> DeleteOptions:
     conditions = body.get("preconditions") or {}
     dry_run = query.dry_run or body.get("dryRun") == ["All"]
     return DeleteOptions(
-        grace, cast(Propagation, propagation), conditions.get("uid"), conditions.get("resourceVersion"), dry_run
+        grace,
+        cast(Propagation, propagation),
+        conditions.get("uid"),
+        conditions.get("resourceVersion"),
+        dry_run,
     )
 
 
@@ -302,7 +318,11 @@ async def _delete(request: ResourceRequest) -> None:
     if not gone or request.resource.key == "pods":
         await _answer(request, last)
         return
-    details: Obj = {"name": request.path.name, "kind": request.resource.plural, "uid": last["metadata"]["uid"]}
+    details: Obj = {
+        "name": request.path.name,
+        "kind": request.resource.plural,
+        "uid": last["metadata"]["uid"],
+    }
     if request.resource.group:
         details["group"] = request.resource.group
     status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
@@ -315,12 +335,12 @@ async def _delete_collection(request: ResourceRequest) -> None:
     options = WriteOptions(request.user, asked.dry_run, warnings=request.exchange.warnings)
     for record in page.records:
         metadata = record.obj["metadata"]
-        target = Target(request.resource, metadata.get("namespace"), metadata["name"], version=request.path.version)
+        target = Target(
+            request.resource, metadata.get("namespace"), metadata["name"], version=request.path.version
+        )
         try:
             await request.api.writer.delete(target, options, grace=asked.grace, propagation=asked.propagation)
         except ApiError as error:
             if error.code != 404:
                 raise
     await _answer_list(request, page, {"resourceVersion": str(page.revision)})
-
-

@@ -44,7 +44,9 @@ async def serve_small(request: ResourceRequest) -> None:
         case "token", "create":
             await _token(request)
         case "binding", "create":
-            await subresources.bind(request.api.writer, request.target, await _body(request), request.write_options())
+            await subresources.bind(
+                request.api.writer, request.target, await _body(request), request.write_options()
+            )
             await request.exchange.answer(_SUCCESS, 201)
         case "eviction", "create":
             body = await _body(request)
@@ -53,7 +55,9 @@ async def serve_small(request: ResourceRequest) -> None:
             await request.exchange.answer(_SUCCESS, 201)
         case "finalize", "update":
             options = request.write_options()
-            obj = await subresources.finalize(request.api.writer, request.target, await _body(request), options)
+            obj = await subresources.finalize(
+                request.api.writer, request.target, await _body(request), options
+            )
             await request.exchange.answer(obj)
         case _:
             raise method_not_allowed()
@@ -73,10 +77,14 @@ async def _scale(request: ResourceRequest) -> None:
     else:
         kind: PatchKind | None = None
         if request.verb == "patch":
-            kind = PATCH_TYPES.get(request.exchange.header(b"content-type").partition(";")[0].strip().lower(), "merge")
+            kind = PATCH_TYPES.get(
+                request.exchange.header(b"content-type").partition(";")[0].strip().lower(), "merge"
+            )
         body: Any = await request.exchange.document()
         obj = await subresources.set_scale(writer, target, kind, body, request.write_options())
-    await request.exchange.answer(subresources.scale_of(request.resource, obj, version), as_yaml=request.accepted.yaml)
+    await request.exchange.answer(
+        subresources.scale_of(request.resource, obj, version), as_yaml=request.accepted.yaml
+    )
 
 
 async def _token(request: ResourceRequest) -> None:

@@ -37,7 +37,11 @@ def watch_options(query: Query, selector: Selector) -> WatchOptions:
     seconds = query.number("timeoutSeconds")
     timeout = seconds if seconds else SHORTEST_TIMEOUT * (1 + random.random())
     return WatchOptions(
-        selector, None if initial else revision, bookmarks, initial_events=initial and bookmarks, timeout=float(timeout)
+        selector,
+        None if initial else revision,
+        bookmarks,
+        initial_events=initial and bookmarks,
+        timeout=float(timeout),
     )
 
 
@@ -103,7 +107,11 @@ def _line(
         printer = printer_for(resource, version)
         metadata = {"resourceVersion": str(event.revision)}
         if event.record is None:
-            row_object = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": shown["metadata"]}
+            row_object = {
+                "kind": "PartialObjectMetadata",
+                "apiVersion": "meta.k8s.io/v1",
+                "metadata": shown["metadata"],
+            }
             rows = [{"cells": [], "object": row_object}]
             columns = printer.definitions()
             shown = {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}

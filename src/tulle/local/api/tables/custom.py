@@ -53,7 +53,9 @@ def printer(columns: Sequence[Mapping[str, Any]]) -> Printer:
     """Return the printer for a version's additionalPrinterColumns."""
     definitions: list[Column] = [NAME]
     for column in columns:
-        definition = {key: column[key] for key in ("name", "type", "format", "description", "priority") if key in column}
+        definition = {
+            key: column[key] for key in ("name", "type", "format", "description", "priority") if key in column
+        }
         if column.get("type") == "date":
             definition["type"] = "string"
         definitions.append(definition)

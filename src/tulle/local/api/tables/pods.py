@@ -39,7 +39,11 @@ def pod_status(pod: Obj) -> tuple[int, int, str, int, str | None]:
             if end.get("reason"):
                 reason = f"Init:{end['reason']}"
             else:
-                reason = f"Init:Signal:{end['signal']}" if end.get("signal") else f"Init:ExitCode:{end.get('exitCode')}"
+                reason = (
+                    f"Init:Signal:{end['signal']}"
+                    if end.get("signal")
+                    else f"Init:ExitCode:{end.get('exitCode')}"
+                )
         elif lookup(state, ("waiting", "reason")) not in (None, "", "PodInitializing"):
             reason = f"Init:{state['waiting']['reason']}"
         else:
@@ -58,12 +62,16 @@ def pod_status(pod: Obj) -> tuple[int, int, str, int, str | None]:
                 if end.get("reason"):
                     reason = end["reason"]
                 else:
-                    reason = f"Signal:{end['signal']}" if end.get("signal") else f"ExitCode:{end.get('exitCode')}"
+                    reason = (
+                        f"Signal:{end['signal']}" if end.get("signal") else f"ExitCode:{end.get('exitCode')}"
+                    )
             elif container.get("ready") and state.get("running") is not None:
                 running = True
                 ready += 1
         if reason == "Completed" and running:
-            ok = any(c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or ())
+            ok = any(
+                c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or ()
+            )
             reason = "Running" if ok else "NotReady"
     else:
         restarts = init_restarts

@@ -7,7 +7,19 @@ from typing import Any, TypeAlias
 
 from tulle.local.api.objects import Obj
 
-__all__ = ["NAME", "Cells", "Column", "Printer", "age", "column", "duration", "elapsed", "joined", "label_text", "text_columns"]
+__all__ = [
+    "NAME",
+    "Cells",
+    "Column",
+    "Printer",
+    "age",
+    "column",
+    "duration",
+    "elapsed",
+    "joined",
+    "label_text",
+    "text_columns",
+]
 
 Cells: TypeAlias = list[Any]
 Column: TypeAlias = Mapping[str, Any]
@@ -97,9 +109,15 @@ def label_text(selector: Obj | None) -> str:
     """Write labels or a LabelSelector as kubectl does."""
     if not selector:
         return "<none>"
-    labels = selector.get("matchLabels", {}) if "matchLabels" in selector or "matchExpressions" in selector else selector
+    labels = (
+        selector.get("matchLabels", {})
+        if "matchLabels" in selector or "matchExpressions" in selector
+        else selector
+    )
     terms = [f"{key}={value}" for key, value in sorted((labels or {}).items())]
-    for expression in selector.get("matchExpressions") or () if isinstance(selector.get("matchExpressions"), list) else ():
+    for expression in (
+        selector.get("matchExpressions") or () if isinstance(selector.get("matchExpressions"), list) else ()
+    ):
         key, values = expression["key"], ",".join(sorted(expression.get("values") or ()))
         match expression["operator"]:
             case "In":

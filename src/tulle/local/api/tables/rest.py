@@ -86,18 +86,33 @@ _MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX",
 def _budget(obj: Obj, now: datetime) -> Cells:
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     low, high = spec.get("minAvailable", "N/A"), spec.get("maxUnavailable", "N/A")
-    return [obj["metadata"]["name"], str(low), str(high), status.get("disruptionsAllowed", 0), _created(obj, now)]
+    return [
+        obj["metadata"]["name"],
+        str(low),
+        str(high),
+        status.get("disruptionsAllowed", 0),
+        _created(obj, now),
+    ]
 
 
 def _priority(obj: Obj, now: datetime) -> Cells:
     policy = obj.get("preemptionPolicy") or "PreemptLowerPriority"
-    return [obj["metadata"]["name"], obj.get("value", 0), bool(obj.get("globalDefault")), _created(obj, now), policy]
+    return [
+        obj["metadata"]["name"],
+        obj.get("value", 0),
+        bool(obj.get("globalDefault")),
+        _created(obj, now),
+        policy,
+    ]
 
 
 PRINTERS = {
     "namespaces": Printer(text_columns("Status,Age"), _namespace),
     "nodes": Printer(
-        text_columns("Status,Roles,Age,Version", "Internal-IP,External-IP,OS-Image,Kernel-Version,Container-Runtime"), _node
+        text_columns(
+            "Status,Roles,Age,Version", "Internal-IP,External-IP,OS-Image,Kernel-Version,Container-Runtime"
+        ),
+        _node,
     ),
     "events": Printer(
         [
@@ -115,13 +130,22 @@ PRINTERS = {
         _event,
     ),
     "persistentvolumeclaims": Printer(
-        text_columns("Status,Volume,Capacity,Access Modes,StorageClass,VolumeAttributesClass,Age", "VolumeMode"), _claim
+        text_columns(
+            "Status,Volume,Capacity,Access Modes,StorageClass,VolumeAttributesClass,Age", "VolumeMode"
+        ),
+        _claim,
     ),
     "poddisruptionbudgets.policy": Printer(
         text_columns("Min Available,Max Unavailable,Allowed Disruptions,Age"), _budget
     ),
     "priorityclasses.scheduling.k8s.io": Printer(
-        [NAME, column("Value", "integer"), column("Global-Default", "boolean"), column("Age"), column("PreemptionPolicy")],
+        [
+            NAME,
+            column("Value", "integer"),
+            column("Global-Default", "boolean"),
+            column("Age"),
+            column("PreemptionPolicy"),
+        ],
         _priority,
     ),
 }

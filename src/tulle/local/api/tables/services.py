@@ -51,7 +51,9 @@ def _endpoints(obj: Obj, now: datetime) -> Cells:
 
 def _endpoint_slice(obj: Obj, now: datetime) -> Cells:
     ports = ["*" if port.get("port") is None else str(port["port"]) for port in obj.get("ports") or ()]
-    addresses = [address for endpoint in obj.get("endpoints") or () for address in endpoint.get("addresses") or ()]
+    addresses = [
+        address for endpoint in obj.get("endpoints") or () for address in endpoint.get("addresses") or ()
+    ]
     return [
         obj["metadata"]["name"],
         obj.get("addressType", ""),
@@ -83,7 +85,9 @@ def _network_policy(obj: Obj, now: datetime) -> Cells:
 PRINTERS = {
     "services": Printer(text_columns("Type,Cluster-IP,External-IP,Port(s),Age", "Selector"), _service),
     "endpoints": Printer(text_columns("Endpoints,Age"), _endpoints),
-    "endpointslices.discovery.k8s.io": Printer(text_columns("AddressType,Ports,Endpoints,Age"), _endpoint_slice),
+    "endpointslices.discovery.k8s.io": Printer(
+        text_columns("AddressType,Ports,Endpoints,Age"), _endpoint_slice
+    ),
     "ingresses.networking.k8s.io": Printer(text_columns("Class,Hosts,Address,Ports,Age"), _ingress),
     "networkpolicies.networking.k8s.io": Printer(text_columns("Pod-Selector,Age"), _network_policy),
 }

@@ -50,7 +50,13 @@ def _stateful_set(obj: Obj, now: datetime) -> Cells:
 
 def _daemon_set(obj: Obj, now: datetime) -> Cells:
     name, spec, status, created = _common(obj, now)
-    fields = ("desiredNumberScheduled", "currentNumberScheduled", "numberReady", "updatedNumberScheduled", "numberAvailable")
+    fields = (
+        "desiredNumberScheduled",
+        "currentNumberScheduled",
+        "numberReady",
+        "updatedNumberScheduled",
+        "numberAvailable",
+    )
     counts = [status.get(field, 0) for field in fields]
     selector = label_text(lookup(spec, ("template", "spec", "nodeSelector")))
     return [name, *counts, selector, created, *_containers(spec), label_text(spec.get("selector"))]
@@ -64,7 +70,9 @@ def _job(obj: Obj, now: datetime) -> Cells:
         parallel = spec.get("parallelism") or 0
         completions = f"{status.get('succeeded', 0)}/1" + (f" of {parallel}" if parallel > 1 else "")
     conditions = {c["type"] for c in status.get("conditions") or () if c.get("status") == "True"}
-    state = next((c for c in ("Complete", "Failed", "Suspended", "FailureTarget") if c in conditions), "Running")
+    state = next(
+        (c for c in ("Complete", "Failed", "Suspended", "FailureTarget") if c in conditions), "Running"
+    )
     if obj["metadata"].get("deletionTimestamp"):
         state = "Terminating"
     took = elapsed(status.get("startTime"), status.get("completionTime"), now)
@@ -90,28 +98,62 @@ def _cron_job(obj: Obj, now: datetime) -> Cells:
 
 def _controller_revision(obj: Obj, now: datetime) -> Cells:
     owner = next((o for o in obj["metadata"].get("ownerReferences") or () if o.get("controller")), None)
-    shown = f"{owner['kind'].lower()}.{owner['apiVersion'].partition('/')[0]}/{owner['name']}" if owner else "<none>"
-    return [obj["metadata"]["name"], shown, obj.get("revision", 0), age(obj["metadata"].get("creationTimestamp"), now)]
+    shown = (
+        f"{owner['kind'].lower()}.{owner['apiVersion'].partition('/')[0]}/{owner['name']}"
+        if owner
+        else "<none>"
+    )
+    return [
+        obj["metadata"]["name"],
+        shown,
+        obj.get("revision", 0),
+        age(obj["metadata"].get("creationTimestamp"), now),
+    ]
 
 
 def _autoscaler(obj: Obj, now: datetime) -> Cells:
     name, spec, status, created = _common(obj, now)
     target = spec.get("scaleTargetRef") or {}
     low, high = spec.get("minReplicas", 1), spec.get("maxReplicas", 0)
-    return [name, f"{target.get('kind')}/{target.get('name')}", "<unknown>", low, high, status.get("currentReplicas", 0), created]
+    return [
+        name,
+        f"{target.get('kind')}/{target.get('name')}",
+        "<unknown>",
+        low,
+        high,
+        status.get("currentReplicas", 0),
+        created,
+    ]
 
 
 PRINTERS = {
     "deployments.apps": Printer(
-        [NAME, column("Ready"), column("Up-to-date", "integer"), column("Available", "integer"), column("Age"), *_POD_COLUMNS],
+        [
+            NAME,
+            column("Ready"),
+            column("Up-to-date", "integer"),
+            column("Available", "integer"),
+            column("Age"),
+            *_POD_COLUMNS,
+        ],
         _deployment,
     ),
     "replicasets.apps": Printer(
-        [NAME, *(column(name, "integer") for name in ("Desired", "Current", "Ready")), column("Age"), *_POD_COLUMNS],
+        [
+            NAME,
+            *(column(name, "integer") for name in ("Desired", "Current", "Ready")),
+            column("Age"),
+            *_POD_COLUMNS,
+        ],
         _replica_set,
     ),
     "replicationcontrollers": Printer(
-        [NAME, *(column(name, "integer") for name in ("Desired", "Current", "Ready")), column("Age"), *_POD_COLUMNS],
+        [
+            NAME,
+            *(column(name, "integer") for name in ("Desired", "Current", "Ready")),
+            column("Age"),
+            *_POD_COLUMNS,
+        ],
         _replica_set,
     ),
     "statefulsets.apps": Printer([NAME, column("Ready"), column("Age"), *_POD_COLUMNS[:2]], _stateful_set),
@@ -126,7 +168,8 @@ PRINTERS = {
         _daemon_set,
     ),
     "jobs.batch": Printer(
-        [NAME, column("Status"), column("Completions"), column("Duration"), column("Age"), *_POD_COLUMNS], _job
+        [NAME, column("Status"), column("Completions"), column("Duration"), column("Age"), *_POD_COLUMNS],
+        _job,
     ),
     "cronjobs.batch": Printer(
         [

@@ -15,7 +15,11 @@ MAX_CAUSES = 100
 
 
 def check(
-    resource: ResourceType, obj: Obj, old: Obj | None, version: str | None = None, subresource: str | None = None
+    resource: ResourceType,
+    obj: Obj,
+    old: Obj | None,
+    version: str | None = None,
+    subresource: str | None = None,
 ) -> None:
     """Raise 422 with everything that is wrong with an object (and, with `old`, with the change to it)."""
     if subresource == "status" and not resource.is_custom:

@@ -58,7 +58,10 @@ def check_secret(obj: Obj, old: Obj | None) -> Iterator[Cause]:
     kind = obj.get("type")
     if old is not None and old.get("type") != kind:
         yield Cause.invalid("type", kind, "field is immutable")
-    needed = {"kubernetes.io/tls": ("tls.crt", "tls.key"), "kubernetes.io/dockerconfigjson": (".dockerconfigjson",)}
+    needed = {
+        "kubernetes.io/tls": ("tls.crt", "tls.key"),
+        "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
+    }
     for key in needed.get(str(kind), ()):
         if key not in data:
             yield Cause.required(f"data[{key}]")
@@ -105,7 +108,9 @@ def check_webhooks(obj: Obj, old: Obj | None) -> Iterator[Cause]:
         where = f"webhooks[{index}]"
         name = str(webhook.get("name") or "")
         if not is_dns_subdomain(name) or name.count(".") < 2:
-            yield Cause.invalid(f"{where}.name", name, "should be a domain with at least three segments separated by dots")
+            yield Cause.invalid(
+                f"{where}.name", name, "should be a domain with at least three segments separated by dots"
+            )
         if name in seen:
             yield Cause.duplicate(f"{where}.name", name)
         seen.add(name)
@@ -115,7 +120,9 @@ def check_webhooks(obj: Obj, old: Obj | None) -> Iterator[Cause]:
 def _check_webhook(webhook: Obj, where: str) -> Iterator[Cause]:
     if "v1" not in (webhook.get("admissionReviewVersions") or ()):
         detail = "must include at least one of v1"
-        yield Cause.invalid(f"{where}.admissionReviewVersions", webhook.get("admissionReviewVersions"), detail)
+        yield Cause.invalid(
+            f"{where}.admissionReviewVersions", webhook.get("admissionReviewVersions"), detail
+        )
     if webhook.get("sideEffects") not in ("None", "NoneOnDryRun"):
         yield Cause.unsupported(f"{where}.sideEffects", webhook.get("sideEffects"), ["None", "NoneOnDryRun"])
     for field, values in (
@@ -127,7 +134,9 @@ def _check_webhook(webhook: Obj, where: str) -> Iterator[Cause]:
             yield Cause.unsupported(f"{where}.{field}", webhook[field], values)
     seconds = webhook.get("timeoutSeconds")
     if not isinstance(seconds, int) or not 1 <= seconds <= 30:
-        yield Cause.invalid(f"{where}.timeoutSeconds", seconds, "the timeout value must be between 1 and 30 seconds")
+        yield Cause.invalid(
+            f"{where}.timeoutSeconds", seconds, "the timeout value must be between 1 and 30 seconds"
+        )
     if webhook.get("matchConditions"):
         yield Cause.forbidden(f"{where}.matchConditions", "this API does not evaluate CEL expressions")
     config = webhook.get("clientConfig") or {}

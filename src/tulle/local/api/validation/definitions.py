@@ -62,4 +62,6 @@ def _check_versions(versions: list[Obj]) -> Iterator[Cause]:
             if column.get("type") not in kinds:
                 yield Cause.unsupported(f"{here}.type", column.get("type"), kinds)
             if not str(column.get("jsonPath", "")).startswith("."):
-                yield Cause.invalid(f"{here}.jsonPath", column.get("jsonPath"), "must be a simple json path starting with .")
+                yield Cause.invalid(
+                    f"{here}.jsonPath", column.get("jsonPath"), "must be a simple json path starting with ."
+                )

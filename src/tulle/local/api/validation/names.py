@@ -93,7 +93,11 @@ def check_metadata(plural: str, metadata: Obj) -> Iterator[Cause]:
             yield Cause.invalid("metadata.annotations", key, problem)
         size += len(key) + len(value)
     if size > MAX_ANNOTATIONS:
-        yield Cause("metadata.annotations", "FieldValueTooLong", f"Too long: may not be more than {MAX_ANNOTATIONS} bytes")
+        yield Cause(
+            "metadata.annotations",
+            "FieldValueTooLong",
+            f"Too long: may not be more than {MAX_ANNOTATIONS} bytes",
+        )
     for index, owner in enumerate(metadata.get("ownerReferences") or ()):
         for field in ("apiVersion", "kind", "name", "uid"):
             if not owner.get(field):

@@ -11,9 +11,7 @@ from tulle.local.api.validation.names import LABEL_TEXT, is_dns_label
 __all__ = ["check_pod", "check_pod_spec", "check_template"]
 
 _QUANTITY = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+|[numkMGTPE]|[KMGTPE]i)?")
-_QUANTITY_TEXT = (
-    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-)
+_QUANTITY_TEXT = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 _PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _SOURCES = (
     "awsElasticBlockStore,azureDisk,azureFile,cephfs,cinder,configMap,csi,downwardAPI,emptyDir,ephemeral,fc,flexVolume,"
@@ -44,7 +42,11 @@ def _check_update(pod: Obj, old: Obj) -> Iterator[Cause]:
 
 def _mutable_removed(spec: Obj, new: Obj) -> Obj:
     """Return a spec without what may change on a living pod."""
-    kept = {key: value for key, value in spec.items() if key not in ("activeDeadlineSeconds", "tolerations", "schedulingGates")}
+    kept = {
+        key: value
+        for key, value in spec.items()
+        if key not in ("activeDeadlineSeconds", "tolerations", "schedulingGates")
+    }
     for kind in ("containers", "initContainers"):
         if kind in kept:
             kept[kind] = [{k: v for k, v in c.items() if k not in ("image", "resources")} for c in kept[kind]]
@@ -79,13 +81,17 @@ def check_pod_spec(spec: Obj, path: str, *, template: bool) -> Iterator[Cause]:
                 yield Cause.duplicate(f"{where}.name", container["name"])
             names.add(container.get("name", ""))
     if spec.get("restartPolicy") not in ("Always", "OnFailure", "Never"):
-        yield Cause.unsupported(f"{path}.restartPolicy", spec.get("restartPolicy"), ["Always", "OnFailure", "Never"])
+        yield Cause.unsupported(
+            f"{path}.restartPolicy", spec.get("restartPolicy"), ["Always", "OnFailure", "Never"]
+        )
     policies = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]
     if spec.get("dnsPolicy") not in policies:
         yield Cause.unsupported(f"{path}.dnsPolicy", spec.get("dnsPolicy"), policies)
     grace = spec.get("terminationGracePeriodSeconds")
     if isinstance(grace, int) and grace < 0:
-        yield Cause.invalid(f"{path}.terminationGracePeriodSeconds", grace, "must be greater than or equal to 0")
+        yield Cause.invalid(
+            f"{path}.terminationGracePeriodSeconds", grace, "must be greater than or equal to 0"
+        )
 
 
 def _check_volumes(volumes: list[Obj], path: str) -> Iterator[Cause]:
@@ -128,7 +134,11 @@ def _check_container(container: Obj, path: str, volumes: set[Any], *, init: bool
             yield Cause.invalid(f"{where}.mountPath", mount.get("mountPath"), "must be unique")
         paths.add(mount.get("mountPath", ""))
     restart = container.get("restartPolicy")
-    if restart is not None and not (init and restart == "Always") and restart not in ("Never", "OnFailure", "Always"):
+    if (
+        restart is not None
+        and not (init and restart == "Always")
+        and restart not in ("Never", "OnFailure", "Always")
+    ):
         yield Cause.unsupported(f"{path}.restartPolicy", restart, ["Always", "Never", "OnFailure"])
     for kind in ("livenessProbe", "readinessProbe", "startupProbe"):
         if container.get(kind) is not None:
@@ -138,7 +148,9 @@ def _check_container(container: Obj, path: str, volumes: set[Any], *, init: bool
             if not _QUANTITY.fullmatch(str(value)):
                 yield Cause.invalid(f"{path}.resources.{kind}[{resource}]", value, _QUANTITY_TEXT)
             elif str(value).startswith("-"):
-                yield Cause.invalid(f"{path}.resources.{kind}[{resource}]", value, "must be greater than or equal to 0")
+                yield Cause.invalid(
+                    f"{path}.resources.{kind}[{resource}]", value, "must be greater than or equal to 0"
+                )
 
 
 def _check_ports(ports: list[Obj], path: str) -> Iterator[Cause]:
@@ -176,7 +188,11 @@ def _check_variable(variable: Obj, path: str) -> Iterator[Cause]:
         yield Cause.invalid(f"{path}.valueFrom", "", "may not be specified when `value` is not empty")
     if len(given) != 1:
         many = "may not have more than one field specified at a time"
-        yield Cause.invalid(f"{path}.valueFrom", "", many if given else "must specify one of: `fieldRef`, `configMapKeyRef` or another source")
+        yield Cause.invalid(
+            f"{path}.valueFrom",
+            "",
+            many if given else "must specify one of: `fieldRef`, `configMapKeyRef` or another source",
+        )
 
 
 def _check_probe(probe: Obj, path: str, kind: str) -> Iterator[Cause]:
@@ -185,7 +201,13 @@ def _check_probe(probe: Obj, path: str, kind: str) -> Iterator[Cause]:
         yield Cause.required(path, "must specify a handler type")
     for extra in handlers[1:]:
         yield Cause.forbidden(f"{path}.{extra}", "may not specify more than 1 handler type")
-    for field in ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"):
+    for field in (
+        "initialDelaySeconds",
+        "timeoutSeconds",
+        "periodSeconds",
+        "successThreshold",
+        "failureThreshold",
+    ):
         value = probe.get(field)
         if isinstance(value, int) and value < 0:
             yield Cause.invalid(f"{path}.{field}", value, "must be greater than or equal to 0")

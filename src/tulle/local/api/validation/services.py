@@ -29,7 +29,9 @@ def check_service(service: Obj, old: Obj | None) -> Iterator[Cause]:
     elif not ports and not headless:
         yield Cause.required("spec.ports")
     if headless and spec.get("type") not in ("ClusterIP", None):
-        yield Cause.invalid("spec.clusterIPs[0]", "None", f"may not be set to 'None' for {spec.get('type')} services")
+        yield Cause.invalid(
+            "spec.clusterIPs[0]", "None", f"may not be set to 'None' for {spec.get('type')} services"
+        )
     yield from _check_ports(ports)
 
 
@@ -59,7 +61,11 @@ def _check_ports(ports: list[Obj]) -> Iterator[Cause]:
         if isinstance(target, int) and not 0 < target < 65536:
             yield Cause.invalid(f"{where}.targetPort", target, "must be between 1 and 65535, inclusive")
         elif isinstance(target, str) and (len(target) > 15 or not is_dns_label(target)):
-            yield Cause.invalid(f"{where}.targetPort", target, "must contain only alphanumeric characters (a-z, 0-9), and hyphens (-)")
+            yield Cause.invalid(
+                f"{where}.targetPort",
+                target,
+                "must contain only alphanumeric characters (a-z, 0-9), and hyphens (-)",
+            )
 
 
 def check_endpoint_slice(obj: Obj, old: Obj | None) -> Iterator[Cause]:
@@ -75,7 +81,9 @@ def check_endpoint_slice(obj: Obj, old: Obj | None) -> Iterator[Cause]:
             yield Cause.required(f"endpoints[{index}].addresses", "must contain at least 1 address")
         for position, address in enumerate(addresses):
             if family != "FQDN" and not _is_address(address):
-                yield Cause.invalid(f"endpoints[{index}].addresses[{position}]", address, "must be a valid IP address")
+                yield Cause.invalid(
+                    f"endpoints[{index}].addresses[{position}]", address, "must be a valid IP address"
+                )
 
 
 def _is_address(text: str) -> bool:

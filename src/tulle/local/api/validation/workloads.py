@@ -35,7 +35,11 @@ def check_selected_template(obj: Obj, old: Obj | None) -> Iterator[Cause]:
     labels = lookup(template, ("metadata", "labels"))
     if not matches_labels(terms, labels):
         shown = "{" + ", ".join(f'"{key}":"{value}"' for key, value in sorted((labels or {}).items())) + "}"
-        yield Cause("spec.template.metadata.labels", "FieldValueInvalid", f"Invalid value: {shown}: `selector` does not match template `labels`")
+        yield Cause(
+            "spec.template.metadata.labels",
+            "FieldValueInvalid",
+            f"Invalid value: {shown}: `selector` does not match template `labels`",
+        )
     if old is not None and old["spec"].get("selector") != spec.get("selector"):
         yield Cause.invalid("spec.selector", _shown(spec.get("selector")), "field is immutable")
 
@@ -72,7 +76,9 @@ def check_deployment(obj: Obj, old: Obj | None) -> Iterator[Cause]:
             yield from _check_share(rolling.get(field), f"spec.strategy.rollingUpdate.{field}")
         if _is_zero(rolling.get("maxUnavailable")) and _is_zero(rolling.get("maxSurge")):
             detail = "may not be 0 when `maxSurge` is 0"
-            yield Cause.invalid("spec.strategy.rollingUpdate.maxUnavailable", rolling.get("maxUnavailable"), detail)
+            yield Cause.invalid(
+                "spec.strategy.rollingUpdate.maxUnavailable", rolling.get("maxUnavailable"), detail
+            )
     deadline, ready = obj["spec"].get("progressDeadlineSeconds"), obj["spec"].get("minReadySeconds") or 0
     if deadline is not None and deadline <= ready:
         yield Cause.invalid("spec.progressDeadlineSeconds", deadline, "must be greater than minReadySeconds")
@@ -80,7 +86,9 @@ def check_deployment(obj: Obj, old: Obj | None) -> Iterator[Cause]:
 
 def _check_share(value: Any, path: str) -> Iterator[Cause]:
     if isinstance(value, str) and not re.fullmatch(r"\d+%", value):
-        yield Cause.invalid(path, value, "a valid percent string must be a numeric string followed by an ending '%'")
+        yield Cause.invalid(
+            path, value, "a valid percent string must be a numeric string followed by an ending '%'"
+        )
     elif isinstance(value, int) and value < 0:
         yield Cause.invalid(path, value, "must be greater than or equal to 0")
 
@@ -95,14 +103,23 @@ def check_job(obj: Obj, old: Obj | None) -> Iterator[Cause]:
     if old is None:
         return
     for field in ("completions", "selector", "completionMode"):
-        if old["spec"].get(field) != obj["spec"].get(field) and obj["spec"].get("completionMode") != "Indexed":
+        if (
+            old["spec"].get(field) != obj["spec"].get(field)
+            and obj["spec"].get("completionMode") != "Indexed"
+        ):
             yield Cause.invalid(f"spec.{field}", _shown(obj["spec"].get(field)), "field is immutable")
     if old["spec"].get("template") != obj["spec"].get("template") and not old["spec"].get("suspend"):
         yield Cause.invalid("spec.template", "", "field is immutable")
 
 
 def _check_job_spec(spec: Obj, path: str) -> Iterator[Cause]:
-    for field in ("parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"):
+    for field in (
+        "parallelism",
+        "completions",
+        "backoffLimit",
+        "activeDeadlineSeconds",
+        "ttlSecondsAfterFinished",
+    ):
         value = spec.get(field)
         if isinstance(value, int) and value < 0:
             yield Cause.invalid(f"{path}.{field}", value, "must be greater than or equal to 0")
@@ -117,7 +134,9 @@ def check_cron_job(obj: Obj, old: Obj | None) -> Iterator[Cause]:
     spec = obj["spec"]
     schedule = spec.get("schedule") or ""
     if not schedule.startswith("@") and len(schedule.split()) != 5:
-        yield Cause.invalid("spec.schedule", schedule, f"expected exactly 5 fields, found {len(schedule.split())}")
+        yield Cause.invalid(
+            "spec.schedule", schedule, f"expected exactly 5 fields, found {len(schedule.split())}"
+        )
     policies = ["Allow", "Forbid", "Replace"]
     if spec.get("concurrencyPolicy") not in policies:
         yield Cause.unsupported("spec.concurrencyPolicy", spec.get("concurrencyPolicy"), policies)
