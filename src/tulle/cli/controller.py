@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import socket
-import ssl
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -191,6 +190,7 @@ def _webhook(
 ) -> "Webhook":
     from tulle.cli.admission import AdmissionSource
     from tulle.control.controller import Webhook
+    from tulle.control.serving import ServingCertificate
     from tulle.inject.webhook import app
 
     if not (tls_dir and config_dir and roots_dir):
@@ -199,16 +199,10 @@ def _webhook(
             "--tls-dir, --config-dir and --trust-roots-dir are not all given",
             "run it by the manifests of `tulle install`, or leave inject out of --roles",
         )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(Path(tls_dir, "tls.crt"), Path(tls_dir, "tls.key"))
-    except (OSError, ssl.SSLError) as error:
-        raise TulleError(f"cannot use the webhook's certificate in {tls_dir}", str(error)) from error
     source = AdmissionSource(
         views.world, client, Path(config_dir, "values"), Path(roots_dir, "ca-bundle.crt")
     )
-    return Webhook(app(source), context)
+    return Webhook(app(source), ServingCertificate(Path(tls_dir)))
 
 
 def _viz_routes(views: "Views", mesh: "Mesh") -> "Sequence[BaseRoute]":

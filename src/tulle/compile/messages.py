@@ -42,9 +42,10 @@ def ip(text: str) -> net_pb2.IPAddress:
 
 
 def ip_text(address: net_pb2.IPAddress) -> str:
-    """Decode an address to its text form; an unset one is 0.0.0.0."""
+    """Decode an address to its text form; an unset one is 0.0.0.0, an IPv4-mapped one is IPv4."""
     if address.WhichOneof("ip") == "ipv6":
-        return str(IPv6Address(address.ipv6.first << 64 | address.ipv6.last))
+        wide = IPv6Address(address.ipv6.first << 64 | address.ipv6.last)
+        return str(wide.ipv4_mapped or wide)
     return str(IPv4Address(address.ipv4))
 
 

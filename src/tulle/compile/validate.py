@@ -14,8 +14,9 @@ import msgspec
 
 from tulle.compile import annotations
 from tulle.compile.annotations import BadValue
-from tulle.compile.authorization import targets_route
-from tulle.compile.mesh import DEFAULT_POLICIES
+from tulle.compile.authorization import Inert, authorize, targets_route
+from tulle.compile.mesh import DEFAULT_POLICIES, Mesh
+from tulle.compile.outbound import APP_PROTOCOLS
 from tulle.compile.routes import refused_filters
 from tulle.kube import kinds
 from tulle.kube.objects import Namespace, Pod, Service, View, decode_view
@@ -28,11 +29,12 @@ from tulle.kube.policy_objects import (
     Rule,
     Server,
 )
-from tulle.kube.world import kind_of, parent_key
+from tulle.kube.world import World, kind_of, parent_key
 
-__all__ = ["Problem", "problems", "view_problems"]
+__all__ = ["Problem", "problems", "view_problems", "world_problems"]
 
 PROTOCOLS = ("unknown", "HTTP/1", "HTTP/2", "gRPC", "opaque", "TLS")
+PORTS = re.compile(r"\d{1,5}(-\d{1,5})?|(?=.*[a-z])[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?", re.ASCII)
 METHODS = re.compile(r"[A-Z]{1,16}")
 MAX_REGEX = 1024
 MAX_WEIGHT = 1_000_000
@@ -80,6 +82,19 @@ def view_problems(view: View) -> list[Problem]:
             return list(_annotated(view))
         case _:
             return []
+
+
+def world_problems(world: World, mesh: Mesh, view: View) -> list[Problem]:
+    """Return an object's problems, those included that depend on other objects (a reference to nothing)."""
+    found = view_problems(view)
+    if isinstance(view, AuthorizationPolicy) and not found:
+        try:
+            authorize(world, mesh, view)
+        except Inert as error:
+            found.append(
+                Problem("spec.requiredAuthenticationRefs", f"{error}; the policy authorizes nobody", False)
+            )
+    return found
 
 
 def _ours(parent: ParentRef, route: HTTPRoute) -> bool:
@@ -267,6 +282,15 @@ def _annotated(view: View) -> Iterator[Problem]:
             annotations.accrual(view.annotations)
         except BadValue as error:
             yield Problem(_at(error.name), str(error), refused=False)
+        for index, port in enumerate(view.spec.ports or ()):
+            if port.app_protocol and port.app_protocol not in APP_PROTOCOLS:
+                known = ", ".join(APP_PROTOCOLS)
+                text = f"{port.app_protocol!r} is carried as opaque TCP; known are {known}"
+                yield Problem(f"spec.ports[{index}].appProtocol", text, refused=False)
+    opaque = view.annotations.get(annotations.OPAQUE_PORTS, "")
+    for item in filter(None, (part.strip() for part in opaque.split(","))):
+        if PORTS.fullmatch(item) is None:
+            yield Problem(_at(annotations.OPAQUE_PORTS), f"{item!r} is not a port, a range or a port's name")
     policy = view.annotations.get(annotations.DEFAULT_INBOUND_POLICY)
     if policy is not None and policy not in DEFAULT_POLICIES:
         accepted = ", ".join(DEFAULT_POLICIES)

@@ -31,6 +31,7 @@ from tulle.control.metrics import Sources
 from tulle.control.policy import PolicyService
 from tulle.control.reporting import Reporter
 from tulle.control.rpc import listen
+from tulle.control.serving import ServingCertificate
 from tulle.control.tokens import Caller, TokenReviews
 from tulle.control.views import Views
 from tulle.kube.client import Client
@@ -58,10 +59,10 @@ class Ports:
 
 @dataclass(frozen=True)
 class Webhook:
-    """The admission webhook: an ASGI application and the TLS context that it is served with."""
+    """The admission webhook: an ASGI application and the certificate that it is served with."""
 
     app: Any
-    tls: ssl.SSLContext
+    certificate: ServingCertificate
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Controller:
         self.settings, self.clock = settings, clock
         self.views = Views(client, clock)
         self.events = Events(client, clock)
-        self.reporter = Reporter(self.views.world, client, self.events, clock)
+        self.reporter = Reporter(self.views.world, settings.mesh, client, self.events, clock)
         self.views.listen(self.reporter.touch)
         self._election = Election(
             client, settings.mesh.control_plane_namespace, "tulle-status-writer", settings.replica, clock
@@ -128,7 +129,9 @@ class Controller:
             if self._webhook is not None:
                 listener = bind(settings.address, settings.ports.webhook)
                 settings.ports.webhook = listener.getsockname()[1]
-                tasks.create_task(serve(self._webhook.app, listener, tls=self._webhook.tls), name="webhook")
+                certificate = self._webhook.certificate
+                tasks.create_task(serve(self._webhook.app, listener, tls=certificate.context), name="webhook")
+                tasks.create_task(certificate.run(), name="webhook certificate")
             app = admin_app(
                 self.views,
                 settings.mesh,

@@ -8,12 +8,14 @@ from typing import Any
 
 import uvicorn
 
+from tulle.control.connection import BoundedHttp
+
 __all__ = ["bind", "serve"]
 
 MAX_CONNECTIONS = 1_000
 BACKLOG = 512
 KEEPALIVE_SECONDS = 60
-SHUTDOWN_SECONDS = 3
+SHUTDOWN_SECONDS = 1
 
 
 class _Server(uvicorn.Server):
@@ -36,7 +38,7 @@ async def serve(app: Any, listener: socket.socket, *, tls: ssl.SSLContext | None
     """Serve an ASGI application on a listening socket until cancelled; the socket is closed at the end."""
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=BoundedHttp,
         ws="none",
         lifespan="off",
         log_level="warning",
@@ -52,5 +54,7 @@ async def serve(app: Any, listener: socket.socket, *, tls: ssl.SSLContext | None
     try:
         await server.serve(sockets=[listener])
     finally:
-        server.should_exit = True
+        # Cancelled, uvicorn leaves its listener registered with the loop: the next socket with that number is then deaf.
+        if server.started:
+            await server.shutdown(sockets=[listener])
         listener.close()

@@ -4,8 +4,10 @@ Every message is the whole policy, so skipping versions loses nothing. A target 
 the stream with NOT_FOUND; the proxy goes on with its own default and asks again.
 """
 
+import asyncio
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 
 import grpc
 
@@ -29,6 +31,9 @@ from tulle.control.views import Views
 
 __all__ = ["PolicyService"]
 
+APPEARING_SECONDS = 0.3
+APPEARING_TRIES = 3
+
 Question = tuple[Hashable, Callable[[], bytes | None], str]
 
 
@@ -40,6 +45,9 @@ class PolicyService:
     mesh: Mesh
     hub: Hub
     limits: StreamLimits
+
+    def __post_init__(self) -> None:
+        self._cluster_networks = [ip_network(cidr) for cidr in self.mesh.cluster_networks]
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """Return both services for a gRPC server."""
@@ -70,7 +78,30 @@ class PolicyService:
 
     async def _watch_outbound(self, request: outbound_pb2.TrafficSpec, context: Context) -> None:
         await self.views.wait_synced()
-        await self._follow(self._outbound(request), context)
+        await self._follow(await self._appearing(request), context)
+
+    async def _appearing(self, request: outbound_pb2.TrafficSpec) -> Question:
+        """Give a target that was created a moment ago the time to be heard of: a proxy that is told NOT_FOUND goes past
+        the mesh.
+        """
+        for _ in range(APPEARING_TRIES):
+            try:
+                question = self._outbound(request)
+            except Refusal as error:
+                if error.code is not grpc.StatusCode.NOT_FOUND:
+                    raise
+            else:
+                _, compute, _ = question
+                if compute() is not None or not self._may_appear(request):
+                    return question
+            await asyncio.sleep(APPEARING_SECONDS / APPEARING_TRIES)
+        return self._outbound(request)
+
+    def _may_appear(self, request: outbound_pb2.TrafficSpec) -> bool:
+        if request.WhichOneof("target") != "addr":
+            return True
+        address = ip_address(ip_text(request.addr.ip))
+        return any(address in network for network in self._cluster_networks)
 
     async def _get_port(self, request: inbound_pb2.PortSpec, context: Context) -> bytes:
         await self.views.wait_synced()

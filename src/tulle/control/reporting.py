@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tulle.clock import Clock
+from tulle.compile.mesh import Mesh
 from tulle.compile.status import merged_status, route_status
-from tulle.compile.validate import view_problems
+from tulle.compile.validate import world_problems
 from tulle.control.events import Event, Events
 from tulle.kube import kinds
 from tulle.kube.client import ApiError, Client, Unreachable
@@ -47,6 +48,7 @@ class Reporter:
     """Writes statuses and tells problems."""
 
     world: World
+    mesh: Mesh
     client: Client
     events: Events
     clock: Clock
@@ -102,7 +104,7 @@ class Reporter:
                 self._tell(kind, view)
 
     def _tell(self, kind: Kind, view: View) -> None:
-        problems = tuple(str(problem) for problem in view_problems(view))
+        problems = tuple(str(problem) for problem in world_problems(self.world, self.mesh, view))
         key = (kind, view.namespace, view.name)
         if self._told.get(key, ()) == problems:
             return

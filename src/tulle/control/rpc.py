@@ -21,6 +21,7 @@ Handler = Callable[[Any, Context], Awaitable[None]]
 KEEPALIVE_MS = 10_000
 KEEPALIVE_TIMEOUT_MS = 5_000
 MIN_PING_MS = 1_000
+HANDSHAKE_MS = 10_000
 MAX_AGE_SECONDS = 3600
 MAX_AGE_GRACE_SECONDS = 60
 MAX_PENDING = 100_000
@@ -50,6 +51,7 @@ def options(rng: Callable[[], float] = random.random) -> list[tuple[str, int]]:
         ("grpc.http2.max_ping_strikes", 0),
         ("grpc.max_connection_age_ms", int(age * 1000)),
         ("grpc.max_connection_age_grace_ms", MAX_AGE_GRACE_SECONDS * 1000),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
         ("grpc.max_receive_message_length", MAX_MESSAGE),
         ("grpc.max_metadata_size", MAX_METADATA),
         ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
