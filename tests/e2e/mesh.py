@@ -17,7 +17,7 @@ from tulle.local.net import Mode
 __all__ = ["Mesh", "mesh", "tulle"]
 
 SOURCE = Path(__file__).parents[2] / "src"
-READY_WITHIN = 60.0
+READY_WITHIN = 45.0
 _PUBLISHED = re.compile(r"^(\S+):(\d+)\s+(\w+://127\.0\.0\.1:\d+)$")
 
 
@@ -88,8 +88,10 @@ class Mesh:
 
     def wait_until_ready(self) -> "Mesh":
         """Return when it says that all is ready."""
-        assert self._ready.wait(READY_WITHIN), f"not ready after {READY_WITHIN:.0f} s\n{self.log}"
-        assert self.process.poll() is None, f"ended with {self.process.returncode}\n{self.log}"
+        self._ready.wait(READY_WITHIN)
+        if not any(line.startswith("ready in ") for line in self.lines):
+            log = self.log
+            raise AssertionError(f"not ready; exit code {self.end()}\n{log}")
         return self
 
     def url(self, service: str) -> str:
@@ -106,6 +108,8 @@ class Mesh:
             self.process.send_signal(number)
         code = self.process.wait(within)
         self._reader.join(5)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
         return code
 
 

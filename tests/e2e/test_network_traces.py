@@ -12,7 +12,7 @@ from tests.e2e.machine import MODES, Traces
 from tests.e2e.mesh import Mesh, tulle
 from tulle.local.net import Mode
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 GONE_WITHIN = 20.0
 
@@ -46,7 +46,7 @@ def by_signal(number: signal.Signals) -> Callable[[Mesh], None]:
 def by_down(mesh: Mesh) -> None:
     told = tulle(mesh.home, "down", "--name", mesh.name)
     assert told.returncode == 0, told.stderr
-    assert mesh.process.wait(5) == 0
+    assert mesh.end() == 0
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -81,6 +81,7 @@ def test_a_world_that_is_killed_takes_everything_with_it(tmp_path: Path, mode: M
     keeper = _child(mesh.process.pid)
     os.kill(_child(keeper), signal.SIGKILL)
     assert mesh.process.wait(GONE_WITHIN) == 1
+    mesh.end()
     assert "the mesh ended unexpectedly" in "\n".join(mesh.lines)
     assert traces.left() == {}
 

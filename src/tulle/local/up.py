@@ -30,6 +30,7 @@ STOP_WITHIN = 20.0  # seconds; the keeper kills well before
 _LOG_TAIL = 2000  # characters of the log shown when the world ends unexpectedly
 _LAST_WORDS_WITHIN = 5.0  # seconds
 _LISTEN_BACKLOG = 128
+_NEARBY = 20  # ports after the preferred one that are tried, so that a URL is likely the same tomorrow
 
 
 @dataclass(frozen=True)
@@ -268,12 +269,14 @@ class _Supervisor:
 
 
 def _listener(preferred: int, *, strict: bool = False) -> socket.socket:
-    """Listen on the host's loopback: at the preferred port, or if that is taken (and not `strict`) at any free one.
+    """Listen on the host's loopback: at the preferred port, else (if not `strict`) at one soon after it, else at any.
 
     :raises OSError: no port could be had.
     """
-    for port in (preferred, 0):
+    nearby = [] if strict or preferred == 0 else [*range(preferred + 1, min(preferred + _NEARBY, 65536)), 0]
+    for port in (preferred, *nearby):
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        # Ports of a mesh that has just ended may be taken again at once.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("127.0.0.1", port))
@@ -281,7 +284,7 @@ def _listener(preferred: int, *, strict: bool = False) -> socket.socket:
             return listener
         except OSError:
             listener.close()
-            if strict or port == 0:
+            if port == (preferred, *nearby)[-1]:
                 raise
     raise AssertionError("unreachable")
 

@@ -1,0 +1,158 @@
+"""The article's two services in each network: captured or sent explicitly, by name, by authority and from the host."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from tests.e2e.machine import MODES, modes_here
+from tests.e2e.mesh import SOURCE, Mesh, mesh, tulle
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+MANIFEST = SOURCE / "tulle" / "emojivoto" / "manifests" / "two-services.yaml"
+EMOJI = '"shortcode": ":joy:"'
+
+
+@pytest.fixture(scope="module")
+def article(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    """The article's manifest, up."""
+    with mesh(tmp_path_factory.mktemp("state"), request.param, str(MANIFEST)) as running:
+        yield running
+
+
+every = pytest.mark.parametrize("article", MODES, indirect=True, scope="module")
+isolated = pytest.mark.parametrize("article", modes_here("netns", "userns"), indirect=True, scope="module")
+loopback = pytest.mark.parametrize("article", modes_here("loopback"), indirect=True, scope="module")
+
+
+def kubectl(mesh: Mesh, *words: str) -> str:
+    run = subprocess.run(
+        ["kubectl", "--kubeconfig", str(mesh.kubeconfig), *words],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert run.returncode == 0, f"{run.stderr}\n{mesh.log}"
+    return run.stdout
+
+
+def inside(mesh: Mesh, *words: str, deployment: str = "voting-v1", container: str = "voting") -> str:
+    """Run a command inside a pod and return what it says."""
+    return kubectl(mesh, "exec", f"deploy/{deployment}", "-c", container, "--", *words)
+
+
+CURL = ("curl", "-sS", "--max-time", "5")
+
+
+@every
+def test_every_pod_has_a_sidecar_though_nothing_asks_for_one(article: Mesh) -> None:
+    pods = json.loads(kubectl(article, "get", "pods", "-o", "json"))["items"]
+    assert len(pods) == 2
+    for pod in pods:
+        names = {c["name"] for field in ("containers", "initContainers") for c in pod["spec"].get(field, ())}
+        assert "linkerd-proxy" in names
+        assert all(status["ready"] for status in pod["status"]["containerStatuses"])
+
+
+@every
+def test_an_object_says_where_it_was_written(article: Mesh) -> None:
+    voting = json.loads(kubectl(article, "get", "deploy", "voting-v1", "-o", "json"))
+    file, _, line = voting["metadata"]["annotations"]["tulle.dev/source"].rpartition(":")
+    assert Path(file).name == "two-services.yaml"
+    assert Path(file).read_text().splitlines()[int(line) - 1].startswith("apiVersion: apps/v1")
+
+
+@isolated
+@pytest.mark.parametrize(
+    "name", ["emojisvc", "emojisvc.default", "emojisvc.default.svc", "emojisvc.default.svc.cluster.local"]
+)
+def test_a_service_is_reached_by_each_of_its_names(article: Mesh, name: str) -> None:
+    assert EMOJI in inside(article, *CURL, f"http://{name}/")
+
+
+@isolated
+def test_what_leaves_the_app_is_captured(article: Mesh) -> None:
+    """The sidecar answers for a Service that it knows; the header is its own."""
+    answer = inside(article, *CURL, "-o", "/dev/null", "-w", "%{http_code}", "http://emojisvc/")
+    assert answer == "200"
+    before = requests(article, "emojisvc-v1", "inbound")
+    inside(article, *CURL, "-o", "/dev/null", "http://emojisvc/")
+    assert requests(article, "emojisvc-v1", "inbound") > before
+
+
+def requests(mesh: Mesh, deployment: str, direction: str) -> float:
+    """Sum a sidecar's count of HTTP requests."""
+    page = inside(
+        mesh,
+        *CURL,
+        "http://localhost:4191/metrics",
+        deployment=deployment,
+        container=deployment.split("-")[0],
+    )
+    return sum(
+        float(line.rpartition(" ")[2])
+        for line in page.splitlines()
+        if line.startswith("http_requests_total{") and f'direction="{direction}"' in line
+    )
+
+
+@loopback
+def test_a_client_that_honours_http_proxy_is_in_the_mesh(article: Mesh) -> None:
+    assert EMOJI in inside(article, *CURL, "http://emojisvc/")
+
+
+@every
+@pytest.mark.parametrize("authority", ["emojisvc", "emojisvc.default", "emojisvc:80"])
+def test_a_request_to_localhost_4140_is_routed_by_its_authority(article: Mesh, authority: str) -> None:
+    if any(line.startswith("port 4140") for line in article.lines):
+        pytest.skip("localhost:4140 of this machine belongs to another mesh")
+    answer = inside(article, *CURL, "--noproxy", "*", "-H", f"Host: {authority}", "http://127.0.0.1:4140/")
+    assert EMOJI in answer
+
+
+@every
+def test_a_published_port_leads_into_the_mesh(article: Mesh) -> None:
+    with urlopen(article.url("emojisvc.default"), timeout=5) as answer:
+        assert EMOJI in answer.read().decode()
+
+
+@every
+def test_the_kubeconfig_of_a_running_mesh_is_found_by_its_name(article: Mesh) -> None:
+    told = tulle(article.home, "kubeconfig", "--name", article.name)
+    assert told.stdout.strip() == str(article.kubeconfig)
+    assert article.kubeconfig.stat().st_mode & 0o077 == 0
+
+
+@every
+def test_a_second_mesh_of_the_same_name_is_refused(article: Mesh) -> None:
+    told = tulle(article.home, "up", str(MANIFEST), "--name", article.name)
+    assert told.returncode == 1
+    assert f"a mesh named {article.name} is running already" in told.stderr
+    assert f"tulle down --name {article.name}" in told.stderr
+
+
+@isolated
+def test_a_service_without_endpoints_is_refused_soon(article: Mesh) -> None:
+    """A meshed caller hears 503 with a reason, by name and by localhost:4140."""
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "nobody"},
+        "spec": {"selector": {"app": "nobody"}, "ports": [{"port": 80}]},
+    }
+    subprocess.run(
+        ["kubectl", "--kubeconfig", str(article.kubeconfig), "apply", "-f", "-"],
+        input=json.dumps(service),
+        text=True,
+        check=True,
+        capture_output=True,
+        timeout=30,
+    )
+    answer = inside(article, *CURL, "-i", "http://nobody/")
+    assert " 503 " in answer.splitlines()[0]
+    assert "l5d-proxy-error" in answer.lower()
