@@ -125,11 +125,11 @@ fn rule(policy: &Policy, found: &RouteRef<'_>, request: &Request<'_>) -> RuleVer
                     share: share(place, backend),
                     dst: match &known.kind {
                         BackendKind::Balancer { dst, .. } => Some(dst.to_string()),
-                        BackendKind::Forward(_) => None,
+                        BackendKind::Forward(_) | BackendKind::Missing => None,
                     },
                     endpoint: match &known.kind {
                         BackendKind::Forward(endpoint) => Some(Endpoint::new(endpoint)),
-                        BackendKind::Balancer { .. } => None,
+                        BackendKind::Balancer { .. } | BackendKind::Missing => None,
                     },
                     filters: filters(&backend.filters),
                     answer: backend.answer(0).map(answer),

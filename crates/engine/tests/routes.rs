@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 use tulle_api::{http_route as matches, http_types, meta, outbound as api};
-use tulle_engine::outbound::{HttpVersion, Policy};
+use tulle_engine::outbound::{Answer, HttpVersion, Policy};
 use tulle_engine::route::{Candidate, Outcome, Recorder};
 use tulle_engine::{Headers, Reason, RequestView};
 
@@ -32,6 +32,13 @@ fn empty() -> Option<api::http_route::Distribution> {
     Some(api::http_route::Distribution {
         kind: Some(Kind::Empty(Empty {})),
     })
+}
+
+fn first_available(backends: Vec<api::http_route::RouteBackend>) -> api::http_route::Distribution {
+    use api::http_route::distribution::{FirstAvailable, Kind};
+    api::http_route::Distribution {
+        kind: Some(Kind::FirstAvailable(FirstAvailable { backends })),
+    }
 }
 
 fn rule(matches: Vec<matches::HttpRouteMatch>) -> api::http_route::Rule {
@@ -169,13 +176,13 @@ fn the_most_specific_path_decides_then_the_order() {
 fn what_cannot_be_read_fails_itself_alone() {
     let mut bad_filter = rule(vec![prefix("/filter")]);
     bad_filter.filters = vec![api::http_route::Filter { kind: None }];
-    let mut no_backends = rule(vec![prefix("/backends")]);
-    no_backends.backends = None;
+    let mut no_backend = rule(vec![prefix("/backends")]);
+    no_backend.backends = Some(first_available(vec![Default::default()]));
     let policy = Policy::compile(&policy(vec![
         route(
             "bad",
             &[],
-            vec![rule(vec![regex("(")]), bad_filter, no_backends],
+            vec![rule(vec![regex("(")]), bad_filter, no_backend],
         ),
         route("good", &[], vec![rule(vec![prefix("/good")])]),
     ]))
@@ -199,9 +206,49 @@ fn what_cannot_be_read_fails_itself_alone() {
         [
             "http1.routes[0].rules[0].matches[0].path.regex is not a regular expression: unclosed group",
             "http1.routes[0].rules[1].filters[0].kind is missing",
-            "http1.routes[0].rules[2].backends.kind is missing",
+            "http1.routes[0].rules[2].backends.first_available.backends[0].backend is missing",
         ]
     );
+}
+
+#[test]
+fn a_backend_that_does_not_exist_answers_for_its_share() {
+    let refused = |filters| api::http_route::RouteBackend {
+        backend: Some(api::Backend::default()),
+        filters,
+        ..Default::default()
+    };
+    let injector = api::http_route::Filter {
+        kind: Some(api::http_route::filter::Kind::FailureInjector(
+            matches::HttpFailureInjector {
+                status: 500,
+                message: "Service not found".into(),
+                ratio: None,
+            },
+        )),
+    };
+    for (filters, expected) in [
+        (vec![injector], "Service not found"),
+        (Vec::new(), "invalid backend"),
+    ] {
+        let mut only = rule(Vec::new());
+        only.backends = Some(first_available(vec![refused(filters)]));
+        let policy = Policy::compile(&policy(vec![route("r", &[], vec![only])])).unwrap();
+        let found = policy
+            .route(HttpVersion::Http1, &view("", "/", &()))
+            .unwrap();
+        assert!(found.answer(0).is_none());
+
+        let chosen = found.rule.backend(0, |_| true).unwrap();
+
+        let Some(Answer::Failure(failure)) = chosen.answer(0) else {
+            panic!("{:?}", chosen.answer(0))
+        };
+        assert_eq!(
+            (failure.reason, &*failure.message),
+            (Reason::BackendInvalid, expected)
+        );
+    }
 }
 
 /// What `tulle explain` listens with.

@@ -47,6 +47,8 @@ pub enum BackendKind {
         /// How load is reckoned.
         load: Load,
     },
+    /// It does not exist: [`RouteBackend::answer`] always answers instead, so nothing is ever sent here.
+    Missing,
 }
 
 /// What waits while a backend has no endpoint ready.
@@ -160,10 +162,18 @@ impl Backends {
     }
 }
 
+impl Backends {
+    pub(super) fn is_missing(&self, id: BackendId) -> bool {
+        self.list
+            .get(id.index())
+            .is_some_and(|backend| backend.kind == BackendKind::Missing)
+    }
+}
+
 impl Backend {
     fn compile(message: &api::Backend) -> Result<Self, Invalid> {
         let kind = match &message.kind {
-            None => return Err(Invalid::missing("kind")),
+            None => BackendKind::Missing,
             Some(api::backend::Kind::Forward(addr)) => BackendKind::Forward(Arc::new(
                 Endpoint::compile(addr).map_err(|error| error.under("forward"))?,
             )),

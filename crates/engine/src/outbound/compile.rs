@@ -13,6 +13,7 @@ use super::resilience::{FailureAccrual, Retry, Timeouts};
 use super::{HttpRoutes, Policy, Protocol, Route, RouteKind, Rule, TcpRoutes};
 use crate::invalid::{Invalid, MAX_ROUTES, MAX_RULES, duration, limit};
 use crate::meta::Meta;
+use crate::reason::Reason;
 use crate::route::{BrokenMatch, Filter, HostPattern, Hosts, Matcher, RuleId, TableBuilder};
 
 impl Policy {
@@ -369,8 +370,8 @@ macro_rules! distribution {
                 use api::$module::distribution::Kind;
                 let kind = message.and_then(|distribution| distribution.kind.as_ref());
                 match kind {
-                    None => Err(Invalid::missing("backends.kind")),
-                    Some(Kind::Empty(_)) => Ok(Distribution::Empty),
+                    // A rule whose filters always answer needs none.
+                    None | Some(Kind::Empty(_)) => Ok(Distribution::Empty),
                     Some(Kind::FirstAvailable(first)) => {
                         let mut backends = Vec::with_capacity(first.backends.len());
                         for (index, message) in first.backends.iter().enumerate() {
@@ -402,9 +403,12 @@ macro_rules! distribution {
                 message: &api::$module::RouteBackend,
                 weight: u32,
             ) -> Result<RouteBackend, Invalid> {
+                let filters = each("filters", &message.filters, $filter)?;
+                let backend = self.backends.add(message.backend.as_ref())?;
+                let missing = self.backends.is_missing(backend);
                 Ok(RouteBackend {
-                    filters: each("filters", &message.filters, $filter)?,
-                    backend: self.backends.add(message.backend.as_ref())?,
+                    filters: if missing { failing(filters) } else { filters },
+                    backend,
                     weight,
                     response_timeout: $timeout(message)?,
                 })
@@ -441,6 +445,18 @@ distribution!(tls_distribution, tls_route, tls_filter, |_: &_| Ok::<
     _,
     Invalid,
 >(None));
+
+/// The control plane says why there is no backend by a failure injector; without one, we say so ourselves.
+fn failing(filters: Vec<Filter>) -> Vec<Filter> {
+    let said = filters.iter().find_map(|filter| match filter {
+        Filter::Failure(failure) => Some(&*failure.message),
+        _ => None,
+    });
+    vec![Filter::fail(
+        Reason::BackendInvalid,
+        said.unwrap_or(Reason::BackendInvalid.text()),
+    )]
+}
 
 fn each<M>(
     field: &str,
@@ -480,8 +496,8 @@ fn opaque_filter(message: &api::opaque_route::Filter) -> Result<Filter, Invalid>
     use api::opaque_route::filter::Kind;
     match &message.kind {
         None => Err(Invalid::missing("kind")),
-        Some(Kind::Invalid(invalid)) => Ok(Filter::invalid_backend(&invalid.message)),
-        Some(Kind::Forbidden(_)) => Ok(Filter::forbidden()),
+        Some(Kind::Invalid(invalid)) => Ok(Filter::fail(Reason::BackendInvalid, &invalid.message)),
+        Some(Kind::Forbidden(_)) => Ok(Filter::fail(Reason::Forbidden, Reason::Forbidden.text())),
     }
 }
 
@@ -489,7 +505,7 @@ fn tls_filter(message: &api::tls_route::Filter) -> Result<Filter, Invalid> {
     use api::tls_route::filter::Kind;
     match &message.kind {
         None => Err(Invalid::missing("kind")),
-        Some(Kind::Invalid(invalid)) => Ok(Filter::invalid_backend(&invalid.message)),
-        Some(Kind::Forbidden(_)) => Ok(Filter::forbidden()),
+        Some(Kind::Invalid(invalid)) => Ok(Filter::fail(Reason::BackendInvalid, &invalid.message)),
+        Some(Kind::Forbidden(_)) => Ok(Filter::fail(Reason::Forbidden, Reason::Forbidden.text())),
     }
 }

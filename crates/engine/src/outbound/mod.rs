@@ -165,7 +165,7 @@ impl Answer<'_> {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Redirect(_) => Reason::Redirected,
-            Self::Failure(_) => Reason::FailureInjected,
+            Self::Failure(failure) => failure.reason,
             Self::Invalid(_) => Reason::RouteInvalid,
         }
     }

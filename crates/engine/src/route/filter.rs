@@ -72,6 +72,8 @@ pub struct Failure {
     pub message: Box<str>,
     /// The share of requests.
     pub ratio: Ratio,
+    /// What the answer says of itself.
+    pub reason: Reason,
 }
 
 /// A share of all requests, `numerator/denominator`.
@@ -145,6 +147,7 @@ impl Filter {
                 grpc_status: None,
                 message: message.message.as_str().into(),
                 ratio: Ratio::compile(message.ratio.as_ref())?,
+                reason: Reason::FailureInjected,
             })
         };
         compile()
@@ -168,6 +171,7 @@ impl Filter {
                 grpc_status: Some(code),
                 message: message.message.as_str().into(),
                 ratio: Ratio::compile(message.ratio.as_ref())?,
+                reason: Reason::FailureInjected,
             })
         };
         compile()
@@ -175,22 +179,14 @@ impl Filter {
             .map_err(|error| error.under("failure_injector"))
     }
 
-    /// The failure that egress policy puts on traffic it forbids.
-    pub(crate) fn forbidden() -> Self {
+    /// Fails everything, for a reason of the proxy's own.
+    pub(crate) fn fail(reason: Reason, message: &str) -> Self {
         Self::Failure(Arc::new(Failure {
-            http_status: Some(Reason::Forbidden.http_status()),
-            grpc_status: Some(Reason::Forbidden.grpc_status()),
-            message: Reason::Forbidden.text().into(),
-            ratio: Ratio::ALL,
-        }))
-    }
-
-    pub(crate) fn invalid_backend(message: &str) -> Self {
-        Self::Failure(Arc::new(Failure {
-            http_status: Some(Reason::BackendInvalid.http_status()),
-            grpc_status: Some(Reason::BackendInvalid.grpc_status()),
+            http_status: Some(reason.http_status()),
+            grpc_status: Some(reason.grpc_status()),
             message: message.into(),
             ratio: Ratio::ALL,
+            reason,
         }))
     }
 }

@@ -105,6 +105,7 @@ fn distribution(backends: &[Backend], distribution: &Distribution) -> Value {
         let to = match &backend.kind {
             BackendKind::Forward(endpoint) => endpoint_row(endpoint),
             BackendKind::Balancer { dst, .. } => json!({ "balancer": dst.as_ref() }),
+            BackendKind::Missing => Value::Null,
         };
         Some(json!({ "backend": backend.meta.to_string(), "weight": entry.weight, "to": to }))
     });

@@ -118,7 +118,7 @@ impl Backends {
 impl Backend {
     fn new(outbound: &Rc<Outbound>, target: &Target, policy: Policy) -> Rc<Self> {
         let (load, endpoints, authority) = match &policy.kind {
-            BackendKind::Forward(_) => (Load::default(), None, labels::authority(target)),
+            BackendKind::Forward(_) | BackendKind::Missing => (Load::default(), None, labels::authority(target)),
             BackendKind::Balancer { dst, load } => (*load, Some(RefCell::new(outbound.discovery.endpoints(dst))), dst.to_string()),
         };
         let backend = Rc::new(Backend {
@@ -139,6 +139,7 @@ impl Backend {
         match &backend.policy.kind {
             BackendKind::Forward(endpoint) => backend.update(std::iter::once(endpoint), Known::Exists),
             BackendKind::Balancer { .. } => backend.follow(true),
+            BackendKind::Missing => backend.update(std::iter::empty(), Known::Missing),
         }
         backend
     }
