@@ -1,0 +1,12 @@
+//! The sidecar as a process, against a scripted control plane over real TLS: certificates, discovery, the admin
+//! server, the environment, the end.
+
+mod admin;
+mod control_discovery;
+mod control_environment;
+mod control_identity;
+mod control_init;
+mod control_lifecycle;
+mod control_plane;
+mod mesh;
+mod proxy;

@@ -1,0 +1,259 @@
+//! HTTP/2 and gRPC through two sidecars: streaming both ways, trailers, resets both ways, many streams. The client and
+//! the application are the `h2` crate's.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Request, Response};
+use tokio::net::TcpStream;
+
+use crate::client::Http1;
+use crate::rig::{Mesh, Pod, app, plain, run};
+
+type Send = h2::client::SendRequest<Bytes>;
+type Respond = h2::server::SendResponse<Bytes>;
+
+async fn connect(stream: TcpStream) -> Send {
+    let (send, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::task::spawn_local(async move {
+        let _ended = connection.await;
+    });
+    send.ready().await.unwrap()
+}
+
+/// An application that answers each stream with `answer`.
+async fn h2_app<F: Future<Output = ()> + 'static>(pod: &Pod, answer: impl Fn(Request<RecvStream>, Respond) -> F + 'static) {
+    let answer = Rc::new(answer);
+    app(pod.address(18080), move |stream| {
+        let answer = answer.clone();
+        async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((request, respond))) = connection.accept().await {
+                tokio::task::spawn_local(answer(request, respond));
+            }
+        }
+    })
+    .await;
+}
+
+async fn pair(mesh: &Mesh) -> (Pod, Pod) {
+    let (web, voting) = (mesh.pod("web").await, mesh.pod("voting").await);
+    mesh.service("voting", &[voting.endpoint(80)]);
+    (web, voting)
+}
+
+fn call(path: &str) -> Request<()> {
+    Request::post(format!("http://voting{path}")).header("content-type", "application/grpc").header("te", "trailers").body(()).unwrap()
+}
+
+async fn next(body: &mut RecvStream) -> Option<Result<Bytes, h2::Error>> {
+    let data = body.data().await?;
+    if let Ok(data) = &data {
+        body.flow_control().release_capacity(data.len()).unwrap();
+    }
+    Some(data)
+}
+
+async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes) {
+    while !data.is_empty() {
+        stream.reserve_capacity(data.len());
+        let count = poll_fn(|cx| stream.poll_capacity(cx)).await.unwrap().unwrap();
+        stream.send_data(data.split_to(count.min(data.len())), false).unwrap();
+    }
+}
+
+fn trailers(status: &str) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", status.parse().unwrap());
+    trailers
+}
+
+/// Sends every message back, then the trailers.
+async fn echo(request: Request<RecvStream>, mut respond: Respond) {
+    assert_eq!(request.headers()["te"], "trailers");
+    assert!(request.headers()["l5d-client-id"].to_str().unwrap().starts_with("web.default."));
+    let mut answer = respond.send_response(Response::builder().header("content-type", "application/grpc").body(()).unwrap(), false).unwrap();
+    let mut body = request.into_body();
+    while let Some(Ok(data)) = next(&mut body).await {
+        send(&mut answer, data).await;
+    }
+    answer.send_trailers(trailers("0")).unwrap();
+}
+
+#[test]
+fn messages_stream_both_ways_and_trailers_end_them() {
+    run(async {
+        let (web, voting) = pair(&Mesh::new()).await;
+        h2_app(&voting, echo).await;
+        let mut client = connect(web.call().await).await;
+        let (answer, mut request) = client.send_request(call("/Echo"), false).unwrap();
+        send(&mut request, Bytes::from_static(b"one")).await;
+        let mut answer = answer.await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers().get("l5d-orig-proto"), None);
+        // The answer flows while the request does.
+        assert_eq!(next(answer.body_mut()).await.unwrap().unwrap(), "one");
+        send(&mut request, Bytes::from_static(b"two")).await;
+        assert_eq!(next(answer.body_mut()).await.unwrap().unwrap(), "two");
+        request.send_data(Bytes::new(), true).unwrap();
+        assert!(next(answer.body_mut()).await.is_none());
+        assert_eq!(answer.body_mut().trailers().await.unwrap().unwrap()["grpc-status"], "0");
+        let labels = ["direction=\"inbound\"", "grpc_status=\"0\"", "classification=\"success\""];
+        assert_eq!(voting.metric("response_total", &labels), 1.0, "{}", voting.metrics());
+    });
+}
+
+#[test]
+fn a_stream_larger_than_every_window_passes_and_other_streams_beside_it() {
+    run(async {
+        let (web, voting) = pair(&Mesh::new()).await;
+        h2_app(&voting, echo).await;
+        let client = connect(web.call().await).await;
+        let size = 3_000_000;
+        let streams = (0..8).map(|n| {
+            let mut client = client.clone();
+            async move {
+                let (answer, mut request) = client.send_request(call("/Big"), false).unwrap();
+                let upload = async {
+                    send(&mut request, Bytes::from(vec![n; size / 8])).await;
+                    request.send_data(Bytes::new(), true).unwrap();
+                };
+                let download = async {
+                    let mut answer = answer.await.unwrap();
+                    let mut count = 0;
+                    while let Some(data) = next(answer.body_mut()).await {
+                        let data = data.unwrap();
+                        assert!(data.iter().all(|byte| *byte == n));
+                        count += data.len();
+                    }
+                    count
+                };
+                tokio::join!(upload, download).1
+            }
+        });
+        let mut tasks = tokio::task::JoinSet::new();
+        for stream in streams {
+            tasks.spawn_local(stream);
+        }
+        while let Some(count) = tasks.join_next().await {
+            assert_eq!(count.unwrap(), size / 8);
+        }
+    });
+}
+
+#[test]
+fn an_error_in_trailers_is_a_failure_though_the_status_is_200() {
+    run(async {
+        let (web, voting) = pair(&Mesh::new()).await;
+        h2_app(&voting, |_, mut respond: Respond| async move {
+            let mut answer = respond.send_response(Response::new(()), false).unwrap();
+            answer.send_trailers(trailers("2")).unwrap();
+        })
+        .await;
+        let mut client = connect(web.call().await).await;
+        let (answer, _) = client.send_request(call("/Vote"), true).unwrap();
+        let mut answer = answer.await.unwrap();
+        assert!(next(answer.body_mut()).await.is_none());
+        assert_eq!(answer.body_mut().trailers().await.unwrap().unwrap()["grpc-status"], "2");
+        let labels = ["direction=\"outbound\"", "grpc_status=\"2\"", "classification=\"failure\""];
+        assert_eq!(web.metric("response_total", &labels), 1.0, "{}", web.metrics());
+    });
+}
+
+#[test]
+fn a_reset_reaches_the_other_end_with_its_reason() {
+    run(async {
+        let (web, voting) = pair(&Mesh::new()).await;
+        let (told, tell) = (Rc::new(tokio::sync::Notify::new()), Rc::new(tokio::sync::Notify::new()));
+        let (hears, begun) = (told.clone(), tell.clone());
+        h2_app(&voting, move |request: Request<RecvStream>, mut respond: Respond| {
+            let (hears, begun) = (hears.clone(), begun.clone());
+            async move {
+                if request.uri().path() == "/Server" {
+                    return respond.send_reset(Reason::ENHANCE_YOUR_CALM);
+                }
+                let mut answer = respond.send_response(Response::new(()), false).unwrap();
+                begun.notify_one();
+                let reason = poll_fn(|cx| answer.poll_reset(cx)).await.unwrap();
+                assert_eq!(reason, Reason::CANCEL);
+                hears.notify_one();
+            }
+        })
+        .await;
+        let mut client = connect(web.call().await).await;
+        let (answer, _) = client.send_request(call("/Server"), true).unwrap();
+        assert_eq!(answer.await.unwrap_err().reason(), Some(Reason::ENHANCE_YOUR_CALM));
+        let (_answer, mut request) = client.send_request(call("/Client"), false).unwrap();
+        tell.notified().await;
+        request.send_reset(Reason::CANCEL);
+        told.notified().await;
+    });
+}
+
+#[test]
+fn an_http1_client_gets_502_for_a_reset() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, voting) = pair(&mesh).await;
+        app(voting.address(18080), |stream| async move { drop(stream) }).await;
+        let mut client = Http1::new(web.call().await);
+        let answer = client.get("voting", "/").await;
+        assert_eq!((answer.status(), answer.field("tulle-reason")), (502, Some("connection-closed")));
+    });
+}
+
+#[test]
+fn many_calls_share_one_connection_and_none_is_lost() {
+    run(async {
+        let (web, voting) = pair(&Mesh::new()).await;
+        h2_app(&voting, echo).await;
+        let client = connect(web.call().await).await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..300 {
+            let mut client = client.clone();
+            tasks.spawn_local(async move {
+                client = client.ready().await.unwrap();
+                let (answer, _) = client.send_request(call("/Many"), true).unwrap();
+                answer.await.unwrap().status()
+            });
+        }
+        while let Some(status) = tasks.join_next().await {
+            assert_eq!(status.unwrap(), 200);
+        }
+        assert_eq!(web.metric("tcp_open_total", &["peer=\"dst\"", "tls=\"true\""]), 1.0);
+    });
+}
+
+#[test]
+fn a_grpc_caller_gets_a_grpc_status_for_what_the_proxy_answers() {
+    run(async {
+        let mesh = Mesh::new();
+        let web = mesh.pod("web").await;
+        mesh.service("voting", &[]);
+        let mut client = connect(web.call().await).await;
+        let (answer, _) = client.send_request(call("/None"), true).unwrap();
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!((&answer.headers()["grpc-status"], &answer.headers()["tulle-reason"]), (&"14".parse().unwrap(), &"no-endpoints".parse().unwrap()));
+        assert!(answer.body().is_end_stream());
+    });
+}
+
+#[test]
+fn http2_to_a_server_outside_of_the_mesh_stays_http2() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, other) = (mesh.pod("web").await, mesh.pod("other").await);
+        h2_app(&other, |request, mut respond: Respond| async move {
+            assert_eq!(request.version(), http::Version::HTTP_2);
+            respond.send_response(Response::builder().status(204).body(()).unwrap(), true).unwrap();
+        })
+        .await;
+        mesh.service("voting", &[plain(other.address(18080))]);
+        let mut client = connect(web.call().await).await;
+        let (answer, _) = client.send_request(call("/Plain"), true).unwrap();
+        assert_eq!(answer.await.unwrap().status(), 204);
+    });
+}

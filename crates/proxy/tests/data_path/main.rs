@@ -1,0 +1,12 @@
+//! Whole proxies in one process over real loopback sockets: workers, a certificate authority, a scripted discovery and
+//! scripted applications. Each test is a conversation; oracles are raw bytes, `hyper` and `h2`.
+
+mod client;
+mod drain;
+mod grpc;
+mod http1;
+mod meshed;
+mod policy;
+mod rig;
+mod tcp;
+mod trouble;
