@@ -89,11 +89,11 @@ class Election:
 
     async def run(self, lead: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `lead` while elected: it is cancelled when the lease is lost, and started again when it is won."""
-        while True:
-            if await self._try():
-                async with self._resigning():
+        async with self._resigning():
+            while True:
+                if await self._try():
                     await self._lead(lead)
-            await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def _lead(self, lead: Callable[[], Coroutine[Any, Any, None]]) -> None:
         log.info("leading %s/%s as %s", self.namespace, self.name, self.me)
