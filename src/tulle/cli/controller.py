@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import importlib.util
 import logging
 import os
 import signal
@@ -19,10 +18,8 @@ import click
 from tulle.errors import TulleError, UsageError
 
 if TYPE_CHECKING:
-    from starlette.routing import BaseRoute
-
     from tulle.compile.mesh import Mesh
-    from tulle.control.controller import Role, Webhook
+    from tulle.control.controller import Addition, Role, Webhook
     from tulle.control.views import Views
 
 ROLES = "identity,destination,policy,inject"
@@ -107,7 +104,7 @@ async def _run(options: dict[str, Any]) -> None:
                 config_dir=options["config_dir"],
                 roots_dir=options["trust_roots_dir"],
             )
-        controller = Controller(client, settings, SystemClock(), issuer, webhook, _viz_routes)
+        controller = Controller(client, settings, SystemClock(), issuer, webhook, _metrics_api)
         logging.getLogger("tulle.control").info("roles %s, API %s", ",".join(sorted(roles)), client.server)
         await _until_told(controller.run())
 
@@ -205,10 +202,9 @@ def _webhook(
     return Webhook(app(source), ServingCertificate(Path(tls_dir)))
 
 
-def _viz_routes(views: "Views", mesh: "Mesh") -> "Sequence[BaseRoute]":
-    """Mount the metrics API where that part is installed."""
-    if importlib.util.find_spec("tulle.viz.service") is None:
-        return ()
-    service = importlib.import_module("tulle.viz.service")
-    mounted: Sequence[BaseRoute] = service.routes(views.world, mesh)
-    return mounted
+def _metrics_api(views: "Views", mesh: "Mesh") -> "Addition":
+    """Scrape the sidecars and answer what `tulle stat` asks."""
+    from tulle.clock import SystemClock
+    from tulle.viz.service import MetricsApi
+
+    return MetricsApi(views.world, mesh, SystemClock())

@@ -11,7 +11,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import grpc
 import grpc.aio
@@ -37,7 +37,7 @@ from tulle.control.views import Views
 from tulle.kube.client import Client
 from tulle.kube.lease import Election
 
-__all__ = ["ROLES", "Controller", "Ports", "Role", "Settings", "Webhook"]
+__all__ = ["ROLES", "Addition", "Controller", "Ports", "Role", "Settings", "Webhook"]
 
 log = logging.getLogger("tulle.control")
 
@@ -65,6 +65,19 @@ class Webhook:
     certificate: ServingCertificate
 
 
+class Addition(Protocol):
+    """Another part that lives in this process: its routes are on the admin port, its work runs beside ours."""
+
+    @property
+    def routes(self) -> Sequence[BaseRoute]:
+        """What to mount."""
+        ...
+
+    async def run(self) -> None:
+        """Work until cancelled; begun once the cluster has been read."""
+        ...
+
+
 @dataclass(frozen=True)
 class Settings:
     """What runs and where."""
@@ -87,7 +100,7 @@ class Controller:
         clock: Clock,
         issuer: Callable[[], Awaitable[IssuerText]],
         webhook: Callable[[Views], Webhook] | None = None,
-        routes: Callable[[Views, Mesh], Sequence[BaseRoute]] = lambda views, mesh: (),
+        addition: Callable[[Views, Mesh], Addition] | None = None,
     ) -> None:
         self.settings, self.clock = settings, clock
         self.views = Views(client, clock)
@@ -105,7 +118,7 @@ class Controller:
             mesh, TokenReviews(client), lambda: self.issuer.current, clock, self._tell_of_leaf
         )
         self._webhook = webhook(self.views) if webhook is not None and "inject" in settings.roles else None
-        self._routes = routes
+        self._addition = addition(self.views, settings.mesh) if addition is not None else None
 
     async def run(self) -> None:
         """Serve until cancelled. Raises OSError (in an ExceptionGroup) when a port cannot be bound."""
@@ -138,9 +151,11 @@ class Controller:
                 self._sources(),
                 self.not_ready,
                 relay,
-                self._routes(self.views, settings.mesh),
+                self._addition.routes if self._addition is not None else (),
             )
             tasks.create_task(serve(app, admin), name="admin")
+            if self._addition is not None:
+                tasks.create_task(self._add(self._addition), name="addition")
             self.started.set()
 
     def not_ready(self) -> list[str]:
@@ -185,6 +200,10 @@ class Controller:
     async def _report(self) -> None:
         await self.views.watcher.wait_synced()
         await self._election.run(self.reporter.run)
+
+    async def _add(self, addition: Addition) -> None:
+        await self.views.watcher.wait_synced()
+        await addition.run()
 
     async def _settle(self) -> None:
         await self.views.watcher.wait_synced()
