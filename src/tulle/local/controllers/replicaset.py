@@ -1,6 +1,6 @@
 """ReplicaSets: keep as many pods as asked for, adopt those that match, remove the least useful first."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from tulle.local.controllers.metadata import (
     controller_of,
     integer,
     is_deleting,
+    key_of,
     labels_of,
     name_of,
     namespace_of,
@@ -122,8 +123,18 @@ def _status(rs: Obj, active: Sequence[Obj], now: datetime) -> list[Action]:
     return actions
 
 
+def _owners(pod: Obj, stores: Stores) -> Iterable[Key]:
+    """Yield the ReplicaSet that controls a pod, or those that would adopt it."""
+    if controller_of(pod) is not None:
+        yield from owner_of_kind(REPLICA_SETS)(pod, stores)
+        return
+    for rs in stores[REPLICA_SETS].in_namespace(namespace_of(pod)):
+        if matches(rs["spec"].get("selector"), labels_of(pod)):
+            yield key_of(rs)
+
+
 CONTROLLER = Controller(
     name="replicaset",
-    watches={REPLICA_SETS: itself, PODS: owner_of_kind(REPLICA_SETS)},
+    watches={REPLICA_SETS: itself, PODS: _owners},
     reconcile=reconcile,
 )

@@ -89,11 +89,13 @@ def launch(
     volumes: Mapping[str, Path],
     file_volumes: frozenset[str],
     api_mount: Mount | None,
+    last_words: Mount | None,
     directory: Path,
 ) -> Launch:
     """Return what to start for a container.
 
-    `volumes` maps volumes to where they lie, `api_mount` is the automatic token's, `directory` is where a program
+    `volumes` maps volumes to where they lie, `api_mount` is the automatic token's,
+    `last_words` that of the termination message, `directory` is where a program
     starts that nobody says anything else about.
 
     Raises NoProgram, ConfigError or VolumeError; each text says what to do.
@@ -129,6 +131,8 @@ def launch(
     mounts = volume_mounts(raw, volumes, file_volumes, env)
     if api_mount is not None and not any(mount.target == api_mount.target for mount in mounts):
         mounts.append(api_mount)
+    if last_words is not None and not any(mount.target == last_words.target for mount in mounts):
+        mounts.append(last_words)
     uid, gid = _user(pod, raw)
     return Launch(
         argv=_words(raw, fill(program.argv), program, env),

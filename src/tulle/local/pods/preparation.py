@@ -18,6 +18,7 @@ from tulle.local.pods.environment import Lookup, service_variables
 from tulle.local.pods.launch import Launch, launch
 from tulle.local.pods.ports import Surroundings
 from tulle.local.pods.spec import ContainerSpec, PodSpec
+from tulle.local.pods.termination import DEFAULT_PATH
 from tulle.local.pods.volumes import (
     API_MOUNT,
     API_VOLUME,
@@ -127,8 +128,23 @@ class Preparation:
             volumes={name: path for name, path in self._volumes.items() if name != API_VOLUME},
             file_volumes=frozenset(self._files),
             api_mount=api_mount,
+            last_words=self._last_words(container),
             directory=around.machine.directory,
         )
+
+    def _last_words(self, container: ContainerSpec) -> Mount | None:
+        """Make the file for a container's termination message.
+
+        The default path lies in /dev, where a private file would hide the machine's devices: it is left out.
+        """
+        path = container.raw.get("terminationMessagePath") or DEFAULT_PATH
+        if path == DEFAULT_PATH:
+            return None
+        file = self.directory / "termination" / container.name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"")
+        file.chmod(0o666)
+        return Mount(str(file), path)
 
     def seconds_to_refresh(self) -> float | None:
         """Return when `refresh` is due because a token grows old."""

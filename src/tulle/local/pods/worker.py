@@ -23,6 +23,7 @@ from tulle.local.pods.environment import ConfigError
 from tulle.local.pods.inside import Outcome, process_spec, run_inside
 from tulle.local.pods.launch import Launch, skips
 from tulle.local.pods.logs import ContainerLog, LogFile, pump
+from tulle.local.pods.notices import not_carried_out
 from tulle.local.pods.ports import Surroundings
 from tulle.local.pods.preparation import Preparation
 from tulle.local.pods.probing import ActionFailed, Actions, probe_forever
@@ -109,6 +110,7 @@ class PodWorker:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             keeper = tasks.create_task(self._keep_tokens_fresh())
+            await self._name_what_is_missing()
             await self._carry_out(self.machine.begin(self._now()))
             while not self._released:
                 await self._publish()
@@ -121,6 +123,12 @@ class PodWorker:
             if self.machine.deleted:
                 await self._remove_object()
         self._tasks = None
+
+    async def _name_what_is_missing(self) -> None:
+        missing = list(not_carried_out(self.pod))
+        if missing:
+            message = "not carried out on this machine: " + "; ".join(missing)
+            await self._around.recorder.record(PODS, self.pod, "Normal", "NotCarriedOut", message)
 
     def _now(self) -> float:
         return self._around.clock.monotonic()
