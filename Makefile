@@ -37,7 +37,7 @@ src/tulle/_engine.abi3.so: $(TARGET)/release/libtulle_engine_py.so
 test: test-rust test-python
 
 test-rust: build
-	cargo test --release --locked --workspace
+	cargo test --release --locked
 
 test-python: build
 	$(BIN)/pytest
