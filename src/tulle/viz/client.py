@@ -1,7 +1,6 @@
 """Reaches the metrics API from wherever a kubeconfig works: through the Kubernetes API's proxy to a Service."""
 
 from typing import TypeVar
-from urllib.parse import urlencode
 
 import msgspec
 
@@ -47,7 +46,7 @@ class MetricsClient:
         given = {name: value for name, value in params.items() if value}
         path = f"/api/v1/namespaces/{self._namespace}/services/{SERVICE}/proxy/api/{what}"
         try:
-            body = await self._client.request("GET", f"{path}?{urlencode(given)}" if given else path)
+            body = await self._client.request("GET", path, **given)
             return msgspec.json.decode(body, type=shape)
         except ApiError as error:
             raise self._trouble(error) from error

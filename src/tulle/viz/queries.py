@@ -11,33 +11,9 @@ from tulle.viz.answers import EdgeRow, Edges, Golden, ServiceTotal, Stat, StatRo
 from tulle.viz.latency import quantile
 from tulle.viz.store import Counts, Store, Workload
 
-__all__ = ["KINDS", "UnknownKind", "edges", "golden", "kind_named", "stat", "summary"]
+__all__ = ["edges", "golden", "stat", "summary"]
 
-# Every name by which kubectl knows a kind that can be asked for.
-KINDS: dict[str, tuple[str, ...]] = {
-    "Deployment": ("deploy", "deployment", "deployments"),
-    "StatefulSet": ("sts", "statefulset", "statefulsets"),
-    "DaemonSet": ("ds", "daemonset", "daemonsets"),
-    "ReplicaSet": ("rs", "replicaset", "replicasets"),
-    "Job": ("job", "jobs"),
-    "CronJob": ("cj", "cronjob", "cronjobs"),
-    "Pod": ("po", "pod", "pods"),
-    "Service": ("svc", "service", "services"),
-    "Namespace": ("ns", "namespace", "namespaces"),
-}
 Key = tuple[str, str]
-
-
-class UnknownKind(ValueError):
-    """No such kind can be asked for."""
-
-
-def kind_named(text: str) -> str:
-    """Return the kind that a word such as `deploy` or `pods` means. Raises UnknownKind."""
-    for kind, names in KINDS.items():
-        if text.lower() in names:
-            return kind
-    raise UnknownKind(f"{text!r} is none of {', '.join(names[0] for names in KINDS.values())}")
 
 
 def stat(
@@ -50,7 +26,7 @@ def stat(
     name: str | None = None,
     seconds: float = 60.0,
 ) -> Stat:
-    """Return the golden metrics of every resource of a kind (a key of KINDS), quiet and un-meshed ones included.
+    """Return the golden metrics of every resource of a kind (of `viz.kinds`), quiet and un-meshed ones included.
 
     Workloads, pods and namespaces are judged by what their own sidecars served; a Service by what its clients saw, and
     for clients without a sidecar by what its pods served. `namespace` None means all.

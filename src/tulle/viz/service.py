@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Route
 from tulle.clock import Clock
 from tulle.compile.mesh import Mesh
 from tulle.kube.world import World
-from tulle.viz import queries
+from tulle.viz import kinds, queries
 from tulle.viz.scraper import Scraper, fetch_from
 
 __all__ = ["MetricsApi"]
@@ -59,8 +59,8 @@ class MetricsApi:
     def _stat(self, request: Request) -> Any:
         _only(request, "kind", "namespace", "name", "window")
         try:
-            kind = queries.kind_named(request.query_params.get("kind", "deploy"))
-        except queries.UnknownKind as error:
+            kind = kinds.kind_named(request.query_params.get("kind", "deploy"))
+        except kinds.UnknownKind as error:
             raise BadParameter(f"kind: {error}") from error
         return queries.stat(
             self.scraper.store,

@@ -1,0 +1,112 @@
+"""`tulle stat`: golden metrics of workloads, pods, Services and namespaces."""
+
+import click
+
+from tulle.cli.cluster import cluster_options, connected
+
+__all__ = ["command"]
+
+LONGEST_WINDOW = 600
+
+
+@click.command()
+@click.argument("kind")
+@click.argument("name", required=False)
+@click.option("--namespace", "-n", default="default", show_default=True, metavar="NS", help="Where to look.")
+@click.option("--all-namespaces", "-A", is_flag=True, help="Look in all namespaces.")
+@click.option(
+    "--time-window",
+    "-t",
+    default="1m",
+    show_default=True,
+    metavar="TIME",
+    help="How far to look back (10s, 1m); the control plane keeps the last 60 looks.",
+)
+@click.option(
+    "--output", "-o", type=click.Choice(["table", "wide", "json"]), default="table", show_default=True
+)
+@click.option(
+    "--linkerd-namespace",
+    "-L",
+    default="linkerd",
+    show_default=True,
+    metavar="NS",
+    help="The control plane's namespace.",
+)
+@cluster_options
+def command(
+    kind: str,
+    name: str | None,
+    namespace: str,
+    all_namespaces: bool,
+    time_window: str,
+    output: str,
+    linkerd_namespace: str,
+    kubeconfig: str | None,
+    context: str | None,
+) -> None:
+    """Show golden metrics of workloads.
+
+    KIND is deploy, sts, ds, rs, job, cj, po, svc or ns, by any name that kubectl knows; NAME picks one; KIND/NAME
+    works too. Success, requests per second and latencies are those of requests that reached the pods; for svc those
+    that clients saw.
+
+    Example: tulle stat deploy -n emojivoto -o wide
+    """
+    from tulle.cli.golden import COLUMNS, WIDE_COLUMNS, columns, stat_cells
+    from tulle.errors import TulleError, UsageError
+    from tulle.viz import kinds
+    from tulle.viz.answers import Stat
+    from tulle.viz.client import MetricsClient
+
+    if name is None and "/" in kind:
+        kind, _, name = kind.partition("/")
+    try:
+        full_kind = kinds.kind_named(kind)
+    except kinds.UnknownKind as error:
+        raise UsageError(f"cannot show {kind}", str(error), "for instance: tulle stat deploy") from error
+    window = _seconds(time_window)
+    everywhere = all_namespaces or full_kind == "Namespace"
+
+    async def ask(client: object) -> Stat:
+        metrics = MetricsClient(client, linkerd_namespace)  # type: ignore[arg-type]
+        return await metrics.stat(kind, namespace=None if everywhere else namespace, name=name, window=window)
+
+    stat = connected(kubeconfig, context, ask)
+    if output == "json":
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(stat)).decode())
+        return
+    where = "" if everywhere else f" in namespace {namespace}"
+    if not stat.rows:
+        if name is not None:
+            raise TulleError(
+                f"{full_kind} {name} is not there{where}",
+                "no such resource, or none of its pods runs",
+                f"list them: tulle stat {kind} -A",
+            )
+        click.echo(f"No resources found{where}.", err=True)
+        return
+    wide = output == "wide"
+    header = COLUMNS + (WIDE_COLUMNS if wide else ())
+    rows = [stat_cells(row, wide=wide) for row in stat.rows]
+    if everywhere and full_kind != "Namespace":
+        header = ("NAMESPACE", *header)
+        rows = [(row.namespace, *cells) for row, cells in zip(stat.rows, rows, strict=True)]
+        click.echo(columns(header, rows, left=2))
+    else:
+        click.echo(columns(header, rows))
+
+
+def _seconds(text: str) -> float:
+    from tulle.cli.demo import seconds
+    from tulle.errors import UsageError
+
+    try:
+        window = seconds(text)
+    except ValueError as error:
+        raise UsageError(f"--time-window: {error}", "", "write for instance 10s or 1m") from error
+    if not 1 <= window <= LONGEST_WINDOW:
+        raise UsageError(f"--time-window {text} is not between 1s and 10m")
+    return window
