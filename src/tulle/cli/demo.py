@@ -55,9 +55,16 @@ def command(span: float | None, mode: str, name: str) -> None:
     Example: tulle demo --for 20s
     """
     from tulle.cli.screens import screen_for
+    from tulle.errors import TulleError
     from tulle.local import startup
 
     with resources.as_file(resources.files("tulle.emojivoto") / "manifests") as folder:
         plan = startup.prepare([Path(folder)], wish=mode, name=name)  # type: ignore[arg-type]
-        screen = screen_for(sys.stdout.isatty() and span is None)
+        screen = screen_for(sys.stdout.isatty())
         startup.start(plan, screen, ready_within=180.0, ends_after=span)
+    if screen.failures:
+        raise TulleError(
+            "the demo did not show a working mesh",
+            "\n  ".join(screen.failures),
+            "let it run longer: tulle demo --for 1m; or keep it and look: tulle demo, then tulle check",
+        )

@@ -7,10 +7,13 @@ import sys
 
 import click
 
+from tulle.cli import live
 from tulle.local.net.choose import Choice
 from tulle.local.up import Mesh
+from tulle.viz import verdict
+from tulle.viz.client import NoMetrics
 
-__all__ = ["PlainScreen", "screen_for"]
+__all__ = ["LiveScreen", "PlainScreen", "screen_for"]
 
 
 class PlainScreen:
@@ -18,6 +21,8 @@ class PlainScreen:
 
     def __init__(self, ready_fd: int | None = None) -> None:
         self._ready_fd = ready_fd
+        # Why the mesh was no working one when it ended by itself; see tulle.viz.verdict.
+        self.failures: list[str] = []
 
     def starting(self, choice: Choice) -> None:
         click.echo(f"network: {choice.mode} ({choice.reason})")
@@ -45,13 +50,28 @@ class PlainScreen:
         os.close(self._ready_fd)
 
     async def watch(self, mesh: Mesh) -> None:
-        if self._ready_fd is None:
-            click.echo("Ctrl-C stops it and leaves nothing behind")
+        if self._ready_fd is not None:
+            return
+        click.echo("Ctrl-C stops it and leaves nothing behind")
+        await live.print_plain(mesh.kubeconfig)
 
     async def ending(self, mesh: Mesh) -> None:
-        click.echo("ending")
+        try:
+            summary = await live.totals(mesh.kubeconfig)
+        except NoMetrics as error:
+            self.failures = [str(error)]
+            return
+        click.echo("\n".join(verdict.lines(summary)))
+        self.failures = verdict.failures(summary)
+
+
+class LiveScreen(PlainScreen):
+    """The same on a terminal, with tables that stay up to date once all is ready."""
+
+    async def watch(self, mesh: Mesh) -> None:
+        await live.show_tables(mesh.kubeconfig)
 
 
 def screen_for(terminal: bool, ready_fd: int | None = None) -> PlainScreen:
     """Return the screen for this output."""
-    return PlainScreen(ready_fd)
+    return LiveScreen() if terminal and ready_fd is None else PlainScreen(ready_fd)

@@ -13,6 +13,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "Pod": ("po", "pod", "pods"),
     "Service": ("svc", "service", "services"),
     "Namespace": ("ns", "namespace", "namespaces"),
+    # Whatever pods belong to, of all kinds.
+    "Workload": ("workload", "workloads"),
 }
 
 

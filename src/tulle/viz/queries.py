@@ -13,7 +13,7 @@ from tulle.viz.store import Counts, Store, Workload
 
 __all__ = ["edges", "golden", "stat", "summary"]
 
-Key = tuple[str, str]
+Key = tuple[str, str, str]  # namespace, name, kind
 
 
 def stat(
@@ -40,7 +40,7 @@ def stat(
     }
     if kind == "Service":
         for edge, row in store.edges:
-            key = (edge.target.namespace, edge.service)
+            key = (edge.target.namespace, edge.service, kind)
             if key in resources:
                 tally.add(key, row.over(window), edge.secured)
     else:
@@ -52,7 +52,7 @@ def stat(
     rows = [
         StatRow(
             namespace=key[0],
-            kind=kind,
+            kind=key[2],
             name=key[1],
             meshed=sum(meshed(mesh, pod) for pod in pods),
             pods=len(pods),
@@ -100,7 +100,7 @@ def summary(store: Store, world: World, mesh: Mesh) -> Summary:
     own = {mesh.control_plane_namespace, "kube-system"}
     total, secured = Counts(), 0
     pairs: set[tuple[Workload, Workload]] = set()
-    services: dict[Key, list[int]] = {
+    services: dict[tuple[str, str], list[int]] = {
         (service.namespace, service.name): [0, 0]
         for service in world.all(kinds.SERVICE)
         if service.namespace not in own and _takes_requests(service)
@@ -173,12 +173,14 @@ def _served_key(kind: str) -> Callable[[str, str, Workload], Key | None]:
     """Return how a pod's row is added up for a kind."""
     match kind:
         case "Pod":
-            return lambda namespace, pod, workload: (namespace, pod)
+            return lambda namespace, pod, workload: (namespace, pod, kind)
         case "Namespace":
-            return lambda namespace, pod, workload: ("", namespace)
+            return lambda namespace, pod, workload: ("", namespace, kind)
+        case "Workload":
+            return lambda namespace, pod, workload: (namespace, workload.name, workload.kind)
         case _:
             return lambda namespace, pod, workload: (
-                (namespace, workload.name) if workload.kind == kind else None
+                (namespace, workload.name, kind) if workload.kind == kind else None
             )
 
 
@@ -187,19 +189,19 @@ def _resources(world: World, kind: str) -> dict[Key, list[Pod]]:
     found: dict[Key, list[Pod]] = {}
     if kind == "Service":
         for service in world.all(kinds.SERVICE):
-            found[service.namespace, service.name] = _selected(world, service)
+            found[service.namespace, service.name, kind] = _selected(world, service)
         return found
     if kind == "Namespace":
         for namespace in world.all(kinds.NAMESPACE):
-            found["", namespace.name] = []
+            found["", namespace.name, kind] = []
     for pod in _running(world):
         owner_kind, owner = world.owner(pod)
         if kind == "Pod":
-            found[pod.namespace, pod.name] = [pod]
+            found[pod.namespace, pod.name, kind] = [pod]
         elif kind == "Namespace":
-            found.setdefault(("", pod.namespace), []).append(pod)
-        elif owner_kind == kind:
-            found.setdefault((pod.namespace, owner), []).append(pod)
+            found.setdefault(("", pod.namespace, kind), []).append(pod)
+        elif kind in (owner_kind, "Workload"):
+            found.setdefault((pod.namespace, owner, owner_kind), []).append(pod)
     return found
 
 
