@@ -185,7 +185,9 @@ async fn worker(start: Start) -> io::Result<()> {
         }
     }
     let parts = Parts { shard: registry.shard(), config, discovery, epochs, inbound, outbound };
-    worker::run(listeners, parts).await
+    worker::run(listeners, parts).await?;
+    // It accepts nothing any more; its connections finish on this runtime, and the control thread waits for them.
+    std::future::pending().await
 }
 
 /// The same listening sockets for another worker: the kernel wakes whoever is free.

@@ -188,6 +188,35 @@ families! {
         "Idle series forgotten.";
 }
 
+/// The page `docs/reference/metrics.md`.
+pub fn markdown() -> String {
+    use std::fmt::Write as _;
+    let mut page = String::from(
+        "# The sidecar's metrics\n\n\
+         <!-- Generated from crates/proxy/src/metrics/families.rs by `cargo run -p tulle-proxy --example reference`. -->\n\n\
+         Served at `:4191/metrics`, as Prometheus text or OpenMetrics. At most 20,000 series are kept; further ones are\n\
+         refused and counted. A series that nothing uses and that has not changed for `LINKERD2_PROXY_METRICS_RETAIN_IDLE`\n\
+         (10 minutes) is forgotten.\n\n\
+         | metric | type | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for family in ALL {
+        let kind = match family.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram(_) => "histogram",
+        };
+        let labels = family.labels.join(", ");
+        let _ = writeln!(page, "| `{}` | {kind} | {labels} | {} |", family.name, family.help);
+    }
+    page.push_str("\n## Label groups\n\n| group | labels |\n|---|---|\n");
+    for (group, labels) in LABEL_GROUPS {
+        let _ = writeln!(page, "| {group} | {labels} |");
+    }
+    let buckets: Vec<&str> = LATENCY_MS.le.to_vec();
+    let _ = writeln!(page, "\n## Buckets\n\nHistograms in milliseconds: {}, +Inf.", buckets.join(", "));
+    page
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -69,7 +69,6 @@ pub struct Certified {
     pub identity: String,
     pub token: String,
     pub names: Vec<String>,
-    pub at: SystemTime,
 }
 
 /// What the control plane knows and what it has been asked.
@@ -167,7 +166,6 @@ impl Identity for Service {
             identity: request.identity.clone(),
             token: String::from_utf8(request.token).unwrap(),
             names: names.collect(),
-            at: now,
         });
         if let Some(code) = *self.0.certify_fails.lock().unwrap() {
             return Err(Status::new(code, "scripted"));

@@ -1,0 +1,112 @@
+//! The admin server, from outside.
+
+use super::proxy::{Proxy, eventually, request};
+
+fn alone(more: &[(&str, &str)]) -> Proxy {
+    let proxy = Proxy::start_with("web", &[("LINKERD2_PROXY_IDENTITY_DISABLED", "1")], more);
+    proxy.wait_ready();
+    proxy
+}
+
+#[test]
+fn control_admin_pages_are_served_and_unknown_ones_named() {
+    let proxy = alone(&[]);
+    assert_eq!(proxy.get("/live"), Some((200, "live\n".to_owned())));
+    assert_eq!(proxy.get("/nothing").unwrap().0, 404);
+    assert_eq!(proxy.ask("POST", "/metrics", "").unwrap().0, 405);
+    let config: serde_json::Value = serde_json::from_str(&proxy.get("/config").unwrap().1).unwrap();
+    assert_eq!(config["ready"], "ready");
+}
+
+#[test]
+fn control_admin_shows_only_the_proxys_own_environment() {
+    let proxy = alone(&[("DATABASE_PASSWORD", "hunter2"), ("_pod_ns", "default")]);
+    let (status, page) = proxy.get("/env.json").unwrap();
+    assert_eq!(status, 200);
+    assert!(page.contains("\"_pod_ns\": \"default\"") && page.contains("LINKERD2_PROXY_ADMIN_LISTEN_ADDR"));
+    assert!(!page.contains("hunter2") && !page.contains("DATABASE_PASSWORD"));
+}
+
+#[test]
+fn control_admin_changes_log_levels_and_refuses_nonsense() {
+    let proxy = alone(&[]);
+    assert_eq!(proxy.ask("PUT", "/proxy-log-level", "warn,linkerd=error").unwrap().0, 204);
+    assert_eq!(proxy.get("/proxy-log-level"), Some((200, "warn,tulle=error\n".to_owned())));
+    let (status, why) = proxy.ask("PUT", "/proxy-log-level", "loud").unwrap();
+    assert_eq!((status, why.contains("`loud` is not a level")), (400, true));
+    assert_eq!(proxy.ask("PUT", "/proxy-log-level", &"warn,".repeat(10_000)).unwrap().0, 400);
+}
+
+#[test]
+fn control_admin_shuts_down_only_where_it_was_enabled() {
+    let mut closed = alone(&[]);
+    assert_eq!(closed.ask("POST", "/shutdown", "").unwrap().0, 404);
+    assert!(closed.is_running());
+    let mut open = alone(&[("LINKERD2_PROXY_SHUTDOWN_ENDPOINT_ENABLED", "true")]);
+    assert_eq!(open.ask("GET", "/shutdown", "").unwrap().0, 405);
+    assert_eq!(open.ask("POST", "/shutdown", ""), Some((200, "shutdown\n".to_owned())));
+    assert_eq!(open.wait_end(), Some(0));
+}
+
+/// Every family that is there from the start, by name and type: a renamed metric breaks somebody's dashboard.
+#[test]
+fn control_admin_metrics_begin_with_these_families() {
+    let proxy = alone(&[]);
+    let (status, page) = proxy.get("/metrics").unwrap();
+    assert_eq!(status, 200);
+    let mut types: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    types.sort_unstable();
+    let expected = [
+        "control_watch_invalid_total counter",
+        "control_watch_oldest_contact_seconds gauge",
+        "control_watch_updates_total counter",
+        "control_watches gauge",
+        "control_watches_refused_total counter",
+        "process_cpu_seconds_total counter",
+        "process_max_fds gauge",
+        "process_open_fds gauge",
+        "process_resident_memory_bytes gauge",
+        "process_start_time_seconds gauge",
+        "process_threads gauge",
+        "process_uptime_seconds_total counter",
+        "process_virtual_memory_bytes gauge",
+        "proxy_build_info gauge",
+        "proxy_metrics_series gauge",
+        "proxy_metrics_series_evicted_total counter",
+        "proxy_metrics_series_refused_total counter",
+        "proxy_worker_lag_seconds gauge",
+    ];
+    for family in expected {
+        assert!(types.contains(&family), "{family} is missing\n{page}");
+    }
+    for name in types.iter().filter_map(|line| line.split(' ').next()) {
+        let known = tulle_proxy::metrics::families::ALL.iter().any(|family| family.name == name);
+        assert!(known, "{name} is not in families.rs");
+    }
+}
+
+/// The families of the article and of Linkerd, with exactly these labels, after one request through the sidecar.
+#[test]
+fn control_admin_metrics_of_a_request_have_these_labels() {
+    let app = super::proxy::application("127.0.0.1:0", "web");
+    let proxy = alone(&[]);
+    let host = app.to_string();
+    eventually("the request is answered", || {
+        request(proxy.outbound(), "GET", &host, "/", "").is_some_and(|(status, _)| status == 200)
+    });
+    let labels = |family: &str| {
+        let (_, page) = proxy.get("/metrics").unwrap();
+        let line = page.lines().find(|line| line.starts_with(&format!("{family}{{"))).map(str::to_owned);
+        let line = line.unwrap_or_else(|| panic!("{family} is missing\n{page}"));
+        let inside = line.split_once('{').unwrap().1.rsplit_once('}').unwrap().0.to_owned();
+        inside.split(',').map(|pair| pair.split_once('=').unwrap().0.to_owned()).collect::<Vec<_>>()
+    };
+    eventually("the answer is counted", || proxy.get("/metrics").unwrap().1.contains("http_requests_total{"));
+    let article = ["direction", "dst_pod", "dst_service", "src_pod", "src_namespace", "status_code"];
+    assert_eq!(labels("http_requests_total"), article);
+    assert_eq!(labels("http_request_duration_ms_sum"), article);
+    assert_eq!(labels("http_request_duration_ms_bucket"), [&article[..], &["le"]].concat());
+    for family in ["request_total", "response_total", "response_latency_ms_count", "tcp_open_total"] {
+        assert_eq!(labels(family)[0], "direction", "{family}");
+    }
+}

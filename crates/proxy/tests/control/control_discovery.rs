@@ -1,0 +1,182 @@
+//! Policies and endpoints: followed, kept while the control plane is away, and what happens when nobody knows.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::Code;
+
+use super::control_plane::{Answer, ControlPlane, Script};
+use super::mesh::{add, balanced, dns_server, endpoint_profile, meshed, plain, remove, server};
+use super::proxy::{Proxy, application, eventually, request};
+
+const PATH: &str = "voting.default.svc.cluster.local:80";
+
+struct World {
+    script: Arc<Script>,
+    control: ControlPlane,
+    proxy: Proxy,
+}
+
+fn world(more: &[(&str, &str)]) -> World {
+    let script = Script::new();
+    let control = ControlPlane::start(&script);
+    let mut all = vec![("TULLE_PROXY_DNS_SERVER", dns_server())];
+    all.extend_from_slice(more);
+    let proxy = Proxy::start("web", &control, &script, &all);
+    proxy.wait_ready();
+    World { script, control, proxy }
+}
+
+impl World {
+    fn ask(&self, host: &str) -> Option<(u16, String)> {
+        request(self.proxy.outbound(), "GET", host, "/", "")
+    }
+
+    fn says(&self, host: &str, body: &str) -> bool {
+        self.ask(host).is_some_and(|answer| answer == (200, body.to_owned()))
+    }
+}
+
+#[test]
+fn endpoints_are_added_and_removed_as_the_stream_says() {
+    let world = world(&[]);
+    let (one, two) = (application("127.0.0.1:0", "one"), application("127.0.0.1:0", "two"));
+    world.script.policy("voting", Answer::Say(balanced("voting", PATH)));
+    world.script.endpoints(PATH, Answer::Say(add(vec![plain(one)])));
+    eventually("the first endpoint answers", || world.says("voting", "one"));
+    world.script.endpoints(PATH, Answer::Say(add(vec![plain(two)])));
+    eventually("the second answers too", || world.says("voting", "two"));
+    world.script.endpoints(PATH, Answer::Say(remove(one)));
+    eventually("the first has gone", || (0..20).all(|_| world.says("voting", "two")));
+    assert_eq!(world.script.opened(&format!("Destination.Get {PATH}")), 1, "one stream told it all");
+}
+
+#[test]
+fn the_last_known_state_serves_while_the_control_plane_is_away_and_streams_resume_after() {
+    let world = world(&[]);
+    let (one, two) = (application("127.0.0.1:0", "one"), application("127.0.0.1:0", "two"));
+    world.script.policy("voting", Answer::Say(balanced("voting", PATH)));
+    world.script.endpoints(PATH, Answer::Say(add(vec![plain(one)])));
+    eventually("the endpoint answers", || world.says("voting", "one"));
+
+    let World { script, control, proxy } = world;
+    let address = control.address;
+    drop(control);
+    let ask = || request(proxy.outbound(), "GET", "voting", "/", "");
+    eventually("the proxy has noticed", || proxy.metric("control_watch_oldest_contact_seconds{method=\"Destination.Get\"}") > 0.0);
+    for _ in 0..30 {
+        assert_eq!(ask(), Some((200, "one".to_owned())), "no request fails meanwhile");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(proxy.is_ready());
+
+    // What changed meanwhile is learnt: the first message of the new stream replaces all of the old.
+    script.endpoints(PATH, Answer::Say(add(vec![plain(two)])));
+    let _control = ControlPlane::start_on(&script, address);
+    eventually("the new state is in force", || (0..10).all(|_| ask() == Some((200, "two".to_owned()))));
+    assert_eq!(proxy.metric("control_watch_oldest_contact_seconds{method=\"Destination.Get\"}"), 0.0);
+}
+
+#[test]
+fn an_address_without_policy_is_the_endpoint_of_its_profile() {
+    let world = world(&[]);
+    let (pod, other) = (application("127.0.0.1:0", "pod"), application("127.0.0.1:0", "other"));
+    let target = pod.to_string();
+    world.script.policy(&target, Answer::Refuse(Code::NotFound));
+    // Leading elsewhere than the address itself shows that it is the profile that is used.
+    world.script.profile(&target, Answer::Say(endpoint_profile(plain(other))));
+    let view = || outbound_view(&world.proxy, &target);
+    world.ask(&target);
+    eventually("the profile is in force", || {
+        world.ask(&target);
+        view().is_none_or(|view| view["source"] == "profile")
+    });
+}
+
+#[test]
+fn an_address_that_nobody_knows_is_dialled_as_it_is() {
+    let world = world(&[]);
+    let app = application("127.0.0.1:0", "outside");
+    let target = app.to_string();
+    world.script.policy(&target, Answer::Refuse(Code::NotFound));
+    world.script.profile(&target, Answer::Refuse(Code::InvalidArgument));
+    eventually("it answers", || world.says(&target, "outside"));
+}
+
+#[test]
+fn a_name_that_nobody_knows_is_answered_404_with_the_reason() {
+    let world = world(&[]);
+    world.script.policy("voting2", Answer::Refuse(Code::NotFound));
+    let mut last = None;
+    eventually("it is refused", || {
+        last = world.ask("voting2");
+        last.as_ref().is_some_and(|(status, _)| *status == 404)
+    });
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_changes_nothing() {
+    let world = world(&[]);
+    let one = application("127.0.0.1:0", "one");
+    world.script.policy("voting", Answer::Say(balanced("voting", PATH)));
+    world.script.endpoints(PATH, Answer::Say(add(vec![plain(one)])));
+    eventually("the endpoint answers", || world.says("voting", "one"));
+    world.script.policy("voting", Answer::Say(Default::default()));
+    eventually("the message is counted", || {
+        world.proxy.metric("control_watch_invalid_total{method=\"OutboundPolicies.Watch\"}") >= 1.0
+    });
+    assert!(world.says("voting", "one"));
+}
+
+#[test]
+fn an_inbound_policy_closes_a_port_and_a_bad_one_does_not_open_it() {
+    let behind = application("0.0.0.0:0", "web");
+    let map = format!("80={}", behind.port());
+    let world_with_port = || {
+        let script = Script::new();
+        script.port(80, Answer::Say(server("web", true)));
+        let control = ControlPlane::start(&script);
+        let proxy = Proxy::start("web", &control, &script, &[
+            ("TULLE_PROXY_DNS_SERVER", dns_server()),
+            ("LINKERD2_PROXY_INBOUND_PORTS", "80"),
+            ("TULLE_PROXY_INBOUND_PORT_MAP", &map),
+            ("TULLE_PROXY_INBOUND_EXTRA_LISTENERS", "{ip}:30080=80"),
+        ]);
+        proxy.wait_ready();
+        World { script, control, proxy }
+    };
+    let World { script, control, proxy } = world_with_port();
+    let public: SocketAddr = format!("{}:30080", proxy.ip).parse().unwrap();
+    let status = || request(public, "GET", "web", "/", "").map(|(status, _)| status);
+    assert_eq!(status(), Some(200));
+    script.port(80, Answer::Say(server("closed", false)));
+    eventually("the port is closed", || status() == Some(403));
+    script.port(80, Answer::Say(Default::default()));
+    eventually("the bad policy is counted", || {
+        proxy.metric("control_watch_invalid_total{method=\"InboundServerPolicies.WatchPort\"}") >= 1.0
+    });
+    assert_eq!(status(), Some(403));
+    drop(control);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(status(), Some(403), "inbound never falls open because the control plane is away");
+}
+
+#[test]
+fn a_target_that_nobody_uses_is_forgotten_but_not_while_the_control_plane_is_away() {
+    let world = world(&[("LINKERD2_PROXY_OUTBOUND_DISCOVERY_IDLE_TIMEOUT", "1s")]);
+    let one = application("127.0.0.1:0", "one");
+    world.script.policy("voting", Answer::Say(balanced("voting", PATH)));
+    world.script.endpoints(PATH, Answer::Say(add(vec![plain(one)])));
+    eventually("the endpoint answers", || world.says("voting", "one"));
+    let config = |proxy: &Proxy| serde_json::from_str::<serde_json::Value>(&proxy.get("/config").unwrap().1).unwrap();
+    assert_eq!(config(&world.proxy)["outbound"]["voting"]["view"]["source"], "policy");
+    assert_eq!(config(&world.proxy)["outbound"]["voting"]["stream"]["connected"], true);
+    let meshed = meshed(one, "a.b.serviceaccount.identity.linkerd.cluster.local", 4143);
+    assert!(meshed.tls_identity.is_some());
+}
+
+fn outbound_view(proxy: &Proxy, target: &str) -> Option<serde_json::Value> {
+    let config: serde_json::Value = serde_json::from_str(&proxy.get("/config")?.1).ok()?;
+    config.get("outbound")?.get(target)?.get("view").cloned()
+}
