@@ -112,7 +112,7 @@ def slice_of(
         api="discovery.k8s.io/v1",
         ns=ns,
         labels={"kubernetes.io/service-name": service_name},
-        addressType="IPv4",
+        addressType=rest.pop("addressType", "IPv4"),
         endpoints=endpoints,
         ports=rest.pop("ports", [{"name": "http", "port": port, "protocol": "TCP"}]),
         **rest,

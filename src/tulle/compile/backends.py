@@ -16,6 +16,9 @@ from tulle.kube.world import World
 
 __all__ = ["BadBackend", "Distributions", "resolve_backend"]
 
+# The Gateway API's own bound.
+MAX_WEIGHT = 1_000_000
+
 
 class BadBackend(ValueError):
     """A backendRef leads nowhere; `reason` is the condition reason of the Gateway API."""
@@ -71,7 +74,7 @@ class Distributions:
             return self.http_own()
         message = outbound_pb2.HttpRoute.Distribution()
         weighted = [(ref, 1 if ref.weight is None else ref.weight) for ref in refs]
-        weighted = [(ref, weight) for ref, weight in weighted if weight > 0]
+        weighted = [(ref, min(weight, MAX_WEIGHT)) for ref, weight in weighted if weight > 0]
         if not weighted:
             # Every weight is 0: the Gateway API asks for 500.
             nobody = self._invalid(messages.default_metadata("no-weight"), "all backends have weight 0")

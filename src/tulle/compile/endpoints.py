@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_address
 
+from tulle.compile import messages
 from tulle.compile.mesh import ClientContext, Mesh
 from tulle.compile.names import ServiceTarget
 from tulle.compile.pods import weighted_address
@@ -90,7 +91,8 @@ def _candidates(world: World, service: Service, target: ServiceTarget) -> Iterat
                 continue
             for ip in endpoint.addresses or ():
                 for port in ports:
-                    yield (ip, port), endpoint
+                    if messages.is_address(ip, port):
+                        yield (ip, port), endpoint
 
 
 def _in_zone(candidates: list[tuple[Address, Endpoint]], zone: str) -> list[tuple[Address, Endpoint]]:

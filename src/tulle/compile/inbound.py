@@ -48,7 +48,7 @@ def inbound_server(
     server = select_server(world, pod, port)
     fallback = default_policy(world, mesh, pod, port)
     message = inbound_pb2.Server(
-        server_ips=[messages.ip(ip) for ip in pod.ips],
+        server_ips=[messages.ip(ip) for ip in pod.ips if messages.is_address(ip)],
         labels=server_labels(server, fallback),
         services=services_of(world, pod, port),
     )

@@ -19,6 +19,7 @@ __all__ = [
     "duration",
     "ip",
     "ip_text",
+    "is_address",
     "network",
     "no_endpoints",
     "removed",
@@ -39,6 +40,15 @@ def ip(text: str) -> net_pb2.IPAddress:
     if isinstance(address, IPv4Address):
         return net_pb2.IPAddress(ipv4=number)
     return net_pb2.IPAddress(ipv6=net_pb2.IPv6(first=number >> 64, last=number & (1 << 64) - 1))
+
+
+def is_address(ip_text: str, port: int = 1) -> bool:
+    """Tell whether a text is an address and a number a port; objects may say anything."""
+    try:
+        ip_address(ip_text)
+    except ValueError:
+        return False
+    return 1 <= port <= 65535
 
 
 def ip_text(address: net_pb2.IPAddress) -> str:
@@ -80,7 +90,13 @@ def resource(
     source = "" if isinstance(view, tuple) else view.annotations.get(SOURCE, "")
     return meta_pb2.Metadata(
         resource=meta_pb2.Resource(
-            group=group, kind=kind, name=name, namespace=namespace, port=port, section=section, source=source
+            group=group,
+            kind=kind,
+            name=name,
+            namespace=namespace,
+            port=port if 0 <= port <= 65535 else 0,
+            section=section,
+            source=source,
         )
     )
 

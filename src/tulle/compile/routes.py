@@ -4,6 +4,7 @@ A rule that asks for something the proxy does not do answers 500 and says so: to
 to ignore what was written (Gateway API, HTTPRouteFilter). `refused_filters` is the one list of these.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -21,6 +22,10 @@ __all__ = [
 ]
 
 MATCH_ANYTHING = Match()
+REDIRECTS = (301, 302, 303, 307, 308)
+# RFC 9110, 5.1 and 5.5: a token; visible characters, blanks and opaque bytes.
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]{0,4096}")
 Modifier = TypeVar("Modifier", http_route_pb2.RequestHeaderModifier, http_route_pb2.ResponseHeaderModifier)
 
 
@@ -92,18 +97,15 @@ def http_method(name: str) -> http_types_pb2.HttpMethod:
 
 def refused_filters(route: HTTPRoute, filters: Iterable[Filter], *, inbound: bool) -> list[str]:
     """Name the filters that are not carried out, with the reason; requests that meet one are answered 500."""
-    refused = []
+    refused: list[str] = []
     for each in filters:
         match each.type:
             case "RequestHeaderModifier" if each.request_header_modifier is not None:
-                continue
+                refused.extend(_bad_headers(each.request_header_modifier))
             case "RequestRedirect" if each.request_redirect is not None:
-                if (path := each.request_redirect.path) is not None and path.type not in (
-                    "ReplaceFullPath",
-                    "ReplacePrefixMatch",
-                ):
-                    refused.append(f"RequestRedirect path {path.type} is not defined")
+                refused.extend(_bad_redirect(each.request_redirect))
             case "ResponseHeaderModifier" if each.response_header_modifier is not None:
+                refused.extend(_bad_headers(each.response_header_modifier))
                 if inbound:
                     refused.append("ResponseHeaderModifier is not supported on routes of a Server")
             case "RequestHeaderModifier" | "RequestRedirect" | "ResponseHeaderModifier":
@@ -111,6 +113,26 @@ def refused_filters(route: HTTPRoute, filters: Iterable[Filter], *, inbound: boo
             case other:
                 refused.append(f"{other} is not supported")
     return refused
+
+
+def _bad_headers(modifier: HeaderModifier) -> Iterator[str]:
+    for header in (*(modifier.set or ()), *(modifier.add or ())):
+        if HEADER_NAME.fullmatch(header.name) is None:
+            yield f"{header.name[:100]!r} is not a header name"
+        if HEADER_VALUE.fullmatch(header.value) is None:
+            yield f"the value of {header.name[:100]!r} has characters that headers may not have"
+    for name in modifier.remove or ():
+        if HEADER_NAME.fullmatch(name) is None:
+            yield f"{name[:100]!r} is not a header name"
+
+
+def _bad_redirect(redirect: Redirect) -> Iterator[str]:
+    if redirect.status_code is not None and redirect.status_code not in REDIRECTS:
+        yield f"RequestRedirect status {redirect.status_code} is not one of {', '.join(map(str, REDIRECTS))}"
+    if redirect.port is not None and not 1 <= redirect.port <= 65535:
+        yield f"RequestRedirect port {redirect.port} is not a port"
+    if redirect.path is not None and redirect.path.type not in ("ReplaceFullPath", "ReplacePrefixMatch"):
+        yield f"RequestRedirect path {redirect.path.type!r} is not ReplaceFullPath or ReplacePrefixMatch"
 
 
 def failure(status: int, message: str) -> http_route_pb2.HttpFailureInjector:

@@ -15,9 +15,10 @@ import msgspec
 from tulle.compile import annotations
 from tulle.compile.annotations import BadValue
 from tulle.compile.authorization import Inert, authorize, targets_route
+from tulle.compile.backends import MAX_WEIGHT
 from tulle.compile.mesh import DEFAULT_POLICIES, Mesh
 from tulle.compile.outbound import APP_PROTOCOLS
-from tulle.compile.routes import refused_filters
+from tulle.compile.routes import HEADER_NAME, refused_filters
 from tulle.kube import kinds
 from tulle.kube.objects import Namespace, Pod, Service, View, decode_view
 from tulle.kube.policy_objects import (
@@ -37,7 +38,6 @@ PROTOCOLS = ("unknown", "HTTP/1", "HTTP/2", "gRPC", "opaque", "TLS")
 PORTS = re.compile(r"\d{1,5}(-\d{1,5})?|(?=.*[a-z])[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?", re.ASCII)
 METHODS = re.compile(r"[A-Z]{1,16}")
 MAX_REGEX = 1024
-MAX_WEIGHT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,8 @@ def _rule(path: str, route: HTTPRoute, rule: Rule, inbound: bool) -> Iterator[Pr
                 yield Problem(f"{at}.path.value", f"{value!r} does not begin with /")
         for field, wanted in (("headers", match.headers), ("queryParams", match.query_params)):
             for number, each in enumerate(wanted or ()):
+                if field == "headers" and HEADER_NAME.fullmatch(each.name) is None:
+                    yield Problem(f"{at}.{field}[{number}].name", f"{each.name[:100]!r} is not a header name")
                 if each.type == "RegularExpression":
                     yield from _regex(f"{at}.{field}[{number}].value", each.value)
                 elif each.type not in (None, "Exact"):

@@ -310,7 +310,7 @@ class Reflector:
     def _decode(self, raw: msgspec.Raw) -> View | None:
         try:
             view: View = decode_view(raw, self.kind.view)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, RecursionError) as error:
             self.unreadable["/".join(_key(raw))] = str(error)
             return None
         if self.unreadable:
