@@ -8,6 +8,7 @@ from tulle.local import sources, state
 from tulle.local.images import load_images, require_images
 from tulle.local.net.choose import Choice, Wish, choose
 from tulle.local.net.probe import facts
+from tulle.local.proxy_binary import find_proxy
 from tulle.local.sources import Manifest
 from tulle.local.up import Options, Screen, run
 
@@ -28,7 +29,7 @@ def prepare(files: Sequence[Path], *, wish: Wish, name: str) -> Plan:
     """Read the files and look at the machine.
 
     :raises TulleError: broken files, an image that nothing stands for, a name that runs already, a network that
-        this machine does not allow.
+        this machine does not allow, no sidecar program.
     """
     state.folder_of(name)
     manifests = sources.order(sources.load(files))
@@ -38,6 +39,7 @@ def prepare(files: Sequence[Path], *, wish: Wish, name: str) -> Plan:
             f"process {held.pid} holds it",
             f"stop it: tulle down --name {name}; or give this one another --name",
         )
+    find_proxy()
     require_images([(manifest.where, manifest.obj) for manifest in manifests], load_images(files))
     return Plan(name, choose(wish, facts(wish)), manifests, [path.resolve() for path in files])
 
