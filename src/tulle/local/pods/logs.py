@@ -23,8 +23,9 @@ READ_BYTES = 64 * 1024
 class LogFile:
     """The log of one start of a container."""
 
-    def __init__(self, path: Path, now: Callable[[], datetime]) -> None:
+    def __init__(self, path: Path, now: Callable[[], datetime], *, limit: int = FILE_BYTES) -> None:
         self.path = path
+        self._limit = limit
         self.closed = False
         self._now = now
         self._partial: dict[str, bytes] = {}
@@ -115,7 +116,7 @@ class LogFile:
         return self.path.with_suffix(".old")
 
     def _write(self, data: bytes) -> None:
-        if self._size and self._size + len(data) > FILE_BYTES:
+        if self._size and self._size + len(data) > self._limit:
             self._file.close()
             os.replace(self.path, self._rotated)
             self._file = open(self.path, "ab", buffering=0)

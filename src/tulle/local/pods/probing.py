@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from tulle.errors import TulleError
 from tulle.local.api.objects import Obj
@@ -29,6 +29,14 @@ EARLY_LOOK_GROWTH = 1.5
 
 class ActionFailed(Exception):
     """A probe or hook did not succeed; the text is what its Event says."""
+
+
+class Performer(Protocol):
+    """What carries out the action of a probe."""
+
+    async def perform(self, action: Mapping[str, Any], timeout: float) -> None:
+        """Raise ActionFailed when the action does not succeed in time."""
+        ...
 
 
 RunInside = Callable[[list[str], float], Awaitable[Outcome]]
@@ -107,13 +115,19 @@ def port_number(port: int | str, container: Obj) -> int:
     raise ValueError(f"the container has no port named {port!r}")
 
 
-async def probe_forever(actions: Actions, probe: Probe, tell: Callable[[bool, str, bool], None]) -> None:
+async def probe_forever(
+    actions: Performer,
+    probe: Probe,
+    tell: Callable[[bool, str, bool], None],
+    *,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
     """Probe until cancelled; `tell(ok, message, counts)` hears every result.
 
     The first failure that counts comes one period after the first look: so long an app has to come up.
     """
     early = probe.kind is not ProbeKind.LIVENESS
-    await asyncio.sleep(probe.initial_delay or (0.0 if early else probe.period))
+    await sleep(probe.initial_delay or (0.0 if early else probe.period))
     pause = min(EARLY_LOOK_SECONDS, probe.period)
     waited = 0.0 if early else probe.period
     while True:
@@ -133,7 +147,7 @@ async def probe_forever(actions: Actions, probe: Probe, tell: Callable[[bool, st
         if early and counts:
             step, waited, pause = min(pause, probe.period), 0.0, pause
         pause *= EARLY_LOOK_GROWTH
-        await asyncio.sleep(step)
+        await sleep(step)
         waited = probe.period if not early else waited + step
 
 
