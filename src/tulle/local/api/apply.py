@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
 from tulle.local.api.errors import ApiError
 from tulle.local.api.objects import Obj, copy_json
 from tulle.local.api.ownership import (
@@ -34,6 +36,8 @@ __all__ = [
     "track_update",
     "write_managers",
 ]
+
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 MAX_UPDATE_MANAGERS = 10
 """Managers kept apart for plain updates; the oldest beyond are folded into one named `ancient-changes`."""
@@ -164,7 +168,7 @@ def apply_configuration(
         changed = delta(schema, live, _merged(schema, live, config)).changed
         contested = [(other, other.fields & applied & changed) for other in others]
         clashes = [(other, paths) for other, paths in contested if paths]
-        if clashes and not force:
+        if clashes and not force and not _upgrades(schema, live, manager, clashes):
             raise _conflicts(clashes)
         others = [replace(m, fields=m.fields - (applied & changed)) for m in others]
     result: Obj = _merged(schema, live or {}, config)
@@ -178,6 +182,18 @@ def apply_configuration(
     result["metadata"] = dict(result.get("metadata") or {})
     write_managers(result, [*others, own])
     return result
+
+
+def _upgrades(schema: Schema, live: Obj, manager: str, clashes: Sequence[tuple[Manager, FieldSet]]) -> bool:
+    """Tell whether conflicts are only with what kubectl itself applied before, on the client's side: it may go on."""
+    last = ((live.get("metadata") or {}).get("annotations") or {}).get(LAST_APPLIED)
+    if manager != "kubectl" or not last:
+        return False
+    try:
+        before = field_set(schema, msgspec.json.decode(last, type=dict[str, Any]))
+    except msgspec.DecodeError:
+        return False
+    return all(paths <= before for _, paths in clashes)
 
 
 def _merged(schema: Schema, live: Any, config: Any) -> Any:
