@@ -163,6 +163,7 @@ class FakeKubernetes:
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         async with asyncio.TaskGroup() as tasks:
             server = tasks.create_task(serve(app, listener))
+            await asyncio.sleep(0)  # a task that never ran cannot close its listener
             try:
                 yield self
             finally:

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 import msgspec
+import yaml
 from lightkube.config.client_adapter import user_auth, verify_cluster
 from lightkube.config.kubeconfig import KubeConfig, SingleConfig
 from lightkube.core.exceptions import ConfigError
@@ -82,8 +83,15 @@ def load_config(kubeconfig: str | None = None, context: str | None = None) -> Si
         else:
             config = KubeConfig.from_file("~/.kube/config")
         chosen = config.get(context) if context else config.get()
-    except (ConfigError, OSError, KeyError, ValueError, msgspec.MsgspecError) as error:
+    except (ConfigError, OSError, yaml.YAMLError, msgspec.MsgspecError) as error:
         raise _no_config(path, str(error)) from error
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:  # what lightkube raises for other shapes
+        raise _no_config(path, f"it is not a kubeconfig: {error}") from error
     if chosen is None:
         raise _no_config(path, "the kubeconfig has no current context")
     return chosen
@@ -144,6 +152,20 @@ class Client:
         if response.status_code >= 400:
             raise _api_error(response.status_code, response.content, response.headers.get("retry-after"))
         return response.content
+
+    async def stream(self, path: str, **params: str) -> AsyncGenerator[bytes, None]:
+        """Yield a body as it comes, with no bound on the time between its pieces. Raises ApiError or Unreachable."""
+        timeout = httpx2.Timeout(REQUEST_SECONDS, read=None)
+        try:
+            async with self._http.stream("GET", path, params=params, timeout=timeout) as response:
+                if response.status_code >= 400:
+                    body = await response.aread()
+                    raise _api_error(response.status_code, body, response.headers.get("retry-after"))
+                async with contextlib.aclosing(response.aiter_bytes()) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+        except (httpx2.HTTPError, httpx2.StreamError, ConfigError, OSError) as error:
+            raise Unreachable(_describe(error)) from error
 
     async def get(self, path: str) -> Any:
         """Fetch one object as plain data. Raises ApiError or Unreachable."""

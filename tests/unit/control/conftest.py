@@ -37,7 +37,7 @@ class Running:
 
     def stream(self, port: int, method: str, request: Any, answer: type[Any]) -> Any:
         """Open a stream; iterate it for decoded answers."""
-        call = self._channel(port).unary_stream(
+        call: Any = self._channel(port).unary_stream(
             method,
             request_serializer=lambda m: m.SerializeToString(),
             response_deserializer=answer.FromString,
@@ -46,7 +46,7 @@ class Running:
 
     async def ask(self, port: int, method: str, request: Any, answer: type[Any]) -> Any:
         """Make one call."""
-        call = self._channel(port).unary_unary(
+        call: Any = self._channel(port).unary_unary(
             method,
             request_serializer=lambda m: m.SerializeToString(),
             response_deserializer=answer.FromString,

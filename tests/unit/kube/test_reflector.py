@@ -191,7 +191,7 @@ def test_an_object_that_cannot_be_read_keeps_its_last_state_and_is_named() -> No
 
 def test_null_lists_and_unknown_fields_are_read() -> None:
     machine = reflector(kinds.ENDPOINT_SLICE)
-    obj = {
+    obj: dict[str, Any] = {
         "metadata": {"name": "x", "namespace": "d", "labels": None},
         "endpoints": None,
         "ports": None,
