@@ -11,7 +11,6 @@ from tulle.cli import live
 from tulle.local.net.choose import Choice
 from tulle.local.up import Mesh
 from tulle.viz import verdict
-from tulle.viz.client import NoMetrics
 
 __all__ = ["LiveScreen", "PlainScreen", "screen_for"]
 
@@ -56,6 +55,8 @@ class PlainScreen:
         await live.print_plain(mesh.kubeconfig)
 
     async def ending(self, mesh: Mesh) -> None:
+        from tulle.viz.client import NoMetrics
+
         try:
             summary = await live.totals(mesh.kubeconfig)
         except NoMetrics as error:

@@ -2,7 +2,7 @@
 
 import click
 
-from tulle.cli.cluster import cluster_options, connected
+from tulle.cli.cluster import Cluster, cluster_options, connected, namespace_option
 
 __all__ = ["command"]
 
@@ -12,7 +12,7 @@ LONGEST_WINDOW = 600
 @click.command()
 @click.argument("kind")
 @click.argument("name", required=False)
-@click.option("--namespace", "-n", default="default", show_default=True, metavar="NS", help="Where to look.")
+@namespace_option
 @click.option("--all-namespaces", "-A", is_flag=True, help="Look in all namespaces.")
 @click.option(
     "--time-window",
@@ -37,7 +37,7 @@ LONGEST_WINDOW = 600
 def command(
     kind: str,
     name: str | None,
-    namespace: str,
+    namespace: str | None,
     all_namespaces: bool,
     time_window: str,
     output: str,
@@ -68,17 +68,19 @@ def command(
     window = _seconds(time_window)
     everywhere = all_namespaces or full_kind == "Namespace"
 
-    async def ask(client: object) -> Stat:
-        metrics = MetricsClient(client, linkerd_namespace)  # type: ignore[arg-type]
-        return await metrics.stat(kind, namespace=None if everywhere else namespace, name=name, window=window)
+    async def ask(cluster: Cluster) -> tuple[Stat, str]:
+        metrics = MetricsClient(cluster.client, linkerd_namespace)
+        chosen = cluster.namespace(namespace)
+        where = None if everywhere else chosen
+        return await metrics.stat(kind, namespace=where, name=name, window=window), chosen
 
-    stat = connected(kubeconfig, context, ask)
+    stat, chosen = connected(kubeconfig, context, ask)
     if output == "json":
         import msgspec
 
         click.echo(msgspec.json.format(msgspec.json.encode(stat)).decode())
         return
-    where = "" if everywhere else f" in namespace {namespace}"
+    where = "" if everywhere else f" in namespace {chosen}"
     if not stat.rows:
         if name is not None:
             raise TulleError(

@@ -95,15 +95,18 @@ async def run_command(
     # A terminal has one output only.
     params.append(("tty", "true") if streams.tty else ("stderr", "true"))
     path = f"/api/v1/namespaces/{namespace}/pods/{pod}/exec"
-    async with open_socket(config, path, params, (V5, V4)) as socket, asyncio.TaskGroup() as tasks:
-        feeding = tasks.create_task(_feed(socket, streams)) if streams.stdin else None
-        resizing = tasks.create_task(_tell_size(socket, streams)) if streams.tty else None
+    async with open_socket(config, path, params, (V5, V4)) as socket:
         try:
-            return await _until_status(socket, streams)
-        finally:
-            for task in (feeding, resizing):
-                if task is not None:
+            async with asyncio.TaskGroup() as tasks:
+                beside = [tasks.create_task(_feed(socket, streams))] if streams.stdin else []
+                if streams.tty:
+                    beside.append(tasks.create_task(_tell_size(socket, streams)))
+                code = await _until_status(socket, streams)
+                for task in beside:
                     task.cancel()
+            return code
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
 
 
 async def _until_status(socket: Socket, streams: Streams) -> int:
