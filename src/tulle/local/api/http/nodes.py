@@ -101,11 +101,17 @@ async def _logs(request: ResourceRequest) -> None:
         since_seconds=since,
         timestamps=query.flag("timestamps"),
     )
-    async with asyncio.TaskGroup() as tasks:
-        stream = tasks.create_task(_send_log(request, lines, query.number("limitBytes")))
-        listener = tasks.create_task(_end_with_client(request, stream))
-        await asyncio.wait((stream,))
-        listener.cancel()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            stream = tasks.create_task(_send_log(request, lines, query.number("limitBytes")))
+            listener = tasks.create_task(_end_with_client(request, stream))
+            await asyncio.wait((stream,))
+            listener.cancel()
+    except ExceptionGroup as group:
+        refused = group.split(ApiError)[0]
+        if refused is None:
+            raise
+        raise refused.exceptions[0] from None
 
 
 async def _end_with_client(request: ResourceRequest, stream: asyncio.Task[None]) -> None:
