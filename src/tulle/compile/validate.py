@@ -87,13 +87,16 @@ def view_problems(view: View) -> list[Problem]:
 def world_problems(world: World, mesh: Mesh, view: View) -> list[Problem]:
     """Return an object's problems, those included that depend on other objects (a reference to nothing)."""
     found = view_problems(view)
-    if isinstance(view, AuthorizationPolicy) and not found:
-        try:
-            authorize(world, mesh, view)
-        except Inert as error:
-            found.append(
-                Problem("spec.requiredAuthenticationRefs", f"{error}; the policy authorizes nobody", False)
-            )
+    if not isinstance(view, AuthorizationPolicy) or found:
+        return found
+    target = view.spec.target_ref
+    if target.kind == "Server" and world.server(view.namespace, target.name) is None:
+        found.append(Problem("spec.targetRef", f"there is no Server {target.name} here", refused=False))
+    try:
+        authorize(world, mesh, view)
+    except Inert as error:
+        why = f"{error}; the policy authorizes nobody"
+        found.append(Problem("spec.requiredAuthenticationRefs", why, refused=False))
     return found
 
 

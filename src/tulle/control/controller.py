@@ -26,6 +26,7 @@ from tulle.control.events import Event, Events
 from tulle.control.http import bind, serve
 from tulle.control.identity import IdentityService
 from tulle.control.issuing import IssuerKeeper, IssuerText
+from tulle.control.lag import Lag
 from tulle.control.limits import StreamLimits
 from tulle.control.metrics import Sources
 from tulle.control.policy import PolicyService
@@ -34,7 +35,9 @@ from tulle.control.rpc import listen
 from tulle.control.serving import ServingCertificate
 from tulle.control.tokens import Caller, TokenReviews
 from tulle.control.views import Views
+from tulle.kube import kinds
 from tulle.kube.client import Client
+from tulle.kube.kinds import Kind
 from tulle.kube.lease import Election
 
 __all__ = ["ROLES", "Addition", "Controller", "Ports", "Role", "Settings", "Webhook"]
@@ -63,6 +66,13 @@ class Webhook:
 
     app: Any
     certificate: ServingCertificate
+
+
+def watched_by(roles: frozenset[Role]) -> tuple[Kind, ...]:
+    """Return the kinds that a process with these roles must know: identity alone needs none."""
+    if roles & {"destination", "policy"}:
+        return kinds.CONTROLLER
+    return (kinds.NAMESPACE, kinds.REPLICA_SET, kinds.JOB) if "inject" in roles else ()
 
 
 class Addition(Protocol):
@@ -103,7 +113,7 @@ class Controller:
         addition: Callable[[Views, Mesh], Addition] | None = None,
     ) -> None:
         self.settings, self.clock = settings, clock
-        self.views = Views(client, clock)
+        self.views = Views(client, clock, watched_by(settings.roles))
         self.events = Events(client, clock)
         self.reporter = Reporter(self.views.world, settings.mesh, client, self.events, clock)
         self.views.listen(self.reporter.touch)
@@ -112,6 +122,7 @@ class Controller:
         )
         self.limits = StreamLimits()
         self.started = asyncio.Event()
+        self.lag = Lag(clock)
         mesh = settings.mesh
         self.issuer = IssuerKeeper(issuer, clock, self._tell_of_issuer)
         self.identity = IdentityService(
@@ -156,6 +167,7 @@ class Controller:
             tasks.create_task(serve(app, admin), name="admin")
             if self._addition is not None:
                 tasks.create_task(self._add(self._addition), name="addition")
+            tasks.create_task(self.lag.run(), name="lag")
             self.started.set()
 
     def not_ready(self) -> list[str]:
@@ -225,6 +237,7 @@ class Controller:
             self.views.watcher,
             self.views.hub,
             self.limits,
+            self.lag,
             self.identity if has_identity else None,
             self.issuer if has_identity else None,
         )

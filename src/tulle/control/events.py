@@ -4,6 +4,7 @@ Telling is best effort and bounded: events wait in a short queue, the newest are
 """
 
 import asyncio
+import hashlib
 import logging
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,8 @@ class Event:
     warning: bool = False
     api_version: str = "v1"
     uid: str = ""
+    # The same statement about the same object is one Event, however often the control plane starts.
+    once: bool = False
 
 
 @dataclass
@@ -64,7 +67,13 @@ class Events:
     def _body(self, event: Event) -> dict[str, Any]:
         now = self.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         self._count += 1
-        unique = f"{int(self.clock.now().timestamp() * 1000):x}{self._count:x}"
+        if event.once:
+            said = "\0".join(
+                (event.kind, event.namespace, event.name, event.uid, event.reason, event.message)
+            )
+            unique = hashlib.sha256(said.encode()).hexdigest()[:16]
+        else:
+            unique = f"{int(self.clock.now().timestamp() * 1000):x}{self._count:x}"
         return {
             "apiVersion": "v1",
             "kind": "Event",

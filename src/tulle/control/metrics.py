@@ -9,6 +9,7 @@ from tulle.clock import Clock
 from tulle.control.hub import Hub
 from tulle.control.identity import IdentityService
 from tulle.control.issuing import IssuerKeeper
+from tulle.control.lag import Lag
 from tulle.control.limits import StreamLimits
 from tulle.kube.watching import Watcher
 
@@ -34,6 +35,7 @@ class Sources:
     watcher: Watcher
     hub: Hub
     limits: StreamLimits
+    lag: Lag
     identity: IdentityService | None = None
     issuer: IssuerKeeper | None = None
     extra: Callable[[], Iterable[Sample]] = tuple
@@ -54,6 +56,9 @@ class Sources:
             yield Sample(
                 "kube_reflector_relists_total", "counter", "Lists after a 410", reflector.relists, labels
             )
+        yield Sample(
+            "event_loop_lag_seconds", "gauge", "Longest delay of the loop lately", round(self.lag.worst, 4)
+        )
         yield Sample("grpc_streams_open", "gauge", "Streams open", self.limits.open)
         yield Sample("grpc_streams_refused_total", "counter", "Streams over a bound", self.limits.refused)
         yield Sample("hub_groups", "gauge", "Distinct answers being kept", len(self.hub))

@@ -126,5 +126,6 @@ class Reporter:
                 warning=True,
                 api_version=api_version,
                 uid=view.metadata.uid,
+                once=True,
             )
         )

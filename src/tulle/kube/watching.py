@@ -81,7 +81,8 @@ class Watcher:
 
     async def wait_synced(self) -> None:
         """Wait until every kind has been listed once."""
-        await self._synced.wait()
+        if not self.synced:
+            await self._synced.wait()
 
     async def run(self) -> None:
         """Keep all kinds in step until cancelled."""

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.cluster import route, server, service, voting
+from tests.fakes.cluster import policy, route, server, service, voting
 from tests.fakes.kubernetes import FakeKubernetes
 from tests.unit.control.conftest import running, until
+from tests.unit.control.test_identity import given
 from tulle.kube.lease import LEASE_SECONDS, Take, Wait, decide
 
 NOW = datetime.datetime(2026, 6, 1, 12, tzinfo=datetime.UTC)
@@ -88,3 +89,42 @@ def test_taking_over_counts_as_a_transition_and_renewing_does_not() -> None:
     assert isinstance(taken, Take) and taken.spec["leaseTransitions"] == 4
     assert isinstance(renewed, Take)
     assert (renewed.spec["leaseTransitions"], renewed.spec["acquireTime"]) == (3, "then")
+
+
+async def test_the_same_problem_is_one_event_however_often_the_control_plane_starts() -> None:
+    bad = server("bad", 80, externalWorkloadSelector={})
+    names = []
+    async with FakeKubernetes(voting(bad)).serving() as kubernetes:
+        for _ in range(2):
+            kubernetes.created.clear()
+            async with running(kubernetes):
+
+                def told() -> list[str]:
+                    return [
+                        e["metadata"]["name"]
+                        for e in kubernetes.created
+                        if e.get("reason") == "NotCarriedOut"
+                    ]
+
+                await until(lambda: bool(told()))
+                names += told()
+    assert len(set(names)) == 1
+
+
+async def test_a_policy_that_leads_nowhere_is_told_of() -> None:
+    lost = policy("lost", ("Server", "gone"), [])
+    async with FakeKubernetes(voting(lost)).serving() as kubernetes, running(kubernetes):
+
+        def told() -> list[str]:
+            return [e["message"] for e in kubernetes.created if e.get("reason") == "NotCarriedOut"]
+
+        await until(lambda: bool(told()))
+        assert "there is no Server gone here" in told()[0]
+
+
+async def test_identity_alone_reads_nothing_of_the_cluster() -> None:
+    roles = frozenset(("identity",))
+    async with FakeKubernetes(voting()).serving() as kubernetes, running(kubernetes, given, roles) as plane:
+        await until(lambda: not plane.controller.not_ready())
+        await plane.controller.views.watcher.wait_synced()
+        assert [path for method, path, _ in kubernetes.requests if method == "GET"] == []
