@@ -18,6 +18,7 @@ from tulle.local.controllers.metadata import (
     namespace_of,
     pod_is_active,
     render_time,
+    uid_of,
     with_condition,
 )
 from tulle.local.controllers.store import Stores
@@ -49,15 +50,11 @@ def reconcile(key: Key, stores: Stores, now: datetime) -> Sequence[Action]:
     moment = render_time(now)
     if not reasons:
         scheduled = {"type": "PodScheduled", "status": "True", "reason": "", "message": ""}
+        # The condition comes first: from the binding on, the node agent alone writes the status.
+        binding = {"metadata": {"uid": uid_of(pod)}, "spec": {"nodeName": NODE_NAME}}
         return (
-            Patch(
-                PODS,
-                key[0],
-                key[1],
-                {"spec": {"nodeName": NODE_NAME}},
-                version=pod["metadata"]["resourceVersion"],
-            ),
             Patch(PODS, key[0], key[1], _conditions(pod, scheduled, moment), subresource="status"),
+            Patch(PODS, key[0], key[1], binding),
             Emit(PODS, pod, "Normal", "Scheduled", f"Successfully assigned {key[0]}/{key[1]} to {NODE_NAME}"),
         )
     message = "0/1 nodes are available: " + "; ".join(reasons)

@@ -23,6 +23,11 @@ ENDED_PODS = 200
 """Workers of pods that have ended and still exist are kept for their logs, at most so many."""
 
 
+START_AGAIN_FIRST_SECONDS = 1.0
+START_AGAIN_MOST_SECONDS = 300.0
+"""Pauses before a pod that the agent itself stumbled over begins its life again."""
+
+
 class NodeAgent:
     """Runs the pods of one node. `run` does all; the rest is what the API asks."""
 
@@ -68,7 +73,7 @@ class NodeAgent:
             if worker is not None:
                 worker.vanish()
                 if worker.ended:
-                    del self._workers[uid_of(old)]
+                    self._forget(uid_of(old))
         if new is None or new["spec"].get("nodeName") != self._around.machine.node_name:
             return
         worker = self._workers.get(uid_of(new))
@@ -82,19 +87,41 @@ class NodeAgent:
                 worker.observe(new)
 
     async def _live(self, worker: PodWorker) -> None:
+        """Run a pod to its end; should the agent itself stumble over it, begin its life again after a pause."""
+        uid, pause = worker.machine.spec.uid, START_AGAIN_FIRST_SECONDS
+        while not await self._lived(worker):
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, START_AGAIN_MOST_SECONDS)
+            pod = self._around.stores[PODS].get(*key_of(worker.pod))
+            if pod is None or uid_of(pod) != uid:
+                self._forget(uid)
+                break
+            worker = self._workers[uid] = PodWorker(pod, self._around)
+            if is_deleting(pod):
+                worker.observe(pod)
+        if worker.machine.deleted:
+            self._forget(uid)
+        ended = [u for u, w in self._workers.items() if w.ended]
+        for other in ended[: max(len(ended) - ENDED_PODS, 0)]:
+            self._forget(other)
+
+    async def _lived(self, worker: PodWorker) -> bool:
         try:
             await worker.run()
-        except Exception:
-            # One pod must not take the others with it; its log says why, and its processes go.
-            log.exception("%r: the node agent gave up on this pod", worker)
-            await worker.preparation.release()
-        uid = worker.machine.spec.uid
-        if worker.machine.deleted:
+        except Exception as error:
+            # One pod must not take the others with it: it is named, and what runs of it goes.
+            log.exception("%r: the node agent stumbled over this pod", worker)
+            cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+            message = f"error syncing pod, it starts again: {type(cause).__name__}: {cause}"
+            await self._around.recorder.record(PODS, worker.pod, "Warning", "FailedSync", message)
+            await worker.abandon()
+            return False
+        return True
+
+    def _forget(self, uid: str) -> None:
+        worker = self._workers.pop(uid, None)
+        if worker is not None:
             worker.remove_logs()
-            self._workers.pop(uid, None)
-        ended = [u for u, w in self._workers.items() if w.ended]
-        for uid in ended[: max(len(ended) - ENDED_PODS, 0)]:
-            self._workers.pop(uid).remove_logs()
 
     def _data_changed(self, _old: Obj | None, new: Obj | None) -> None:
         if new is not None:

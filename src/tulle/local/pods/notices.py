@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from tulle.local.api.objects import Obj
+from tulle.local.net.model import Mode
 from tulle.local.pods.loopback import PROXY_CONTAINER, PROXY_INIT
 
 __all__ = ["not_carried_out"]
@@ -29,7 +30,10 @@ _CONTAINER_FIELDS: Mapping[str, str] = {
 }
 
 
-def not_carried_out(pod: Obj) -> Iterator[str]:
+ONE_USER = "without root there is one user, you"
+
+
+def not_carried_out(pod: Obj, mode: Mode) -> Iterator[str]:
     """Yield one sentence for each field of the manifest that is not carried out. The sidecar's own are left out."""
     spec = pod["spec"]
     for name, meaning in _POD_FIELDS.items():
@@ -37,15 +41,19 @@ def not_carried_out(pod: Obj) -> Iterator[str]:
             yield f"spec.{name}: {meaning}"
     if spec.get("dnsPolicy") not in (None, "", "ClusterFirst", "ClusterFirstWithHostNet"):
         yield f"spec.dnsPolicy {spec['dnsPolicy']}: names are asked as with ClusterFirst"
-    if (spec.get("securityContext") or {}).get("sysctls"):
-        yield "spec.securityContext.sysctls: none is set"
+    security = spec.get("securityContext") or {}
+    for name in ("sysctls", "fsGroup", "supplementalGroups", "seLinuxOptions"):
+        if security.get(name):
+            yield f"spec.securityContext.{name}: not enforced"
+    if mode != "netns" and security.get("runAsUser") is not None:
+        yield f"spec.securityContext.runAsUser: {ONE_USER}"
     for field in ("initContainers", "containers"):
         for container in spec.get(field) or ():
             if container["name"] not in (PROXY_CONTAINER, PROXY_INIT):
-                yield from _container(container, f"{field} {container['name']}")
+                yield from _container(container, f"{field} {container['name']}", mode)
 
 
-def _container(container: Obj, where: str) -> Iterator[str]:
+def _container(container: Obj, where: str, mode: Mode) -> Iterator[str]:
     for name, meaning in _CONTAINER_FIELDS.items():
         if container.get(name):
             yield f"{where}: {name}: {meaning}"
@@ -55,6 +63,8 @@ def _container(container: Obj, where: str) -> Iterator[str]:
     for name in ("privileged", "readOnlyRootFilesystem", "capabilities", "seLinuxOptions", "procMount"):
         if security.get(name):
             yield f"{where}: securityContext.{name}: not enforced"
+    if mode != "netns" and security.get("runAsUser") is not None:
+        yield f"{where}: securityContext.runAsUser: {ONE_USER}"
     for mount in container.get("volumeMounts") or ():
         if mount.get("mountPropagation") not in (None, "None"):
             yield f"{where}: mountPropagation {mount['mountPropagation']} of {mount['mountPath']}: mounts stay private"

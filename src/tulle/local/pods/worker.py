@@ -124,8 +124,17 @@ class PodWorker:
                 await self._remove_object()
         self._tasks = None
 
+    async def abandon(self) -> None:
+        """Give back what the pod holds after `run` failed."""
+        for log in self._logs.values():
+            log.close()
+        try:
+            await self.preparation.release()
+        except NetworkError:
+            return  # the network goes down, and everything with it
+
     async def _name_what_is_missing(self) -> None:
-        missing = list(not_carried_out(self.pod))
+        missing = list(not_carried_out(self.pod, self._around.network.mode))
         if missing:
             message = "not carried out on this machine: " + "; ".join(missing)
             await self._around.recorder.record(PODS, self.pod, "Normal", "NotCarriedOut", message)
@@ -183,7 +192,7 @@ class PodWorker:
     async def _prepare(self) -> None:
         try:
             ip = await self.preparation.prepare()
-        except (VolumeError, ApiError) as error:
+        except (VolumeError, ApiError, OSError) as error:
             self._facts.put_nowait(m.PrepareFailed("FailedMount", str(error)))
         except NetworkError as error:
             self._facts.put_nowait(m.PrepareFailed("FailedCreatePodSandBox", str(error)))
@@ -209,8 +218,9 @@ class PodWorker:
         except (ConfigError, VolumeError, ValueError) as error:
             self._facts.put_nowait(m.StartFailed(name, attempt, "CreateContainerConfigError", str(error)))
             return
-        except TulleError as error:
-            self._facts.put_nowait(m.StartFailed(name, attempt, "CreateContainerError", _one_line(error)))
+        except (TulleError, OSError) as error:
+            text = _one_line(error) if isinstance(error, TulleError) else str(error)
+            self._facts.put_nowait(m.StartFailed(name, attempt, "CreateContainerError", text))
             return
         if attempt == 1:
             await self._emit(
@@ -285,7 +295,7 @@ class PodWorker:
     async def _refresh_once(self) -> None:
         try:
             await self.preparation.refresh(self.pod)
-        except (VolumeError, ApiError) as error:
+        except (VolumeError, ApiError, OSError) as error:
             await self._around.recorder.record(PODS, self.pod, "Warning", "FailedMount", str(error))
 
     async def _keep_tokens_fresh(self) -> None:
@@ -304,8 +314,10 @@ class PodWorker:
         if self._gone:
             return
         around = self._around
+        # The store may know more than this worker: readiness gates are somebody else's to write.
+        current = around.stores[PODS].get(*key_of(self.pod)) or self.pod
         before = {**(self.pod.get("status") or {}), **self._published}
-        others = [c for c in (self.pod.get("status") or {}).get("conditions") or () if c["type"] not in _OURS]
+        others = [c for c in (current.get("status") or {}).get("conditions") or () if c["type"] not in _OURS]
         ours = [c for c in self._published.get("conditions") or () if c["type"] in _OURS]
         before["conditions"] = [*others, *ours]
         status = pod_status(

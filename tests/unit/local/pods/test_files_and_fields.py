@@ -267,8 +267,10 @@ def test_what_is_not_carried_out_is_named_but_not_for_the_sidecar() -> None:
     container = {"name": "c", "resources": {"limits": {"cpu": 1}}, "securityContext": {"privileged": True}}
     sidecar = {**container, "name": "linkerd-proxy"}
     pod = {"spec": {"hostNetwork": True, "initContainers": [sidecar], "containers": [container]}}
-    assert [text.rsplit(": ", 1)[0] for text in not_carried_out(pod)] == [
+    assert [text.rsplit(": ", 1)[0] for text in not_carried_out(pod, "netns")] == [
         "spec.hostNetwork",
         "containers c: resources.limits",
         "containers c: securityContext.privileged",
     ]
+    told = list(not_carried_out({"spec": {"securityContext": {"runAsUser": 5}, "containers": []}}, "userns"))
+    assert told == ["spec.securityContext.runAsUser: without root there is one user, you"]
