@@ -67,7 +67,9 @@ async def no_issuer() -> IssuerText:
 
 @contextlib.asynccontextmanager
 async def running(
-    kubernetes: FakeKubernetes, issuer: Callable[[], Any] = no_issuer, roles: frozenset[Any] | None = None
+    kubernetes: FakeKubernetes | Client,
+    issuer: Callable[[], Any] = no_issuer,
+    roles: frozenset[Any] | None = None,
 ) -> AsyncIterator[Running]:
     ports = Ports(identity=0, destination=0, policy=0, webhook=0, admin=0)
     settings = Settings(
@@ -76,7 +78,11 @@ async def running(
         address="127.0.0.1",
         ports=ports,
     )
-    async with Client(kubernetes.config()) as client:
+    async with contextlib.AsyncExitStack() as stack:
+        if isinstance(kubernetes, Client):
+            client = kubernetes
+        else:
+            client = await stack.enter_async_context(Client(kubernetes.config()))
         controller = Controller(client, settings, SystemClock(), issuer)
         task_group = asyncio.TaskGroup()
         async with task_group:
