@@ -74,5 +74,5 @@ class Traces:
         now = self._look()
         left: dict[str, object] = {name: now[name] - before for name, before in self._before.items()}
         left["processes"] = self.processes()
-        left["files"] = [str(path) for path in self._folder.rglob("*") if not path.is_dir()]
+        left["files"] = [os.path.join(where, name) for where, _, names in os.walk(self._folder) for name in names]
         return {name: what for name, what in left.items() if what}
