@@ -43,6 +43,8 @@ pub struct Config {
     pub outbound: Outbound,
     /// Mark of the proxy's own sockets.
     pub mark: Option<u32>,
+    /// From the first byte of an HTTP/1 request's head to its last.
+    pub http1_head_timeout: Duration,
     /// How long connections may take to end after SIGTERM.
     pub shutdown_grace: Duration,
     /// Whether `POST /shutdown` is served.
@@ -353,6 +355,7 @@ impl Config {
             inbound: inbound(reader),
             outbound: outbound(reader),
             mark: reader.get(&table::SO_MARK, values::mark),
+            http1_head_timeout: reader.duration(&table::HTTP1_HEAD_TIMEOUT),
             shutdown_grace: reader.duration(&table::SHUTDOWN_GRACE_PERIOD),
             shutdown_endpoint: reader.flag(&table::SHUTDOWN_ENDPOINT_ENABLED),
             log_levels: reader.get(&table::LOG, crate::log::levels).unwrap_or_default(),

@@ -8,7 +8,7 @@
 pub const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// So many bytes of the preface decide; the codec checks the rest.
 const H2_DECIDES: usize = 14;
-/// A longer first line is not waited for: no HTTP client sends one, and the codec has its own, larger limit.
+/// The end of a longer first line is not waited for.
 const MAX_LINE: usize = 16 * 1024;
 /// The longest method that is worth waiting for.
 const MAX_METHOD: usize = 32;
@@ -53,7 +53,9 @@ fn detect_request_line(bytes: &[u8]) -> Option<Protocol> {
         Some(end) => Some(if names_http1(&line[..end]) { Protocol::Http1 } else { Protocol::Opaque }),
         // The version may be there before the end of the line is.
         None if names_http1(line) => Some(Protocol::Http1),
-        None if line.len() > MAX_LINE || line.iter().any(|byte| *byte == 0) => Some(Protocol::Opaque),
+        None if line.contains(&0) => Some(Protocol::Opaque),
+        // Method, space and no end: too long for a request, and for the HTTP codec to say so.
+        None if line.len() > MAX_LINE => Some(Protocol::Http1),
         None => None,
     }
 }
@@ -108,10 +110,12 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_opaque() {
+    fn a_line_without_end_is_http_if_it_begins_so() {
         assert_eq!(detect(&[b'A'; 64]), Some(Protocol::Opaque));
         let mut line = b"GET /".to_vec();
         line.resize(MAX_LINE + 8, b'a');
+        assert_eq!(detect(&line), Some(Protocol::Http1));
+        line[100] = 0;
         assert_eq!(detect(&line), Some(Protocol::Opaque));
     }
 }

@@ -143,6 +143,7 @@ variables! {
     INBOUND_EXTRA_LISTENERS "TULLE_PROXY_INBOUND_EXTRA_LISTENERS" Listeners "" "Further inbound listeners, each standing for an original port.";
     INGRESS_MODE "LINKERD2_PROXY_INGRESS_MODE" Flag "false" "Route each outgoing request by l5d-dst-override, else by its authority.";
     SO_MARK "TULLE_PROXY_MARK" Mark "" "Packet mark set on the proxy's own connections, so that capture rules can exempt them.";
+    HTTP1_HEAD_TIMEOUT "TULLE_PROXY_HTTP1_HEAD_TIMEOUT" Duration "30s" "How long an HTTP/1 client may take from the first byte of a request's head to its last.";
     HTTP2_STREAM_WINDOW "LINKERD2_PROXY_HTTP2_INITIAL_STREAM_WINDOW_SIZE" Number "" "Receive window of a stream in both directions, where the direction's own setting is unset.";
     HTTP2_CONNECTION_WINDOW "LINKERD2_PROXY_HTTP2_INITIAL_CONNECTION_WINDOW_SIZE" Number "" "Receive window of a connection in both directions, where the direction's own setting is unset.";
     // Shutdown.

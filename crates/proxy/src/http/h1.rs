@@ -268,6 +268,11 @@ impl Connection {
         poll_fn(|cx| self.poll_flush(cx)).await
     }
 
+    /// Writes what the socket takes without a wait.
+    pub fn flush_now(&mut self) {
+        let _late = self.poll_flush(&mut Context::from_waker(Waker::noop()));
+    }
+
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         match ready!(Pin::new(&mut self.io).poll_write(cx, &self.out[self.sent..])) {
             Ok(0) => Poll::Ready(Err(self.broken(Fault::Closed))),

@@ -58,7 +58,8 @@ pub async fn http1<H: Handler>(io: Io, handler: &H, limits: Limits, head_timeout
         let upgrade = request.upgrade;
         let mut down = Downstream::H1 { connection: &mut connection, request, answering, close: guard.is_draining() };
         match handler.handle(&mut head, &mut down).await {
-            Handled::Cut => return,
+            // What was written before the cut still leaves, if it can at once.
+            Handled::Cut => return connection.flush_now(),
             Handled::Tunnel(to) => {
                 if connection.flush().await.is_ok() {
                     Box::pin(handler.tunnel(connection.into_tunnel(), to, guard)).await;

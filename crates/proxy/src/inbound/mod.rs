@@ -37,8 +37,6 @@ use crate::net::tls;
 use port::{Port, Ports};
 use session::{ClientTls, Session};
 
-/// A client's head, from its first byte.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// A TLS handshake that a client has begun.
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -172,12 +170,12 @@ fn client_tls(io: &Io) -> Option<ClientTls> {
 
 async fn serve_http(inbound: Rc<Inbound>, mut io: Io, session: Session, http2: bool, guard: Guard) {
     io.measure(labels::client_meter(&inbound, &session));
-    let settings = inbound.server_settings();
+    let (settings, head_timeout) = (inbound.server_settings(), inbound.config.http1_head_timeout);
     let requests = http::Requests::new(inbound, session);
     if http2 {
         // The connection's task has told the peer what was wrong with it.
         let _ended = serve::http2(io, Rc::new(requests), settings, guard).await;
     } else {
-        serve::http1(io, &requests, tulle_http::Limits::default(), HEAD_TIMEOUT, guard).await;
+        serve::http1(io, &requests, tulle_http::Limits::default(), head_timeout, guard).await;
     }
 }

@@ -17,13 +17,13 @@ use crate::net::io::Io;
 use crate::net::sniff::{self, Spoken};
 use crate::outbound::http::Requests;
 use crate::outbound::target::{State, Targets};
-use crate::outbound::{HEAD_TIMEOUT, Outbound, tcp};
+use crate::outbound::{Outbound, tcp};
 
 /// Serves a connection whose requests name their destinations. `original`: where it was redirected from, in ingress
 /// mode; what names nothing goes there.
 pub async fn serve(outbound: Rc<Outbound>, mut io: Io, original: Option<SocketAddr>, guard: Guard) {
     let Ok(spoken) = sniff::sniff(&mut io, outbound.config.outbound.connections.detect_timeout).await else { return };
-    let limits = outbound.h1_limits();
+    let (limits, head_timeout) = (outbound.h1_limits(), outbound.config.http1_head_timeout);
     match (spoken, original) {
         (Spoken::Known(detect::Protocol::Http2), _) => {
             let settings = outbound.server_settings();
@@ -33,7 +33,7 @@ pub async fn serve(outbound: Rc<Outbound>, mut io: Io, original: Option<SocketAd
         }
         (Spoken::Known(detect::Protocol::Http1) | Spoken::Known(_), None) | (Spoken::Known(detect::Protocol::Http1), _) => {
             let requests = Requests::by_authority(outbound, original);
-            serve::http1(io, &requests, limits, HEAD_TIMEOUT, guard).await;
+            serve::http1(io, &requests, limits, head_timeout, guard).await;
         }
         (spoken, Some(original)) => {
             let target = Targets::get(&outbound, Target::Addr(original));

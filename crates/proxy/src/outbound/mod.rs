@@ -34,8 +34,6 @@ use crate::net::sniff::{self, Spoken};
 
 /// How long a new target's policy is waited for.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(10);
-/// A client's head, from its first byte.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the outbound side of a worker shares among its connections.
 pub struct Outbound {
@@ -105,7 +103,7 @@ async fn captured(outbound: Rc<Outbound>, mut io: Io, target: Rc<target::State>,
         Ok(spoken) => spoken,
         Err(_) => return,
     };
-    let limits = outbound.h1_limits();
+    let (limits, head_timeout) = (outbound.h1_limits(), outbound.config.http1_head_timeout);
     match spoken {
         Spoken::Known(detect::Protocol::Http2) => {
             let settings = outbound.server_settings();
@@ -115,12 +113,12 @@ async fn captured(outbound: Rc<Outbound>, mut io: Io, target: Rc<target::State>,
         }
         Spoken::Known(detect::Protocol::Http1) => {
             let requests = http::Requests::to(outbound, target);
-            serve::http1(io, &requests, limits, HEAD_TIMEOUT, guard).await;
+            serve::http1(io, &requests, limits, head_timeout, guard).await;
         }
         // Declared as HTTP, and it is none: the codec says so to the client.
         _ if !fallback => {
             let requests = http::Requests::to(outbound, target);
-            serve::http1(io, &requests, limits, HEAD_TIMEOUT, guard).await;
+            serve::http1(io, &requests, limits, head_timeout, guard).await;
         }
         Spoken::Tls { server_name } => {
             let name = server_name.unwrap_or_default();

@@ -1,1 +1,68 @@
-//! 
+//! Going away without failing a request.
+
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use crate::client::Http1;
+use crate::rig::{Mesh, app, run};
+
+#[test]
+fn a_request_in_flight_is_finished_and_idle_connections_close() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, mut voting) = (mesh.pod("web").await, mesh.pod("voting").await);
+        app(voting.address(18080), |stream| async move {
+            let mut server = Http1::new(stream);
+            while server.message().await.is_some() {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                server.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone").await;
+            }
+        })
+        .await;
+        mesh.service("voting", &[voting.endpoint(80)]);
+        let mut idle = Http1::new(voting.enter().await);
+        assert_eq!(idle.get("v", "/").await.text(), "done");
+        let mut meshed = Http1::new(web.call().await);
+        meshed.send("GET /meshed HTTP/1.1\r\nHost: voting\r\n\r\n").await;
+        let mut plain = Http1::new(voting.enter().await);
+        plain.send("GET /plain HTTP/1.1\r\nHost: voting\r\n\r\n").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+
+        voting.inbound.begin();
+        assert!(idle.ended().await, "an idle connection was kept");
+        assert_eq!(meshed.answer().await.text(), "done");
+        let answer = plain.answer().await;
+        assert_eq!(answer.text(), "done");
+        assert!(plain.ended().await);
+        assert!(voting.inbound.finish(Duration::from_secs(5)).await, "a connection did not end");
+        assert!(TcpStream::connect(voting.address(30080)).await.is_err(), "the listener is still there");
+        // The outbound side goes on until it is told.
+        let mut outbound = Http1::new(voting.call().await);
+        outbound.send("GET / HTTP/1.0\r\n\r\n").await;
+        assert_eq!(outbound.answer().await.status(), 400);
+        drop(outbound);
+        voting.outbound.begin();
+        assert!(voting.outbound.finish(Duration::from_secs(5)).await);
+    });
+}
+
+#[test]
+fn requests_after_a_goaway_go_to_another_endpoint() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, mut old, new) = (mesh.pod("web").await, mesh.pod("old").await, mesh.pod("new").await);
+        for pod in [&old, &new] {
+            app(pod.address(18080), crate::client::echo).await;
+        }
+        mesh.service("voting", &[old.endpoint(80)]);
+        let mut client = Http1::new(web.call().await);
+        assert_eq!(client.get("voting", "/").await.status(), 200);
+        mesh.endpoints("voting", &[old.endpoint(80), new.endpoint(80)]);
+        old.inbound.begin();
+        for _ in 0..50 {
+            assert_eq!(client.get("voting", "/").await.status(), 200);
+        }
+        assert!(old.inbound.finish(Duration::from_secs(5)).await);
+    });
+}

@@ -19,9 +19,9 @@ use tulle_engine::destination::Endpoints;
 use tulle_engine::inbound::{DefaultPolicy, DefaultProtocol, Server};
 use tulle_engine::outbound::Policy;
 use tulle_proxy::config::{Config, Environment};
-use tulle_proxy::discovery::{self, OutboundView, Request, Source, Target};
+use tulle_proxy::discovery::{self, Discovery, OutboundView, Request, Source, Target};
 use tulle_proxy::drain::Drain;
-use tulle_proxy::identity::{Epoch, Epochs, TrustAnchors};
+use tulle_proxy::identity::{Epoch, TrustAnchors};
 use tulle_proxy::metrics::{Format, Limits, Registry, render};
 use tulle_proxy::worker::{self, Listeners, Parts};
 
@@ -49,7 +49,11 @@ struct Script {
 
 impl Mesh {
     pub fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
+        Self::with_key(KeyPair::generate().unwrap())
+    }
+
+    /// The mesh of an authority with this key: meshes of one key trust each other.
+    pub fn with_key(key: KeyPair) -> Self {
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "root.linkerd.cluster.local");
@@ -111,6 +115,7 @@ impl Mesh {
             opaque: by_default(DefaultProtocol::Opaque),
             opaque_ports: config.inbound.opaque_ports.clone(),
         });
+        let asking = discovery.clone();
         let servers: Rc<RefCell<BTreeMap<u16, watch::Sender<Arc<Server>>>>> = Rc::default();
         let (mesh, known) = (self.clone(), servers.clone());
         tokio::task::spawn_local(async move {
@@ -128,7 +133,7 @@ impl Mesh {
         };
         let listeners = Listeners::bind(&config).unwrap();
         tokio::task::spawn_local(async move { worker::run(listeners, parts).await.unwrap() });
-        Pod { name: name.to_owned(), ip, registry, epochs, inbound, outbound, servers }
+        Pod { name: name.to_owned(), ip, registry, epochs, inbound, outbound, servers, discovery: asking }
     }
 
     fn answer(&self, request: Request, servers: &RefCell<BTreeMap<u16, watch::Sender<Arc<Server>>>>) {
@@ -299,6 +304,7 @@ pub struct Pod {
     pub inbound: Drain,
     pub outbound: Drain,
     servers: Rc<RefCell<BTreeMap<u16, watch::Sender<Arc<Server>>>>>,
+    discovery: Discovery,
 }
 
 impl Pod {
@@ -333,8 +339,15 @@ impl Pod {
         }
     }
 
-    /// Sets the policy of one of its ports.
-    pub fn allow(&self, port: u16, server: Server) {
+    /// Sets the policy of one of its ports, and waits until the sidecar knows.
+    pub async fn allow(&self, port: u16, server: Server) {
+        let name = server.meta.name().to_owned();
+        self.set(port, server);
+        let mut known = self.discovery.inbound(port);
+        known.wait_for(|server| server.meta.name() == name).await.unwrap();
+    }
+
+    fn set(&self, port: u16, server: Server) {
         let mut servers = self.servers.borrow_mut();
         match servers.get(&port) {
             Some(sender) => drop(sender.send_replace(Arc::new(server))),
@@ -362,10 +375,6 @@ pub async fn app<F: Future<Output = ()> + 'static>(address: SocketAddr, serve: i
             tokio::task::spawn_local(serve(stream));
         }
     });
-}
-
-pub fn epochs(epoch: Epoch) -> Epochs {
-    watch::channel(Some(Arc::new(epoch))).1
 }
 
 /// A loopback address that no other test uses.
