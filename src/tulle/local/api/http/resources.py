@@ -79,7 +79,7 @@ async def serve_resource(request: ResourceRequest) -> None:
     served = resource.served(request.path.version)
     if served is not None and served.deprecated:
         request.exchange.warnings.append(served.deprecated)
-    if verb not in resource.verbs:
+    if verb not in resource.verbs or (verb in ("update", "patch") and not request.path.name):
         raise method_not_allowed()
     if resource.namespaced and request.path.namespace is None and verb not in ("list", "watch"):
         raise no_such_resource() if request.path.name else method_not_allowed()
