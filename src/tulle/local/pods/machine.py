@@ -14,8 +14,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
+from tulle.local.pods.commands import (
+    Command,
+    Emit,
+    Kill,
+    Prepare,
+    Release,
+    RunHook,
+    Start,
+    StartProbe,
+    StopProbes,
+)
 from tulle.local.pods.container import Container, State
-from tulle.local.pods.spec import Hook, PodSpec, Probe, ProbeKind, Role
+from tulle.local.pods.facts import (
+    Delete,
+    Event,
+    Exited,
+    HookDone,
+    Prepared,
+    PrepareFailed,
+    ProbeResult,
+    Started,
+    StartFailed,
+    Tick,
+)
+from tulle.local.pods.spec import PodSpec, ProbeKind, Role
 
 __all__ = [
     "Command", "Delete", "Emit", "Event", "Exited", "HookDone", "Kill", "PodMachine", "Prepare", "PrepareFailed", "Prepared",
@@ -37,158 +60,6 @@ class Stage(Enum):
     RUNNING = "running"
     STOPPING = "stopping"
     ENDED = "ended"
-
-
-# Facts. `attempt` counts a container's starts, so that a late fact about an earlier process is recognised.
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Volumes and network are there; `ip` is the pod's address."""
-
-    ip: str
-
-
-@dataclass(frozen=True, slots=True)
-class PrepareFailed:
-    """Volumes or network could not be made (yet)."""
-
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The container's process runs."""
-
-    container: str
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class StartFailed:
-    """There is no process; `fatal` when one was tried and refused (counts as an exit with 128)."""
-
-    container: str
-    attempt: int
-    reason: str
-    message: str
-    fatal: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Exited:
-    """The container's process ended; `signal` is 0 when it exited by itself. `message` is its termination message."""
-
-    container: str
-    attempt: int
-    exit_code: int
-    signal: int = 0
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeResult:
-    """One probe ran. `counts` is False for an early look that may only succeed."""
-
-    container: str
-    attempt: int
-    kind: ProbeKind
-    ok: bool
-    message: str = ""
-    counts: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class HookDone:
-    """A lifecycle hook ended."""
-
-    container: str
-    attempt: int
-    hook: str
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    """The pod shall go; `grace` seconds from now at most."""
-
-    grace: float
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time has passed."""
-
-
-Event = Prepared | PrepareFailed | Started | StartFailed | Exited | ProbeResult | HookDone | Delete | Tick
-
-# Commands.
-
-
-@dataclass(frozen=True, slots=True)
-class Prepare:
-    """Make volumes and network."""
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Start the container's process."""
-
-    container: str
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """Send a signal: `hard` is SIGKILL to the whole session, else the stop signal to the process."""
-
-    container: str
-    hard: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RunHook:
-    """Run a lifecycle hook (`postStart` or `preStop`) and tell HookDone."""
-
-    container: str
-    attempt: int
-    name: str
-    hook: Hook
-
-
-@dataclass(frozen=True, slots=True)
-class StartProbe:
-    """Probe again and again until StopProbes."""
-
-    container: str
-    attempt: int
-    probe: Probe
-
-
-@dataclass(frozen=True, slots=True)
-class StopProbes:
-    """Stop the container's probes."""
-
-    container: str
-
-
-@dataclass(frozen=True, slots=True)
-class Emit:
-    """Record an Event about the pod or one of its containers."""
-
-    type: str
-    reason: str
-    message: str
-    container: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """Every process has ended: give volumes and network back."""
-
-
-Command = Prepare | Start | Kill | RunHook | StartProbe | StopProbes | Emit | Release
 
 
 @dataclass(slots=True)

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from pathlib import Path
 
 from tulle.errors import TulleError
@@ -27,8 +26,8 @@ from tulle.local.pods.notices import not_carried_out
 from tulle.local.pods.ports import Surroundings
 from tulle.local.pods.preparation import Preparation
 from tulle.local.pods.probing import ActionFailed, Actions, probe_forever
+from tulle.local.pods.publishing import StatusPublisher
 from tulle.local.pods.spec import ProbeKind, parse_pod
-from tulle.local.pods.status import pod_status
 from tulle.local.pods.termination import termination_message
 from tulle.local.pods.volumes import VolumeError
 
@@ -51,10 +50,9 @@ class PodWorker:
             c.name: ContainerLog(self._log_directory / c.name, around.clock.now)
             for c in self.machine.spec.containers
         }
-        self._published: Obj = dict(pod.get("status") or {})
+        self._status = StatusPublisher(pod, self.machine, around)
         self._tasks: asyncio.TaskGroup | None = None
         self._released = False
-        self._gone = False
 
     def __repr__(self) -> str:
         return repr(self.machine)
@@ -97,7 +95,7 @@ class PodWorker:
 
     def vanish(self) -> None:
         """The Pod object is gone (deleted without grace): end at once, there is nothing to report to."""
-        self._gone = True
+        self._status.gone = True
         self._facts.put_nowait(m.Delete(0.0))
 
     def refresh(self) -> None:
@@ -113,13 +111,13 @@ class PodWorker:
             await self._name_what_is_missing()
             await self._carry_out(self.machine.begin(self._now()))
             while not self._released:
-                await self._publish()
+                await self._status.publish(self._image_id)
                 fact = await self._next_fact()
                 await self._carry_out(self.machine.tell(fact, self._now()))
                 while not self._facts.empty():
                     await self._carry_out(self.machine.tell(self._facts.get_nowait(), self._now()))
             keeper.cancel()
-            await self._publish()
+            await self._status.publish(self._image_id)
             if self.machine.deleted:
                 await self._remove_object()
         self._tasks = None
@@ -141,9 +139,6 @@ class PodWorker:
 
     def _now(self) -> float:
         return self._around.clock.monotonic()
-
-    def _wall(self, moment: float) -> datetime:
-        return self._around.clock.now() - timedelta(seconds=self._now() - moment)
 
     async def _next_fact(self) -> m.Event:
         due = self.machine.wake_at()
@@ -310,55 +305,12 @@ class PodWorker:
         await self.preparation.release()
         self._released = True
 
-    async def _publish(self) -> None:
-        if self._gone:
-            return
-        around = self._around
-        # The store may know more than this worker: readiness gates are somebody else's to write.
-        current = around.stores[PODS].get(*key_of(self.pod)) or self.pod
-        before = {**(self.pod.get("status") or {}), **self._published}
-        others = [c for c in (current.get("status") or {}).get("conditions") or () if c["type"] not in _OURS]
-        ours = [c for c in self._published.get("conditions") or () if c["type"] in _OURS]
-        before["conditions"] = [*others, *ours]
-        status = pod_status(
-            self.machine,
-            before=before,
-            host_ip=around.machine.address,
-            images=self._image_id,
-            wall=self._stable_wall,
-            now=self._now(),
-        )
-        if status == self._published:
-            return
-        namespace, name = key_of(self.pod)
-        try:
-            patched = await around.api.patch(
-                PODS.plural,
-                name,
-                {"metadata": {"uid": uid_of(self.pod)}, "status": status},
-                namespace=namespace,
-                subresource="status",
-            )
-        except ApiError as error:
-            if error.code not in (404, 409):
-                raise
-            self._gone = True
-            return
-        self._published = status
-        around.stores[PODS].observe(patched)
-
-    def _stable_wall(self, moment: float) -> datetime:
-        """Return wall time rounded so that the same moment is always rendered the same."""
-        return datetime.fromtimestamp(
-            round(self._wall(moment).timestamp()), tz=self._around.clock.now().tzinfo
-        )
-
     def _image_id(self, name: str) -> str:
         launch = self._launches.get(name)
         return f"process://{launch.argv[0]}" if launch is not None else ""
 
     async def _remove_object(self) -> None:
-        if self._gone:
+        if self._status.gone:
             return
         namespace, name = key_of(self.pod)
         try:
@@ -374,9 +326,6 @@ HOOK_SECONDS = 600.0
 """Longest time a hook may run; a preStop hook ends with the grace period anyway, because its container does."""
 
 TOKEN_CHECK_SECONDS = 5.0
-
-_OURS = ("PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready")
-"""Conditions that the node agent writes; the others (PodScheduled, readiness gates) belong to somebody else."""
 
 
 def _feeder(log: LogFile, stream: str) -> Callable[[bytes], None]:
