@@ -9,7 +9,7 @@ import pytest
 
 from tulle.errors import UsageError
 from tulle.local.net import Mode, choose
-from tulle.local.net.probe import facts
+from tulle.local.net.probe import facts, find_nft
 
 __all__ = ["MODES", "Traces", "modes_here"]
 
@@ -47,7 +47,10 @@ class Traces:
         self._before = self._look()
 
     def _look(self) -> dict[str, set[str]]:
-        nft = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False)
+        # Only root may list them; without her, the mesh could not have made any outside its own namespaces either.
+        nft = subprocess.run(
+            [find_nft() or "true", "list", "tables"], capture_output=True, text=True, check=False
+        )
         return {
             "interfaces": set(os.listdir("/sys/class/net")),
             "tables": set(nft.stdout.splitlines()),

@@ -8,6 +8,7 @@ in a tmpfs, in an overlay above the nearest directory that exists, or at the top
 would ask them instead of the mesh's DNS.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
@@ -185,7 +186,9 @@ def _overlay(path: str, lower: str, number: int, mode: int | None) -> None:
     # The merged directory takes owner and mode from the upper one.
     status = os.stat(lower)
     os.chmod(upper, stat.S_IMODE(status.st_mode) if mode is None else mode)
-    os.chown(upper, status.st_uid, status.st_gid)
+    # In a user namespace the machine's root has no number that could be given to a file.
+    with contextlib.suppress(OSError):
+        os.chown(upper, status.st_uid, status.st_gid)
     kernel.mount("overlay", path, "overlay", 0, f"lowerdir={lower},upperdir={upper},workdir={work}")
 
 
