@@ -14,6 +14,8 @@ from tulle.local.net import Backend, Network, ServiceRoute, Target
 __all__ = ["PublishedPort", "Publisher", "preferred_port", "wanted"]
 
 NOT_PUBLISHED = {"linkerd", "kube-system"}
+# The control plane's metrics and scrape targets, for a Prometheus on the host.
+METRICS = ("linkerd", "tulle-viz")
 LOWEST_FREE = 1024
 
 OpenListener = Callable[[int], Awaitable[tuple[int, int] | None]]
@@ -35,14 +37,14 @@ def preferred_port(port: int) -> int:
 
 
 def wanted(routes: Sequence[ServiceRoute]) -> list[PublishedPort]:
-    """Choose what to publish: the user's Services with an address, TCP ports only."""
+    """Choose what to publish: the user's Services with an address, TCP ports only, and the mesh's own metrics."""
     return sorted(
         {
             PublishedPort(route.namespace, route.name, route.port, _scheme(route.port_name))
             for route in routes
             if route.virtual_ip is not None
             and route.protocol == "TCP"
-            and route.namespace not in NOT_PUBLISHED
+            and (route.namespace not in NOT_PUBLISHED or (route.namespace, route.name) == METRICS)
             and (route.namespace, route.name) != ("default", "kubernetes")
         }
     )

@@ -104,10 +104,15 @@ def test_the_users_tcp_ports_are_published() -> None:
             route("headless", ip=None),
             route("dns", protocol="UDP"),
             route("linkerd-dst", "linkerd"),
+            route("tulle-viz", "linkerd", port_name="admin-http"),
             route("kubernetes"),
         ]
     )
-    assert found == [PublishedPort("default", "api", 80, "grpc"), PublishedPort("default", "web", 80, "http")]
+    assert found == [
+        PublishedPort("default", "api", 80, "grpc"),
+        PublishedPort("default", "web", 80, "http"),
+        PublishedPort("linkerd", "tulle-viz", 80, "http"),
+    ]
 
 
 @pytest.mark.parametrize(("port", "preferred"), [(80, 8080), (443, 8443), (8080, 8080), (1024, 1024)])
