@@ -43,6 +43,7 @@ test-python: build
 	$(BIN)/pytest
 
 bench: build
+	$(UV) sync --frozen --quiet --group bench --python $(PYTHON)
 	$(BIN)/python -m tests.bench $(ARGS)
 
 lint: build
