@@ -7,7 +7,15 @@
 from tulle.compile.endpoints import Endpoints, Nearness, endpoints, nearness
 from tulle.compile.inbound import inbound_server
 from tulle.compile.mesh import ClientContext, Mesh
-from tulle.compile.names import AddressTarget, BadName, ServiceTarget, parse_context, parse_workload, resolve
+from tulle.compile.names import (
+    AddressTarget,
+    BadName,
+    ServiceTarget,
+    may_appear,
+    parse_context,
+    parse_workload,
+    resolve,
+)
 from tulle.compile.outbound import outbound_policy
 from tulle.compile.profile import profile
 
@@ -21,6 +29,7 @@ __all__ = [
     "ServiceTarget",
     "endpoints",
     "inbound_server",
+    "may_appear",
     "nearness",
     "outbound_policy",
     "parse_context",

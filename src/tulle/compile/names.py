@@ -6,7 +6,7 @@ Short names mean what they mean to a pod's resolver: its own namespace first.
 import json
 import re
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from tulle.compile.mesh import ClientContext, Mesh
 from tulle.kube.world import World
@@ -15,6 +15,7 @@ __all__ = [
     "AddressTarget",
     "BadName",
     "ServiceTarget",
+    "may_appear",
     "parse_context",
     "parse_workload",
     "resolve",
@@ -94,6 +95,25 @@ def resolve(
     if full != name:
         return _service(labels, port)
     return _short(world, labels, port, client)
+
+
+def may_appear(
+    world: World, mesh: Mesh, target: ServiceTarget | AddressTarget | None, authority: str
+) -> bool:
+    """Tell whether a target that nothing is known of could be one whose creation has not been heard of yet.
+
+    An address must be the cluster's, a Service's namespace must exist, and a short name must not look like a name of
+    the outside (`example.com`, where no namespace `com` exists).
+    """
+    match target:
+        case AddressTarget(ip):
+            address = ip_address(ip)
+            return any(address in ip_network(cidr) for cidr in mesh.cluster_networks)
+        case ServiceTarget(namespace):
+            return world.namespace(namespace) is not None
+        case None:
+            labels = split_port(authority)[0].lower().removesuffix(".").split(".")
+            return len(labels) == 1 or (len(labels) <= 3 and world.namespace(labels[-1]) is not None)
 
 
 def _service(labels: list[str], port: int) -> ServiceTarget | None:

@@ -7,7 +7,6 @@ the stream with NOT_FOUND; the proxy goes on with its own default and asks again
 import asyncio
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
 
 import grpc
 
@@ -19,6 +18,7 @@ from tulle.compile import (
     Mesh,
     ServiceTarget,
     inbound_server,
+    may_appear,
     outbound_policy,
     parse_workload,
     resolve,
@@ -45,9 +45,6 @@ class PolicyService:
     mesh: Mesh
     hub: Hub
     limits: StreamLimits
-
-    def __post_init__(self) -> None:
-        self._cluster_networks = [ip_network(cidr) for cidr in self.mesh.cluster_networks]
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """Return both services for a gRPC server."""
@@ -78,30 +75,20 @@ class PolicyService:
 
     async def _watch_outbound(self, request: outbound_pb2.TrafficSpec, context: Context) -> None:
         await self.views.wait_synced()
-        await self._follow(await self._appearing(request), context)
-
-    async def _appearing(self, request: outbound_pb2.TrafficSpec) -> Question:
-        """Give a target that was created a moment ago the time to be heard of: a proxy that is told NOT_FOUND goes past
-        the mesh.
-        """
+        client, target = self._asked(request)
         for _ in range(APPEARING_TRIES):
-            try:
-                question = self._outbound(request)
-            except Refusal as error:
-                if error.code is not grpc.StatusCode.NOT_FOUND:
-                    raise
-            else:
-                _, compute, _ = question
-                if compute() is not None or not self._may_appear(request):
-                    return question
+            # What was created a moment ago may not have been heard of yet, and a proxy that is told NOT_FOUND goes past
+            # the mesh.
+            if (
+                target is not None
+                and outbound_policy(self.views.world, self.mesh, target, client) is not None
+            ):
+                break
+            if not may_appear(self.views.world, self.mesh, target, request.authority):
+                break
             await asyncio.sleep(APPEARING_SECONDS / APPEARING_TRIES)
-        return self._outbound(request)
-
-    def _may_appear(self, request: outbound_pb2.TrafficSpec) -> bool:
-        if request.WhichOneof("target") != "addr":
-            return True
-        address = ip_address(ip_text(request.addr.ip))
-        return any(address in network for network in self._cluster_networks)
+            client, target = self._asked(request)
+        await self._follow(self._outbound(request), context)
 
     async def _get_port(self, request: inbound_pb2.PortSpec, context: Context) -> bytes:
         await self.views.wait_synced()
@@ -119,14 +106,19 @@ class PolicyService:
                 await context.write(_found(subscription.answer, name))
                 await subscription.changed()
 
-    def _outbound(self, request: outbound_pb2.TrafficSpec) -> Question:
-        world, mesh = self.views.world, self.mesh
+    def _asked(
+        self, request: outbound_pb2.TrafficSpec
+    ) -> tuple[ClientContext, ServiceTarget | AddressTarget | None]:
         try:
             # Of the client only its namespace matters, so all its pods share one group.
             client = ClientContext(parse_workload(request.source_workload).namespace)
-            target = _target(self.views, mesh, request, client)
+            return client, _target(self.views, self.mesh, request, client)
         except BadName as error:
             raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
+
+    def _outbound(self, request: outbound_pb2.TrafficSpec) -> Question:
+        world, mesh = self.views.world, self.mesh
+        client, target = self._asked(request)
         if target is None:
             raise Refusal(
                 grpc.StatusCode.NOT_FOUND, f"{request.authority!r} is not a Service of this cluster"

@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.cluster import service
+from tests.fakes.cluster import namespace, service
 from tulle.compile import (
     AddressTarget,
     BadName,
     ClientContext,
     Mesh,
     ServiceTarget,
+    may_appear,
     parse_context,
     parse_workload,
     resolve,
@@ -69,6 +70,25 @@ def test_what_is_no_authority_is_refused(authority: str) -> None:
         return
     with pytest.raises(BadName):
         resolve(WORLD, Mesh(), authority, CLIENT)
+
+
+@pytest.mark.parametrize(
+    ("authority", "waited_for"),
+    [
+        ("new", True),
+        ("new.default", True),
+        ("pod-0.new.default", True),
+        ("new.default.svc.cluster.local", True),
+        ("10.96.0.250:80", True),
+        ("example.com", False),
+        ("api.example.com", False),
+        ("new.nowhere.svc.cluster.local", False),
+        ("93.184.216.34:443", False),
+    ],
+)
+def test_only_what_could_be_of_the_cluster_is_waited_for(authority: str, waited_for: bool) -> None:
+    world = World.of([namespace("default")])
+    assert may_appear(world, Mesh(), resolve(world, Mesh(), authority, CLIENT), authority) == waited_for
 
 
 @given(st.text(max_size=80))

@@ -132,6 +132,19 @@ async def test_unknown_targets_and_malformed_requests_are_refused_by_status() ->
             assert refused.value.code() == code, spec
 
 
+async def test_a_service_that_was_created_a_moment_ago_is_waited_for() -> None:
+    async with FakeKubernetes(voting()).serving() as kubernetes, running(kubernetes) as plane:
+        port = plane.controller.settings.ports.policy
+        spec = outbound_pb2.TrafficSpec(source_workload=WORKLOAD, authority="emoji")
+        await until(lambda: plane.controller.views.watcher.synced)
+        stream = plane.stream(port, OUTBOUND_WATCH, spec, outbound_pb2.OutboundPolicy)
+        reading = asyncio.ensure_future(next_of(stream))
+        await asyncio.sleep(0.05)
+        await kubernetes.apply(service("emoji", "10.96.0.6"))
+        assert (await reading).metadata.resource.name == "emoji"
+        stream.cancel()
+
+
 async def test_inbound_policy_follows_servers() -> None:
     async with FakeKubernetes(voting()).serving() as kubernetes, running(kubernetes) as plane:
         port = plane.controller.settings.ports.policy
