@@ -1,6 +1,17 @@
 //! Until when a request may go on. Three limits run beside each other; the first that is reached ends the request.
 //!
 //! Times are nanoseconds since some moment of the caller's.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tulle_engine::{Reason, deadline::Deadlines, outbound::Timeouts};
+//!
+//! let timeouts = Timeouts { response: Some(Duration::from_nanos(50)), ..Timeouts::default() };
+//! let mut deadlines = Deadlines::begin(&timeouts, None, 0);
+//! deadlines.request_sent(100);
+//! assert_eq!(deadlines.next(), Some(150));
+//! assert_eq!(deadlines.expired(150), Some(Reason::ResponseTimeout));
+//! ```
 
 use std::time::Duration;
 
@@ -103,8 +114,9 @@ mod tests {
         );
 
         deadlines.request_sent(10 * S);
+        deadlines.request_sent(11 * S);
 
-        assert_eq!(deadlines.next(), Some(12 * S));
+        assert_eq!(deadlines.next(), Some(12 * S), "its first end counts");
         assert_eq!(deadlines.expired(12 * S - 1), None);
         assert_eq!(deadlines.expired(12 * S), Some(Reason::ResponseTimeout));
     }

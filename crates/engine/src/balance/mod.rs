@@ -3,6 +3,20 @@
 //! Load is peak-EWMA, as in Linkerd (tower): latency, averaged so that it jumps up at once and comes down slowly, times
 //! the requests in flight and the new one. Endpoints that are not ready are out of the draw, so no draw is in vain.
 //!
+//! ```
+//! use tulle_engine::balance::{Balancer, Load};
+//!
+//! let mut balancer = Balancer::new(Load::default());
+//! balancer.update(0, [("10.0.0.1:80", 10_000), ("10.0.0.2:80", 10_000)]);
+//!
+//! let (now, random) = (1_000_000, 42); // nanoseconds, and a number of the caller's generator
+//! let chosen = balancer.pick(now, random).expect("two endpoints are ready");
+//! balancer.on_start(chosen);
+//! balancer.on_first_response(chosen, now, now + 3_000_000);
+//! balancer.on_end(chosen);
+//! assert_eq!(balancer.pending(chosen), 0);
+//! ```
+//!
 //! Cost: a pick reads two endpoints and reckons two exponentials; no allocation. An update costs its endpoints.
 
 mod ewma;
@@ -418,5 +432,4 @@ impl<K: Clone + Eq + Hash> Balancer<K> {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

@@ -3,6 +3,23 @@
 //! A connection is weighed once ([`Server::grants`]); each of its requests then costs a route lookup and a few bits.
 //! Inbound never falls open: an authorization that cannot be read never holds, a route match that cannot be read stands
 //! before all others and refuses.
+//!
+//! ```
+//! use std::{net::Ipv4Addr, time::Duration};
+//! use tulle_engine::{RequestView, inbound::{DefaultPolicy, DefaultProtocol, Peer, PeerTls, Server}};
+//!
+//! let protocol = DefaultProtocol::Detect(Duration::from_secs(10));
+//! let server = Server::by_default(DefaultPolicy::AllAuthenticated, protocol, &[]);
+//! let request = RequestView { method: b"GET", authority: b"voting", path: b"/", headers: &() };
+//! let route = server.route(&request).expect("the default route takes everything");
+//!
+//! let plain = Peer { addr: Ipv4Addr::LOCALHOST.into(), tls: PeerTls::None };
+//! let denial = server.authorize(&server.grants(&plain), &route).unwrap_err();
+//! assert_eq!(denial.reason.code(), "unauthorized");
+//!
+//! let web = Peer { tls: PeerTls::Identity("web.default.serviceaccount.identity.linkerd.cluster.local"), ..plain };
+//! assert!(server.authorize(&server.grants(&web), &route).is_ok());
+//! ```
 
 mod authz;
 mod compile;
@@ -305,5 +322,4 @@ impl Server {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

@@ -289,3 +289,6 @@ pub(crate) fn answer(filters: &[Filter], random: u64) -> Option<Answer<'_>> {
         Filter::Failure(_) | Filter::RequestHeaders(_) | Filter::ResponseHeaders(_) => None,
     })
 }
+
+#[cfg(test)]
+mod tests;
