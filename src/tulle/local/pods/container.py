@@ -108,6 +108,7 @@ class Container:
         """A start was asked for."""
         assert self.state is State.WAITING, self
         self.attempt += 1
+        self.restarts += self.last is not None
         self.state = State.STARTING
         self.start_at = None
         self.post_start_done = self.startup_passed = self.probed_ready = False
@@ -116,8 +117,6 @@ class Container:
     def started_running(self, now: float) -> None:
         """The process is there."""
         assert self.state is State.STARTING, self
-        if self.last is not None:
-            self.restarts += 1
         self.state = State.RUNNING
         self.running_since = now
         self.waiting_reason = self.waiting_message = ""
@@ -126,11 +125,10 @@ class Container:
     def start_failed(self, reason: str, message: str, now: float, *, fatal: bool) -> None:
         """There is no process: try again later, or count it as an exit with 128."""
         if fatal:
-            if self.last is not None:
-                self.restarts += 1
             self.running_since = None
             self._end(Termination(128, 0, reason, message, None, now), now)
             return
+        self.restarts -= self.last is not None  # nothing was started
         self.state = State.WAITING
         self.waiting_reason, self.waiting_message = reason, message
         self.start_at = now + self._start_retry

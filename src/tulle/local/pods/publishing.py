@@ -10,7 +10,7 @@ from tulle.local.pods.machine import PodMachine
 from tulle.local.pods.ports import Surroundings
 from tulle.local.pods.status import pod_status
 
-__all__ = ["StatusPublisher"]
+__all__ = ["StatusPublisher", "foreign_conditions"]
 
 REMEMBERED_MOMENTS = 64
 """Monotonic moments whose wall time is kept, so that a moment is always shown as the same time."""
@@ -65,9 +65,12 @@ class StatusPublisher:
     def _before(self) -> Obj:
         # The store may know more than this worker: readiness gates are somebody else's to write.
         current = self._around.stores[PODS].get(*key_of(self._pod)) or self._pod
-        others = [c for c in (current.get("status") or {}).get("conditions") or () if c["type"] not in OURS]
         ours = [c for c in self._published.get("conditions") or () if c["type"] in OURS]
-        return {**(self._pod.get("status") or {}), **self._published, "conditions": [*others, *ours]}
+        return {
+            **(self._pod.get("status") or {}),
+            **self._published,
+            "conditions": [*foreign_conditions(current), *ours],
+        }
 
     def _wall(self, moment: float) -> datetime:
         if moment not in self._walls:
@@ -76,3 +79,8 @@ class StatusPublisher:
             while len(self._walls) > REMEMBERED_MOMENTS:
                 del self._walls[next(iter(self._walls))]
         return self._walls[moment]
+
+
+def foreign_conditions(pod: Obj) -> list[Obj]:
+    """Return the conditions of a Pod object that the node agent does not write."""
+    return [c for c in (pod.get("status") or {}).get("conditions") or () if c["type"] not in OURS]

@@ -26,7 +26,7 @@ from tulle.local.pods.notices import not_carried_out
 from tulle.local.pods.ports import Surroundings
 from tulle.local.pods.preparation import Preparation
 from tulle.local.pods.probing import ActionFailed, Actions, probe_forever
-from tulle.local.pods.publishing import StatusPublisher
+from tulle.local.pods.publishing import StatusPublisher, foreign_conditions
 from tulle.local.pods.spec import ProbeKind, parse_pod
 from tulle.local.pods.termination import termination_message
 from tulle.local.pods.volumes import VolumeError
@@ -89,9 +89,11 @@ class PodWorker:
         if pod["metadata"].get("deletionTimestamp"):
             seconds = pod["metadata"].get("deletionGracePeriodSeconds")
             self._facts.put_nowait(m.Delete(30.0 if seconds is None else float(seconds)))
-        elif any(before["metadata"].get(f) != pod["metadata"].get(f) for f in ("labels", "annotations")):
-            self._facts.put_nowait(m.Tick())
+            return
+        if any(before["metadata"].get(f) != pod["metadata"].get(f) for f in ("labels", "annotations")):
             self.refresh()
+        if foreign_conditions(before) != foreign_conditions(pod):
+            self._facts.put_nowait(m.Tick())  # a readiness gate may have opened
 
     def vanish(self) -> None:
         """The Pod object is gone (deleted without grace): end at once, there is nothing to report to."""
