@@ -28,6 +28,8 @@ __all__ = [
     "ServicePort",
     "StatefulSet",
     "View",
+    "decode_view",
+    "means_the_same",
 ]
 
 IntOrString = int | str
@@ -395,6 +397,26 @@ class Job(View, frozen=True):
 
 class CronJob(View, frozen=True):
     """A CronJob."""
+
+
+def means_the_same(old: View, new: View) -> bool:
+    """Tell whether a change of an object is none to the mesh: heartbeats, probes' results, statuses, counters.
+
+    Nodes and Pods are written to all the time; almost none of it changes what a proxy must do.
+    """
+    return type(old) is type(new) and _meaning(old) == _meaning(new)
+
+
+def _meaning(view: View) -> View:
+    metadata = msgspec.structs.replace(view.metadata, resource_version="", generation=0)
+    if isinstance(view, Pod):
+        status = PodStatus(
+            view.status.phase if view.finished else None, view.status.pod_ip, view.status.pod_ips
+        )
+        return msgspec.structs.replace(view, metadata=metadata, status=status)
+    if hasattr(view, "status"):
+        return msgspec.structs.replace(view, metadata=metadata, status=None)
+    return msgspec.structs.replace(view, metadata=metadata)
 
 
 def decode_view(raw: bytes | msgspec.Raw, view: type[Any]) -> Any:

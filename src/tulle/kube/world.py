@@ -24,6 +24,7 @@ from tulle.kube.objects import (
     Service,
     View,
     decode_view,
+    means_the_same,
 )
 from tulle.kube.policy_objects import (
     AuthorizationPolicy,
@@ -122,7 +123,7 @@ class World:
         return world
 
     def apply(self, kind: Kind, changes: Sequence[Change]) -> Topics:
-        """Take changes of one kind and return the topics that they touch."""
+        """Take changes of one kind and return the topics that they touch; a change that means nothing touches none."""
         touched: Topics = set()
         stored = self._objects[kind]
         for change in changes:
@@ -133,11 +134,14 @@ class World:
                 stored.pop(key, None)
             else:
                 stored[key] = change.new
-            touched.add((kind, *key))
+            same = (
+                change.old is not None and change.new is not None and means_the_same(change.old, change.new)
+            )
+            into = set[Topic]() if same else touched
+            into.update(((kind,), (kind, *key)))
             for index in self._indexes.get(kind, ()):
-                index.change(change, touched)
-        if changes:
-            touched.add((kind,))
+                index.change(change, into)
+        if touched:
             self.version += 1
         return touched
 
