@@ -18,12 +18,14 @@ __all__ = ["Action", "Applier", "Create", "Delete", "Emit", "Patch", "Requeue"]
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Create an object. When the API refuses, `owner` gets an Event that says why."""
+    """Create an object. When the API refuses, `owner` gets an Event that says why, and `on_refusal` its status."""
 
     kind: Kind
     obj: Obj
     owner: Obj | None = None
     owner_kind: Kind | None = None
+    on_refusal: Callable[[str], Obj] | None = None
+    """From the API's words to the merge patch of the owner's status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +110,22 @@ class Applier:
                 kind.plural, action.obj, group=kind.group, namespace=namespace or None
             )
         except ApiError as error:
-            if action.owner is not None and action.owner_kind is not None:
-                await self.recorder.record(
-                    action.owner_kind,
-                    action.owner,
-                    "Warning",
-                    "FailedCreate",
-                    f"Error creating: {error.message}",
-                )
+            await self._refused(action, error)
             raise
         self.stores[kind].observe(made)
         if action.owner is not None and action.owner_kind is not None:
             message = f"Created {kind.name.lower()}: {made['metadata']['name']}"
             await self.recorder.record(action.owner_kind, action.owner, "Normal", "SuccessfulCreate", message)
+
+    async def _refused(self, action: Create, error: ApiError) -> None:
+        owner, kind = action.owner, action.owner_kind
+        if owner is None or kind is None:
+            return
+        await self.recorder.record(kind, owner, "Warning", "FailedCreate", f"Error creating: {error.message}")
+        if action.on_refusal is not None:
+            namespace, name = key_of(owner)
+            body = {"status": action.on_refusal(error.message)}
+            await self._patch(Patch(kind, namespace, name, body, subresource="status"))
 
     async def _patch(self, action: Patch) -> None:
         body: Any = action.body

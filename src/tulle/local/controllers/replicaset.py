@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from tulle.local.controllers.actions import Action, Create, Delete, Patch, Requeue
@@ -20,7 +21,9 @@ from tulle.local.controllers.metadata import (
     pod_is_active,
     pod_is_available,
     pod_is_ready,
+    render_time,
     uid_of,
+    with_condition,
 )
 from tulle.local.controllers.pod_template import pod_from_template
 from tulle.local.controllers.selectors import matches
@@ -55,11 +58,9 @@ def reconcile(key: Key, stores: Stores, now: datetime) -> Sequence[Action]:
     missing = wanted - len(active)
     actions.extend(_status(rs, active, now))
     if missing > 0:
-        template = rs["spec"]["template"]
-        actions.extend(
-            Create(PODS, pod_from_template(REPLICA_SETS, rs, template), rs, REPLICA_SETS)
-            for _ in range(min(missing, BURST))
-        )
+        pod = pod_from_template(REPLICA_SETS, rs, rs["spec"]["template"])
+        refused = partial(_failure, rs, now)
+        actions.extend(Create(PODS, pod, rs, REPLICA_SETS, refused) for _ in range(min(missing, BURST)))
     elif missing < 0:
         surplus = removal_order(active)[: min(-missing, BURST)]
         actions.extend(Delete(PODS, namespace_of(pod), name_of(pod), rs, REPLICA_SETS) for pod in surplus)
@@ -94,6 +95,13 @@ def removal_order(pods: Sequence[Obj]) -> list[Obj]:
     return sorted(pods, key=rank)
 
 
+def _failure(rs: Obj, now: datetime, message: str) -> Obj:
+    """Return the status of a ReplicaSet whose pods the API refuses."""
+    entry = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message}
+    conditions = with_condition((rs.get("status") or {}).get("conditions") or [], entry, render_time(now))
+    return {"conditions": [{k: v for k, v in c.items() if k != "lastUpdateTime"} for c in conditions]}
+
+
 def _own(pod: Obj, reference: Obj | None) -> Patch:
     kept = [r for r in pod["metadata"].get("ownerReferences") or () if not r.get("controller")]
     references = [*kept, reference] if reference is not None else kept
@@ -114,6 +122,8 @@ def _status(rs: Obj, active: Sequence[Obj], now: datetime) -> list[Action]:
     body: Obj = {"replicas": len(active), **{name: count for name, count in counts.items() if count}}
     body["observedGeneration"] = integer(rs["metadata"].get("generation"), 1)
     before = rs.get("status") or {}
+    if before.get("conditions") and len(active) < integer(rs["spec"].get("replicas"), 1):
+        body["conditions"] = before["conditions"]  # the refusal stands until the pods are there
     actions: list[Action] = []
     if body != before:
         patch = {"status": {**dict.fromkeys(before, None), **body}}

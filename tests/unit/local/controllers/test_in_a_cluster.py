@@ -149,3 +149,50 @@ spec:
     for word in ("PersistentVolumeClaim", "nvidia.com/gpu", "nodeSelector disk=ssd"):
         assert word in message
     assert ("FailedScheduling", message) in await cluster.events("greedy")
+
+
+async def test_pods_that_the_api_refuses_are_named_in_the_deployment_until_they_are_there(
+    cluster: Any,
+) -> None:
+    await cluster.apply(
+        HELLO.split("---")[0]
+        .replace("name: hello}", "name: hello, namespace: default}", 1)
+        .replace(
+            "terminationGracePeriodSeconds: 1",
+            "terminationGracePeriodSeconds: 1\n      serviceAccountName: later",
+        )
+    )
+    refused = await cluster.until(
+        "deployments",
+        "hello",
+        lambda d: any(c["type"] == "ReplicaFailure" for c in d.get("status", {}).get("conditions", [])),
+        "apps",
+    )
+    failure = next(c for c in refused["status"]["conditions"] if c["type"] == "ReplicaFailure")
+    assert failure["status"] == "True" and "later" in failure["message"]
+    await cluster.apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: later}}")
+    ready = await cluster.until(
+        "deployments", "hello", lambda d: d["status"].get("availableReplicas") == 2, "apps"
+    )
+    assert not any(c["type"] == "ReplicaFailure" for c in ready["status"]["conditions"])
+
+
+async def test_kinds_and_fields_that_nobody_acts_on_say_so(cluster: Any) -> None:
+    await cluster.apply("""
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: closed}
+spec: {podSelector: {}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: outside}
+spec: {selector: {a: b}, externalIPs: [192.0.2.1], ports: [{port: 80}]}
+""")
+
+    async def said() -> bool:
+        events = [*await cluster.events("closed"), *await cluster.events("outside")]
+        return [reason for reason, _ in events] == ["NotCarriedOut"] * 2
+
+    await cluster.until_true(said)
+    assert "externalIPs" in (await cluster.events("outside"))[0][1]
