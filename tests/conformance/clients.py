@@ -23,7 +23,11 @@ class Cluster:
 
 
 def wait_until(
-    holds: Callable[[], object], what: str, *, seconds: float = 20, alive: "subprocess.Popen[bytes] | None" = None
+    holds: Callable[[], object],
+    what: str,
+    *,
+    seconds: float = 20,
+    alive: "subprocess.Popen[bytes] | None" = None,
 ) -> Any:
     """Poll until something holds and return it; fail with its description."""
     deadline = time.monotonic() + seconds
@@ -46,7 +50,9 @@ class Kubectl:
         """Run kubectl; with `check`, fail the test when kubectl fails."""
         command = [str(KUBECTL), "--namespace", self.namespace, *arguments]
         environment = {**os.environ, "KUBECONFIG": str(self._cluster.kubeconfig)}
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, env=environment, timeout=40, check=False)
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, env=environment, timeout=40, check=False
+        )
         if check:
             assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}\n{done.stdout}"
         return done
@@ -65,4 +71,6 @@ class Kubectl:
         """Start kubectl and let it run."""
         command = [str(KUBECTL), "--namespace", self.namespace, *arguments]
         environment = {**os.environ, "KUBECONFIG": str(self._cluster.kubeconfig)}
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import kubernetes
+import kubernetes as kubernetes_client
 import lightkube
 import pytest
 
 from tests.conformance.clients import Cluster, Kubectl, wait_until
+
+kubernetes: Any = kubernetes_client
 
 HISTORY = 200
 """Changes that the embedded API keeps here, so that compaction can be provoked."""
@@ -34,7 +36,10 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     source = str(Path(__file__).parents[2] / "src")
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            command, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": source, "PYTHONWARNINGS": "error"}
+            command,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "PYTHONPATH": source, "PYTHONWARNINGS": "error"},
         )
     try:
         wait_until(path.exists, "the embedded API starts", alive=process)

@@ -31,12 +31,17 @@ class Hooks:
         self._kubectl, self._server = kubectl, server
         self._made: list[str] = []
 
-    def register(self, kind: str = "Mutating", *, name: str = "hook", rules: Any = None, **fields: Any) -> None:
+    def register(
+        self, kind: str = "Mutating", *, name: str = "hook", rules: Any = None, **fields: Any
+    ) -> None:
         namespace = self._kubectl.namespace
         rule = {"operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}
         webhook = {
             "name": f"{name}.conformance.tulle.dev",
-            "clientConfig": {"url": f"https://127.0.0.1:{self._server.port}/mutate", "caBundle": self._server.ca_bundle},
+            "clientConfig": {
+                "url": f"https://127.0.0.1:{self._server.port}/mutate",
+                "caBundle": self._server.ca_bundle,
+            },
             "rules": rules or [rule],
             "admissionReviewVersions": ["v1"],
             "sideEffects": "None",
@@ -71,7 +76,11 @@ def test_a_patch_changes_the_object(kubectl: Kubectl, webhook: WebhookServer, ho
     kubectl("create", "configmap", "conf")
     assert kubectl("get", "cm", "conf", "-o", "jsonpath={.data.added}") == "yes"
     request = webhook.requests[0]
-    assert (request["operation"], request["namespace"], request["name"]) == ("CREATE", kubectl.namespace, "conf")
+    assert (request["operation"], request["namespace"], request["name"]) == (
+        "CREATE",
+        kubectl.namespace,
+        "conf",
+    )
     assert request["kind"] == {"group": "", "version": "v1", "kind": "ConfigMap"}
     assert request["resource"] == {"group": "", "version": "v1", "resource": "configmaps"}
     assert request["object"]["metadata"]["name"] == "conf"
@@ -111,8 +120,15 @@ def test_warnings_reach_the_person(kubectl: Kubectl, webhook: WebhookServer, hoo
     assert "Warning: this is old-fashioned" in kubectl.run("create", "configmap", "conf").stderr
 
 
-def test_a_service_is_resolved_and_named_in_tls(kubectl: Kubectl, webhook: WebhookServer, hooks: Hooks) -> None:
-    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hook"}, "spec": {"ports": [{"port": 443}]}}
+def test_a_service_is_resolved_and_named_in_tls(
+    kubectl: Kubectl, webhook: WebhookServer, hooks: Hooks
+) -> None:
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "hook"},
+        "spec": {"ports": [{"port": 443}]},
+    }
     place = {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -121,7 +137,10 @@ def test_a_service_is_resolved_and_named_in_tls(kubectl: Kubectl, webhook: Webho
         "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
         "ports": [{"name": "", "port": webhook.port}],
     }
-    config = {"service": {"name": "hook", "namespace": kubectl.namespace, "path": "/inject"}, "caBundle": webhook.ca_bundle}
+    config = {
+        "service": {"name": "hook", "namespace": kubectl.namespace, "path": "/inject"},
+        "caBundle": webhook.ca_bundle,
+    }
     hooks.register(clientConfig=config)
     said = kubectl.fails("create", "configmap", "conf")
     assert 'failed calling webhook "hook.conformance.tulle.dev"' in said
@@ -133,7 +152,9 @@ def test_a_service_is_resolved_and_named_in_tls(kubectl: Kubectl, webhook: Webho
     assert webhook.paths == ["/inject?timeout=3s"]
 
 
-def test_a_server_that_others_vouch_for_is_not_believed(kubectl: Kubectl, webhook: WebhookServer, hooks: Hooks) -> None:
+def test_a_server_that_others_vouch_for_is_not_believed(
+    kubectl: Kubectl, webhook: WebhookServer, hooks: Hooks
+) -> None:
     stranger = WebhookServer(["127.0.0.1"])
     url = f"https://127.0.0.1:{webhook.port}/mutate"
     hooks.register(clientConfig={"url": url, "caBundle": stranger.ca_bundle})
@@ -174,7 +195,12 @@ def test_an_answer_that_makes_no_sense(kubectl: Kubectl, webhook: WebhookServer,
 
 def test_object_selectors(kubectl: Kubectl, webhook: WebhookServer, hooks: Hooks) -> None:
     hooks.register(objectSelector={"matchExpressions": [{"key": "skip", "operator": "DoesNotExist"}]})
-    kubectl("create", "-f", "-", stdin='{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","labels":{"skip":"me"}}}')
+    kubectl(
+        "create",
+        "-f",
+        "-",
+        stdin='{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","labels":{"skip":"me"}}}',
+    )
     assert not webhook.requests
     kubectl("create", "configmap", "b")
     assert len(webhook.requests) == 1
@@ -187,7 +213,12 @@ def test_other_namespaces_are_left_alone(kubectl: Kubectl, webhook: WebhookServe
 
 
 def test_rules_tell_resources_apart(kubectl: Kubectl, webhook: WebhookServer, hooks: Hooks) -> None:
-    rule = {"operations": ["UPDATE"], "apiGroups": [""], "apiVersions": ["*"], "resources": ["secrets", "pods/status"]}
+    rule = {
+        "operations": ["UPDATE"],
+        "apiGroups": [""],
+        "apiVersions": ["*"],
+        "resources": ["secrets", "pods/status"],
+    }
     hooks.register(rules=[rule])
     kubectl("create", "secret", "generic", "s")
     kubectl("create", "configmap", "conf")
@@ -207,20 +238,29 @@ def test_dry_run_says_so(kubectl: Kubectl, webhook: WebhookServer, hooks: Hooks)
     assert webhook.requests[0]["dryRun"] is True
 
 
-def test_a_pod_is_seen_with_its_account_and_before_its_name(kubectl: Kubectl, webhook: WebhookServer, hooks: Hooks) -> None:
+def test_a_pod_is_seen_with_its_account_and_before_its_name(
+    kubectl: Kubectl, webhook: WebhookServer, hooks: Hooks
+) -> None:
     rule = {"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}
     hooks.register(rules=[rule])
-    webhook.answer = patch({"op": "add", "path": "/spec/containers/-", "value": {"name": "side", "image": "proxy:1"}})
+    webhook.answer = patch(
+        {"op": "add", "path": "/spec/containers/-", "value": {"name": "side", "image": "proxy:1"}}
+    )
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "web-"}}
     pod["spec"] = {"containers": [{"name": "main", "image": "nginx"}]}
     name = kubectl("create", "-f", "-", "-o", "jsonpath={.metadata.name}", stdin=json.dumps(pod))
     seen = webhook.requests[0]["object"]
     assert "name" not in seen["metadata"]
     assert seen["spec"]["serviceAccountName"] == "default"
-    assert seen["spec"]["containers"][0]["volumeMounts"][0]["mountPath"] == "/var/run/secrets/kubernetes.io/serviceaccount"
+    assert (
+        seen["spec"]["containers"][0]["volumeMounts"][0]["mountPath"]
+        == "/var/run/secrets/kubernetes.io/serviceaccount"
+    )
     stored = json.loads(kubectl("get", "pod", name, "-o", "json"))
     side = stored["spec"]["containers"][1]
-    assert (side["name"], side["imagePullPolicy"]) == ("side", "IfNotPresent"), "what a webhook adds is defaulted too"
+    assert (side["name"], side["imagePullPolicy"]) == ("side", "IfNotPresent"), (
+        "what a webhook adds is defaulted too"
+    )
 
 
 def test_an_invalid_patched_object_is_refused(kubectl: Kubectl, webhook: WebhookServer, hooks: Hooks) -> None:
@@ -229,7 +269,9 @@ def test_an_invalid_patched_object_is_refused(kubectl: Kubectl, webhook: Webhook
     assert "name part must consist of alphanumeric characters" in kubectl.fails("create", "configmap", "conf")
 
 
-def test_webhooks_do_not_see_webhook_configurations(kubectl: Kubectl, webhook: WebhookServer, hooks: Hooks) -> None:
+def test_webhooks_do_not_see_webhook_configurations(
+    kubectl: Kubectl, webhook: WebhookServer, hooks: Hooks
+) -> None:
     rule = {"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*"]}
     hooks.register(rules=[rule], namespaceSelector={}, failurePolicy="Ignore")
     webhook.requests.clear()

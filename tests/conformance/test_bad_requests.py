@@ -32,7 +32,9 @@ def connect(official: Any) -> Iterator[Any]:
     host, port = configuration.host.removeprefix("https://").split(":")
     opened: list[ssl.SSLSocket] = []
 
-    def open_one(certificate: str | None = configuration.cert_file, key: str | None = configuration.key_file) -> ssl.SSLSocket:
+    def open_one(
+        certificate: str | None = configuration.cert_file, key: str | None = configuration.key_file
+    ) -> ssl.SSLSocket:
         context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
         if certificate:
             context.load_cert_chain(certificate, key)
@@ -85,7 +87,11 @@ def test_a_body_cut_short(connect: Any) -> None:
 
 def test_a_body_too_large(http: Any, namespace: str) -> None:
     body = json.dumps({"metadata": {"name": "big"}, "data": {"a": "x" * 4_000_000}})
-    answer = http.post(f"/api/v1/namespaces/{namespace}/configmaps", content=body, headers={"content-type": "application/json"})
+    answer = http.post(
+        f"/api/v1/namespaces/{namespace}/configmaps",
+        content=body,
+        headers={"content-type": "application/json"},
+    )
     assert answer.status_code == 413
     assert answer.json()["reason"] == "RequestEntityTooLarge"
 
@@ -106,12 +112,17 @@ def test_a_body_too_large(http: Any, namespace: str) -> None:
         ('{"metadata":{"name":7}}', "application/json"),
         (b"\xff\xfe{}", "application/json"),
         (b"k8s\x00\x0a\xff\xff\xff\xff\x0f", "application/vnd.kubernetes.protobuf"),
-        (b"k8s\x00\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x05\x0a\x7f\x0a\x01x", "application/vnd.kubernetes.protobuf"),
+        (
+            b"k8s\x00\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x05\x0a\x7f\x0a\x01x",
+            "application/vnd.kubernetes.protobuf",
+        ),
         (b"plain", "application/vnd.kubernetes.protobuf"),
     ],
 )
 def test_a_body_that_makes_no_sense(http: Any, namespace: str, content: Any, kind: str) -> None:
-    answer = http.post(f"/api/v1/namespaces/{namespace}/configmaps", content=content, headers={"content-type": kind})
+    answer = http.post(
+        f"/api/v1/namespaces/{namespace}/configmaps", content=content, headers={"content-type": kind}
+    )
     assert answer.status_code == 400, answer.text
     assert answer.json()["kind"] == "Status"
 

@@ -5,7 +5,6 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
-import lightkube
 import pytest
 import yaml
 from lightkube.core.exceptions import ApiError
@@ -74,10 +73,21 @@ def definition(group: str, **more: Any) -> dict[str, Any]:
         ],
     }
     older = {**version, "name": "v1beta1", "storage": False, "deprecated": True}
-    names = {"plural": "cogs", "singular": "cog", "kind": "Cog", "shortNames": ["cg"], "categories": ["machines"]}
+    names = {
+        "plural": "cogs",
+        "singular": "cog",
+        "kind": "Cog",
+        "shortNames": ["cg"],
+        "categories": ["machines"],
+    }
     spec = {"group": group, "scope": "Namespaced", "names": names, "versions": [version, older], **more}
     metadata = {"name": f"cogs.{group}"}
-    return {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": metadata, "spec": spec}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": metadata,
+        "spec": spec,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +102,12 @@ def group(cluster: Cluster) -> Iterator[str]:
 
 
 def cog(group: str, version: str = "v1", **spec: Any) -> str:
-    obj = {"apiVersion": f"{group}/{version}", "kind": "Cog", "metadata": {"name": "c"}, "spec": {"size": "small", **spec}}
+    obj = {
+        "apiVersion": f"{group}/{version}",
+        "kind": "Cog",
+        "metadata": {"name": "c"},
+        "spec": {"size": "small", **spec},
+    }
     return json.dumps(obj)
 
 
@@ -103,7 +118,12 @@ def read(kubectl: Kubectl, group: str, version: str = "v1") -> Any:
 def test_defaults_and_columns(kubectl: Kubectl, group: str) -> None:
     kubectl("apply", "-f", "-", stdin=cog(group, parts=[{"name": "a"}]))
     spec = read(kubectl, group)["spec"]
-    expected = {"size": "small", "replicas": 3, "inner": {"mode": "auto"}, "parts": [{"name": "a", "weight": 1}]}
+    expected = {
+        "size": "small",
+        "replicas": 3,
+        "inner": {"mode": "auto"},
+        "parts": [{"name": "a", "weight": 1}],
+    }
     assert spec == expected
     head, row = kubectl("get", f"cogs.{group}").splitlines()
     assert (head.split(), row.split()) == (["NAME", "SIZE", "REPLICAS"], ["c", "small", "3"])
@@ -126,7 +146,10 @@ def test_unknown_fields_are_named_or_pruned(kubectl: Kubectl, group: str) -> Non
     ("spec", "complaint"),
     [
         ({"size": "huge"}, 'spec.size: Unsupported value: "huge": supported values: "small", "large"'),
-        ({"replicas": 11}, "spec.replicas: Invalid value: 11: spec.replicas in body should be less than or equal to 10"),
+        (
+            {"replicas": 11},
+            "spec.replicas: Invalid value: 11: spec.replicas in body should be less than or equal to 10",
+        ),
         ({"replicas": "three"}, "spec.replicas in body must be of type integer"),
         ({"name": "UPPER"}, "spec.name in body should match '^[a-z]+$'"),
         ({"name": "toolonganame"}, "spec.name: Too long: may not be more than 8 bytes"),
@@ -152,12 +175,27 @@ def test_status_and_generation(kubectl: Kubectl, group: str) -> None:
     body["status"] = {"replicas": 7}
     kubectl("create", "-f", "-", stdin=json.dumps(body))
     assert "status" not in read(kubectl, group), "a create does not set status"
-    kubectl("patch", f"cogs.{group}", "c", "--subresource=status", "--type=merge", "-p", '{"status":{"replicas":2},"spec":{"size":"large"}}')
+    kubectl(
+        "patch",
+        f"cogs.{group}",
+        "c",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        '{"status":{"replicas":2},"spec":{"size":"large"}}',
+    )
     obj = read(kubectl, group)
     assert obj["status"] == {"replicas": 2}
     assert obj["spec"]["size"] == "small", "a status write does not touch the spec"
     assert obj["metadata"]["generation"] == 1
-    kubectl("patch", f"cogs.{group}", "c", "--type=merge", "-p", '{"status":{"replicas":9},"spec":{"size":"large"}}')
+    kubectl(
+        "patch",
+        f"cogs.{group}",
+        "c",
+        "--type=merge",
+        "-p",
+        '{"status":{"replicas":9},"spec":{"size":"large"}}',
+    )
     obj = read(kubectl, group)
     assert (obj["status"]["replicas"], obj["metadata"]["generation"]) == (2, 2)
 
@@ -180,24 +218,26 @@ def test_names_are_discovered(kubectl: Kubectl, group: str) -> None:
     assert kubectl("get", "machines", "-o", "name").strip() == f"cog.{group}/c"
     listed = kubectl("api-resources", "--api-group", group, "--no-headers").split()
     assert listed == ["cogs", "cg", f"{group}/v1", "true", "Cog"]
-    assert "-required-" in kubectl("explain", "cogs.spec.size", "--api-version", f"{group}/v1") or "size" in kubectl(
-        "explain", "cogs.spec", "--api-version", f"{group}/v1"
-    )
+    assert "-required-" in kubectl(
+        "explain", "cogs.spec.size", "--api-version", f"{group}/v1"
+    ) or "size" in kubectl("explain", "cogs.spec", "--api-version", f"{group}/v1")
 
 
-def test_server_side_apply_merges_by_the_schema(light: lightkube.Client, group: str) -> None:
-    resource = create_namespaced_resource(group, "v1", "Cog", "cogs")
+def test_server_side_apply_merges_by_the_schema(light: Any, group: str) -> None:
+    resource: Any = create_namespaced_resource(group, "v1", "Cog", "cogs")
     base = {"apiVersion": f"{group}/v1", "kind": "Cog", "metadata": {"name": "c"}}
     light.apply(resource({**base, "spec": {"size": "small", "parts": [{"name": "a"}]}}), field_manager="me")
-    both = light.apply(resource({**base, "spec": {"parts": [{"name": "b", "weight": 4}]}}), field_manager="they")
+    both = light.apply(
+        resource({**base, "spec": {"parts": [{"name": "b", "weight": 4}]}}), field_manager="they"
+    )
     assert both["spec"]["parts"] == [{"name": "a", "weight": 1}, {"name": "b", "weight": 4}]
     with pytest.raises(ApiError) as raised:
         light.apply(resource({**base, "spec": {"size": "large"}}), field_manager="they")
     assert raised.value.status.reason == "Conflict"
 
 
-def test_there_is_no_strategic_patch(light: lightkube.Client, group: str) -> None:
-    resource = create_namespaced_resource(group, "v1", "Cog", "cogs")
+def test_there_is_no_strategic_patch(light: Any, group: str) -> None:
+    resource: Any = create_namespaced_resource(group, "v1", "Cog", "cogs")
     light.create(resource(json.loads(cog(group))))
     with pytest.raises(ApiError) as raised:
         light.patch(resource, "c", {"spec": {"size": "large"}}, patch_type=PatchType.STRATEGIC)
@@ -232,6 +272,11 @@ def test_a_broken_definition_is_refused(kubectl: Kubectl, change: dict[str, Any]
 
 def test_a_schema_without_types_is_refused(kubectl: Kubectl) -> None:
     broken = definition("broken.conformance.tulle.dev")
-    broken["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["size"] = {"minLength": 1}
+    broken["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["size"] = {
+        "minLength": 1
+    }
     said = kubectl.fails("create", "-f", "-", stdin=json.dumps(broken))
-    assert "properties[spec].properties[size].type: Required value: must not be empty for specified object fields" in said
+    assert (
+        "properties[spec].properties[size].type: Required value: must not be empty for specified object fields"
+        in said
+    )

@@ -5,10 +5,12 @@ import json
 from typing import Any
 
 import httpx2
-import kubernetes
+import kubernetes as kubernetes_client
 import pytest
 
 from tests.conformance.clients import Cluster, Kubectl
+
+kubernetes: Any = kubernetes_client
 
 pytestmark = pytest.mark.conformance
 
@@ -45,7 +47,11 @@ def review(official: Any, token: str, *audiences: str) -> Any:
 
 
 def request_token(core: Any, namespace: str, account: str, **spec: Any) -> Any:
-    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": [], **spec}}
+    body = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"audiences": [], **spec},
+    }
     return core.create_namespaced_service_account_token(account, namespace, body)
 
 
@@ -65,9 +71,14 @@ def test_a_token_names_its_account(core: Any, official: Any, namespace: str) -> 
     }
 
 
-def test_a_bound_token_names_its_pod_and_dies_with_it(core: Any, official: Any, namespace: str, kubectl: Kubectl) -> None:
+def test_a_bound_token_names_its_pod_and_dies_with_it(
+    core: Any, official: Any, namespace: str, kubectl: Kubectl
+) -> None:
     kubectl("create", "serviceaccount", "bob")
-    pod = {"metadata": {"name": "one"}, "spec": {"serviceAccountName": "bob", "containers": [{"name": "a", "image": "b"}]}}
+    pod = {
+        "metadata": {"name": "one"},
+        "spec": {"serviceAccountName": "bob", "containers": [{"name": "a", "image": "b"}]},
+    }
     made = core.create_namespaced_pod(namespace, pod)
     reference = {"kind": "Pod", "apiVersion": "v1", "name": "one", "uid": made.metadata.uid}
     token = request_token(core, namespace, "bob", boundObjectRef=reference).status.token
@@ -95,7 +106,13 @@ def test_forged_tokens_are_refused(core: Any, official: Any, namespace: str, bea
     payload["sub"] = payload["sub"].replace("bob", "default")
     changed = base64.urlsafe_b64encode(json.dumps(payload).encode()).rstrip(b"=").decode()
     unsigned = base64.urlsafe_b64encode(b'{"alg":"none"}').rstrip(b"=").decode()
-    for forged in (f"{head}.{changed}.{signature}", f"{unsigned}.{body}.", f"{head}.{body}.AAAA", "nonsense", "a.b.c"):
+    for forged in (
+        f"{head}.{changed}.{signature}",
+        f"{unsigned}.{body}.",
+        f"{head}.{body}.AAAA",
+        "nonsense",
+        "a.b.c",
+    ):
         assert not review(official, forged).authenticated
         assert bearer(forged).get("/api/v1/namespaces").status_code == 401
 
@@ -135,10 +152,14 @@ def test_can_i(kubectl: Kubectl) -> None:
     assert kubectl("auth", "can-i", "create", "pods") == "yes\n"
     account = f"--as=system:serviceaccount:{kubectl.namespace}:default"
     assert kubectl.run("auth", "can-i", "create", "pods", account, check=False).stdout == "no\n"
-    kubectl("create", "rolebinding", "e", "--clusterrole=edit", f"--serviceaccount={kubectl.namespace}:default")
+    kubectl(
+        "create", "rolebinding", "e", "--clusterrole=edit", f"--serviceaccount={kubectl.namespace}:default"
+    )
     assert kubectl("auth", "can-i", "create", "pods", account) == "yes\n"
     assert "pods" in kubectl("auth", "can-i", "--list", account)
-    assert kubectl("auth", "whoami", account, "-o", "jsonpath={.status.userInfo.username}").endswith(":default")
+    assert kubectl("auth", "whoami", account, "-o", "jsonpath={.status.userInfo.username}").endswith(
+        ":default"
+    )
 
 
 def test_a_role_may_name_objects(kubectl: Kubectl) -> None:

@@ -38,7 +38,9 @@ def test_apply_creates_then_leaves_alone_then_changes(kubectl: Kubectl) -> None:
     changed = DEPLOYMENT.replace("nginx:1", "nginx:2").replace("  replicas: 2\n", "")
     assert "deployment.apps/web configured" in kubectl("apply", "-f", "-", stdin=changed)
     assert kubectl("get", "deploy", "web", "-o", "jsonpath={..image}") == "nginx:2"
-    assert kubectl("get", "deploy", "web", "-o", "jsonpath={.spec.replicas}") == "1", "a removed field is defaulted again"
+    assert kubectl("get", "deploy", "web", "-o", "jsonpath={.spec.replicas}") == "1", (
+        "a removed field is defaulted again"
+    )
 
 
 def test_apply_keeps_what_others_added_to_keyed_lists(kubectl: Kubectl) -> None:
@@ -91,7 +93,15 @@ def test_selectors(kubectl: Kubectl) -> None:
 
 def test_patch_label_annotate_scale(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=DEPLOYMENT)
-    kubectl("patch", "deploy", "web", "--type", "json", "-p", '[{"op":"replace","path":"/spec/replicas","value":3}]')
+    kubectl(
+        "patch",
+        "deploy",
+        "web",
+        "--type",
+        "json",
+        "-p",
+        '[{"op":"replace","path":"/spec/replicas","value":3}]',
+    )
     kubectl("patch", "deploy", "web", "--type", "merge", "-p", '{"spec":{"minReadySeconds":4}}')
     kubectl("annotate", "deploy", "web", "note=hello")
     kubectl("label", "deploy", "web", "tier=front")
@@ -102,7 +112,10 @@ def test_patch_label_annotate_scale(kubectl: Kubectl) -> None:
     assert obj["metadata"]["labels"] == {"tier": "front"}
     kubectl("scale", "deploy", "web", "--replicas=5")
     assert kubectl("get", "deploy", "web", "-o", "jsonpath={.spec.replicas}") == "5"
-    assert "expected replicas" in kubectl.fails("scale", "deploy", "web", "--current-replicas=9", "--replicas=1").lower()
+    assert (
+        "expected replicas"
+        in kubectl.fails("scale", "deploy", "web", "--current-replicas=9", "--replicas=1").lower()
+    )
 
 
 def test_an_unknown_field_is_named(kubectl: Kubectl) -> None:
@@ -110,13 +123,17 @@ def test_an_unknown_field_is_named(kubectl: Kubectl) -> None:
     said = kubectl.fails("apply", "-f", "-", stdin=broken)
     assert 'unknown field "spec.replica"' in said
     assert 'unknown field "spec.template.spec.containers[0].imagee"' in said
-    warned = kubectl.run("apply", "--validate=warn", "-f", "-", stdin=DEPLOYMENT.replace("replicas: 2", "replica: 2"))
+    warned = kubectl.run(
+        "apply", "--validate=warn", "-f", "-", stdin=DEPLOYMENT.replace("replicas: 2", "replica: 2")
+    )
     assert 'unknown field "spec.replica"' in warned.stderr
     assert "deployment.apps/web created" in warned.stdout
 
 
 def test_an_unknown_kind_is_named(kubectl: Kubectl) -> None:
-    said = kubectl.fails("apply", "-f", "-", stdin="apiVersion: apps/v1\nkind: Deploymentt\nmetadata: {name: x}\n")
+    said = kubectl.fails(
+        "apply", "-f", "-", stdin="apiVersion: apps/v1\nkind: Deploymentt\nmetadata: {name: x}\n"
+    )
     assert 'no matches for kind "Deploymentt" in version "apps/v1"' in said
 
 
@@ -129,7 +146,10 @@ def test_a_wrong_type_is_named(kubectl: Kubectl) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (("app: web}}\n  template", "app: web, x: z}}\n  template"), "`selector` does not match template `labels`"),
+        (
+            ("app: web}}\n  template", "app: web, x: z}}\n  template"),
+            "`selector` does not match template `labels`",
+        ),
         (("name: main", "name: Main"), "spec.template.spec.containers[0].name: Invalid value"),
         (("containerPort: 80", "containerPort: 80000"), "must be between 1 and 65535"),
         ((', image: "nginx:1"', ""), "spec.template.spec.containers[0].image: Required value"),
@@ -147,7 +167,12 @@ def test_what_is_immutable_stays(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=DEPLOYMENT)
     said = kubectl.fails("patch", "svc", "web", "-p", '{"spec":{"clusterIP":"10.96.200.200"}}')
     assert "spec.clusterIPs[0]: Invalid value" in said
-    selector = {"spec": {"selector": {"matchLabels": {"app": "x"}}, "template": {"metadata": {"labels": {"app": "x"}}}}}
+    selector = {
+        "spec": {
+            "selector": {"matchLabels": {"app": "x"}},
+            "template": {"metadata": {"labels": {"app": "x"}}},
+        }
+    }
     assert "field is immutable" in kubectl.fails("patch", "deploy", "web", "-p", json.dumps(selector))
 
 
@@ -158,7 +183,9 @@ def test_describe(kubectl: Kubectl) -> None:
     assert re.search(r"Image:\s+nginx:1", text)
     assert re.search(r"Port:\s+http\s+80/TCP", kubectl("describe", "svc", "web"))
     kubectl("run", "one", "--image=nginx")
-    assert re.search(r"Mounts:\s+/var/run/secrets/kubernetes.io/serviceaccount", kubectl("describe", "pod", "one"))
+    assert re.search(
+        r"Mounts:\s+/var/run/secrets/kubernetes.io/serviceaccount", kubectl("describe", "pod", "one")
+    )
 
 
 def test_describe_shows_events_of_the_object(kubectl: Kubectl) -> None:
@@ -235,7 +262,9 @@ def test_rollout_restart_and_history(kubectl: Kubectl) -> None:
     kubectl("rollout", "restart", "deploy/web")
     annotations = kubectl("get", "deploy", "web", "-o", "jsonpath={.spec.template.metadata.annotations}")
     assert "kubectl.kubernetes.io/restartedAt" in annotations
-    wait_until(lambda: "REVISION" in kubectl("rollout", "history", "deploy/web"), "the history has a revision")
+    wait_until(
+        lambda: "REVISION" in kubectl("rollout", "history", "deploy/web"), "the history has a revision"
+    )
 
 
 def test_wait_for_a_condition(kubectl: Kubectl) -> None:

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx2
-import kubernetes
+import kubernetes as kubernetes_client
 import pytest
 
 from tests.conformance.clients import Kubectl, wait_until
 from tests.conformance.conftest import HISTORY
+
+kubernetes: Any = kubernetes_client
 
 pytestmark = pytest.mark.conformance
 
@@ -54,7 +56,9 @@ def test_a_watch_continues_from_a_list(core: Any, http: httpx2.Client, namespace
     assert versions[0] > int(start)
 
 
-def test_a_watch_without_version_begins_with_what_there_is(core: Any, http: httpx2.Client, namespace: str) -> None:
+def test_a_watch_without_version_begins_with_what_there_is(
+    core: Any, http: httpx2.Client, namespace: str
+) -> None:
     core.create_namespaced_config_map(namespace, config_map("one"))
     with watching(http, namespace) as events:
         seen = {of(event) for event in (next(events), next(events))}
@@ -63,7 +67,9 @@ def test_a_watch_without_version_begins_with_what_there_is(core: Any, http: http
 
 def test_bookmarks_carry_a_version_to_go_on_from(core: Any, http: httpx2.Client, namespace: str) -> None:
     start = version_now(core, namespace)
-    with watching(http, namespace, resourceVersion=start, allowWatchBookmarks="true", timeoutSeconds="3") as events:
+    with watching(
+        http, namespace, resourceVersion=start, allowWatchBookmarks="true", timeoutSeconds="3"
+    ) as events:
         marks = [event for event in events if event["type"] == "BOOKMARK"]
     assert marks
     assert marks[-1]["object"]["kind"] == "ConfigMap"
@@ -75,7 +81,11 @@ def test_bookmarks_carry_a_version_to_go_on_from(core: Any, http: httpx2.Client,
 
 def test_a_streaming_list_ends_with_a_marked_bookmark(core: Any, http: httpx2.Client, namespace: str) -> None:
     core.create_namespaced_config_map(namespace, config_map("one"))
-    parameters = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan", "allowWatchBookmarks": "true"}
+    parameters = {
+        "sendInitialEvents": "true",
+        "resourceVersionMatch": "NotOlderThan",
+        "allowWatchBookmarks": "true",
+    }
     with watching(http, namespace, **parameters) as events:
         names = set()
         for event in events:
@@ -89,7 +99,9 @@ def test_a_streaming_list_ends_with_a_marked_bookmark(core: Any, http: httpx2.Cl
         assert of(next(events)) == ("ADDED", "two")
 
 
-def test_a_selector_turns_changes_into_additions_and_deletions(core: Any, http: httpx2.Client, namespace: str) -> None:
+def test_a_selector_turns_changes_into_additions_and_deletions(
+    core: Any, http: httpx2.Client, namespace: str
+) -> None:
     start = version_now(core, namespace)
     core.create_namespaced_config_map(namespace, config_map("one", tier="back"))
     core.patch_namespaced_config_map("one", namespace, {"metadata": {"labels": {"tier": "front"}}})
@@ -114,11 +126,19 @@ def test_a_compacted_version_is_gone(core: Any, http: httpx2.Client, namespace: 
     assert (event["object"]["code"], event["object"]["reason"]) == (410, "Expired")
     watch = kubernetes.watch.Watch()
     with pytest.raises(kubernetes.client.ApiException) as raised:
-        next(iter(watch.stream(core.list_namespaced_config_map, namespace, resource_version=start, timeout_seconds=5)))
+        next(
+            iter(
+                watch.stream(
+                    core.list_namespaced_config_map, namespace, resource_version=start, timeout_seconds=5
+                )
+            )
+        )
     assert raised.value.status == 410
 
 
-def test_a_slow_watcher_is_dropped_and_told(core: Any, http: httpx2.Client, namespace: str, cluster: Any) -> None:
+def test_a_slow_watcher_is_dropped_and_told(
+    core: Any, http: httpx2.Client, namespace: str, cluster: Any
+) -> None:
     if not cluster.embedded:
         pytest.skip("how much a cluster buffers is its own affair")
     start = version_now(core, namespace)
@@ -127,7 +147,9 @@ def test_a_slow_watcher_is_dropped_and_told(core: Any, http: httpx2.Client, name
     with watching(http, namespace, resourceVersion=start) as events:
         next(events)
         for count in range(HISTORY * 2):
-            core.patch_namespaced_config_map("busy", namespace, {"data": {"n": str(count), "padding": padding}})
+            core.patch_namespaced_config_map(
+                "busy", namespace, {"data": {"n": str(count), "padding": padding}}
+            )
         last = ""
         for event in events:
             last = event["type"]
@@ -171,7 +193,9 @@ def test_pages_show_one_moment(core: Any, namespace: str) -> None:
 
 
 def test_a_foreign_continue_token_is_refused(http: httpx2.Client, namespace: str) -> None:
-    answer = http.get(f"/api/v1/namespaces/{namespace}/configmaps", params={"limit": "1", "continue": "nonsense"})
+    answer = http.get(
+        f"/api/v1/namespaces/{namespace}/configmaps", params={"limit": "1", "continue": "nonsense"}
+    )
     assert answer.status_code in (400, 410)
 
 
@@ -191,7 +215,9 @@ def test_kubectl_waits_for_deletion(kubectl: Kubectl) -> None:
     kubectl("create", "configmap", "held")
     kubectl("patch", "cm", "held", "-p", '{"metadata":{"finalizers":["conformance.tulle.dev/hold"]}}')
     deleting = kubectl.start("delete", "cm", "held")
-    wait_until(lambda: "deletionTimestamp" in kubectl("get", "cm", "held", "-o", "json"), "the deletion began")
+    wait_until(
+        lambda: "deletionTimestamp" in kubectl("get", "cm", "held", "-o", "json"), "the deletion began"
+    )
     assert deleting.poll() is None
     kubectl("patch", "cm", "held", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
     assert deleting.wait(10) == 0

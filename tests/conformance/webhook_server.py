@@ -53,7 +53,7 @@ class WebhookServer:
                 outer.requests.append(review["request"])
                 outer.paths.append(self.path)
                 answer = outer.answer(review["request"])
-                body = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
+                body: dict[str, Any] = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
                 body["response"] = {"uid": review["request"]["uid"], **answer}
                 data = json.dumps(body).encode()
                 self.send_response(200)
