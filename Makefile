@@ -23,7 +23,7 @@ need:
 	@touch $@
 
 $(VENV)/.synced: uv.lock pyproject.toml $(filter .uv/bin/uv,$(UV))
-	$(UV) sync --frozen --quiet --python $(PYTHON)
+	$(UV) sync --frozen --quiet --compile-bytecode --python $(PYTHON)
 	@touch $@
 
 # One cargo call makes the sidecar and the engine's Python module; cargo itself knows what is stale.
