@@ -69,11 +69,10 @@ def report(mode: str = "auto") -> tuple[str, bool]:
             _first_answer(url)
             first = time.monotonic() - began
             pods = (b"tulle-proxy", b"tulle.emojivoto")
-            ours = [pid for pid in _descendants(mesh.pid) if not any(_is(pid, mark) for mark in pods)]
+            # The command line itself shows a table and is none of the three.
+            ours = [pid for pid in _descendants(mesh.pid)[1:] if not any(_is(pid, mark) for mark in pods)]
             memory = sum(map(resident_mb, ours))
-            agent = max(
-                (pid for pid in ours if pid != mesh.pid and not _is(pid, b"controller")), key=resident_mb
-            )
+            agent = max((pid for pid in ours if not _is(pid, b"controller")), key=resident_mb)
             cost = _more_pods(agent, kubeconfig)
         finally:
             mesh.terminate()
@@ -81,7 +80,7 @@ def report(mode: str = "auto") -> tuple[str, bool]:
     lines = [
         network,
         f"tulle up to the first proxied request: {first:.1f} s (target ≤ {FIRST_REQUEST_SECONDS})",
-        f"API, controllers, agent, control plane and command line: {memory:.0f} MB resident (target ≤ {RESIDENT_MB:.0f})",
+        f"API, node agent and control plane: {memory:.0f} MB resident (target ≤ {RESIDENT_MB:.0f})",
         f"each further pod: {cost:.0f} ms of agent CPU (target ≤ {POD_MS:.0f})",
     ]
     return "\n".join(lines), first <= FIRST_REQUEST_SECONDS and memory <= RESIDENT_MB and cost <= POD_MS
