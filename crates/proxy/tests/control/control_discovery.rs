@@ -5,9 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::Code;
+use tulle_proxy::config::{Config, Environment};
+use tulle_proxy::control;
+use tulle_proxy::discovery::{self, Target};
+use tulle_proxy::metrics::{Limits, Registry};
 
 use super::control_plane::{Answer, ControlPlane, Script};
-use super::mesh::{add, balanced, dns_server, endpoint_profile, meshed, plain, remove, server};
+use super::mesh::{add, balanced, dns_server, endpoint_profile, plain, remove, server};
 use super::proxy::{Proxy, application, eventually, request};
 
 const PATH: &str = "voting.default.svc.cluster.local:80";
@@ -163,17 +167,70 @@ fn an_inbound_policy_closes_a_port_and_a_bad_one_does_not_open_it() {
 }
 
 #[test]
-fn a_target_that_nobody_uses_is_forgotten_but_not_while_the_control_plane_is_away() {
-    let world = world(&[("LINKERD2_PROXY_OUTBOUND_DISCOVERY_IDLE_TIMEOUT", "1s")]);
+fn what_the_proxy_knows_is_shown_at_config() {
+    let world = world(&[]);
     let one = application("127.0.0.1:0", "one");
     world.script.policy("voting", Answer::Say(balanced("voting", PATH)));
     world.script.endpoints(PATH, Answer::Say(add(vec![plain(one)])));
     eventually("the endpoint answers", || world.says("voting", "one"));
-    let config = |proxy: &Proxy| serde_json::from_str::<serde_json::Value>(&proxy.get("/config").unwrap().1).unwrap();
-    assert_eq!(config(&world.proxy)["outbound"]["voting"]["view"]["source"], "policy");
-    assert_eq!(config(&world.proxy)["outbound"]["voting"]["stream"]["connected"], true);
-    let meshed = meshed(one, "a.b.serviceaccount.identity.linkerd.cluster.local", 4143);
-    assert!(meshed.tls_identity.is_some());
+    let config: serde_json::Value = serde_json::from_str(&world.proxy.get("/config").unwrap().1).unwrap();
+    assert_eq!(config["outbound"]["voting"]["view"]["source"], "policy");
+    assert_eq!(config["outbound"]["voting"]["stream"]["connected"], true);
+    assert_eq!(config["endpoints"][PATH]["endpoints"]["addresses"][0]["addr"], one.to_string());
+    assert_eq!(config["identity"]["name"], super::proxy::identity("web"));
+}
+
+/// The control side alone, on this thread: what it watches follows who asks.
+#[test]
+fn a_target_that_nobody_uses_is_forgotten_but_not_while_the_control_plane_is_away() {
+    let script = Script::new();
+    script.policy("voting", Answer::Say(balanced("voting", PATH)));
+    let control_plane = ControlPlane::start_plain(&script);
+    let environment: Environment = [
+        ("LINKERD2_PROXY_IDENTITY_DISABLED", "1".to_owned()),
+        ("LINKERD2_PROXY_OUTBOUND_DISCOVERY_IDLE_TIMEOUT", "400ms".to_owned()),
+        ("LINKERD2_PROXY_POLICY_SVC_ADDR", control_plane.address.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    let config = Config::from_env(&environment).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .unwrap();
+    runtime.block_on(async {
+        let registry = Registry::new(Limits::default());
+        let shard = registry.shard();
+        let (discovery, requests) = discovery::channel(control::inbound_defaults(&config));
+        let (epochs, _received) = tokio::sync::watch::channel(None);
+        let _control = control::start(&config, discovery.clone(), requests, epochs, &registry, &shard).unwrap();
+        let known = || discovery.snapshot().outbound.len();
+
+        let mut held = discovery.outbound(Target::Authority("voting".into()));
+        held.wait_for(Option::is_some).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        assert_eq!(known(), 1, "somebody holds it");
+        drop(held);
+        until(|| known() == 0).await;
+
+        let mut held = discovery.outbound(Target::Authority("voting".into()));
+        held.wait_for(Option::is_some).await.unwrap();
+        assert_eq!(script.opened("OutboundPolicies.Watch voting"), 2, "it was watched anew");
+        drop(control_plane);
+        drop(held);
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        assert_eq!(known(), 1, "the last known state is kept while the control plane is away");
+        assert!(discovery.outbound(Target::Authority("voting".into())).borrow().is_some());
+    });
+}
+
+async fn until(mut holds: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(20), async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.expect("not in time");
 }
 
 fn outbound_view(proxy: &Proxy, target: &str) -> Option<serde_json::Value> {

@@ -18,6 +18,7 @@ use rcgen::{
     IsCa, KeyPair, SanType,
 };
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -246,8 +247,17 @@ impl ControlPlane {
         Self::start_on(script, "127.0.0.1:0".parse().unwrap())
     }
 
+    /// On a fresh port, in plain text: what a controller is to the sidecar of its own pod.
+    pub fn start_plain(script: &Arc<Script>) -> Self {
+        Self::bind(script, "127.0.0.1:0".parse().unwrap(), false)
+    }
+
     /// On this address.
     pub fn start_on(script: &Arc<Script>, address: SocketAddr) -> Self {
+        Self::bind(script, address, true)
+    }
+
+    fn bind(script: &Arc<Script>, address: SocketAddr, tls: bool) -> Self {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.set_reuse_address(true).unwrap();
         socket.bind(&address.into()).unwrap();
@@ -256,7 +266,7 @@ impl ControlPlane {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        runtime.spawn(serve(listener, script.clone()));
+        runtime.spawn(serve(listener, script.clone(), tls));
         Self { address, runtime: Some(runtime) }
     }
 }
@@ -264,18 +274,22 @@ impl ControlPlane {
 impl Drop for ControlPlane {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_timeout(Duration::from_secs(5));
+            // On a thread of its own: a test that is itself asynchronous may not block.
+            std::thread::spawn(move || runtime.shutdown_timeout(Duration::from_secs(5))).join().unwrap();
         }
     }
 }
 
-async fn serve(listener: TcpListener, script: Arc<Script>) {
+async fn serve(listener: TcpListener, script: Arc<Script>, tls: bool) {
     let listener = tokio::net::TcpListener::from_std(listener).unwrap();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         script.connections.fetch_add(1, Ordering::Relaxed);
         let script = script.clone();
         tokio::spawn(async move {
+            if !tls {
+                return converse(stream, script).await;
+            }
             let name = script.server_name.lock().unwrap().clone();
             let (chain, key) = leaf(&script.issuer, &name);
             let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -286,12 +300,17 @@ async fn serve(listener: TcpListener, script: Arc<Script>) {
                 .with_single_cert(chain, key)
                 .unwrap();
             config.alpn_protocols = vec![b"h2".to_vec()];
-            let Ok(stream) = TlsAcceptor::from(Arc::new(config)).accept(stream).await else { return };
-            let service = hyper::service::service_fn(move |request| dispatch(script.clone(), request));
-            let http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-            let _ended = http2.serve_connection(TokioIo::new(stream), service).await;
+            if let Ok(stream) = TlsAcceptor::from(Arc::new(config)).accept(stream).await {
+                converse(stream, script).await;
+            }
         });
     }
+}
+
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, script: Arc<Script>) {
+    let service = hyper::service::service_fn(move |request| dispatch(script.clone(), request));
+    let http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    let _ended = http2.serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn dispatch(script: Arc<Script>, request: Request<Incoming>) -> Result<Response<tonic::body::Body>, std::convert::Infallible> {
