@@ -129,16 +129,24 @@ def _set_protocol(
             message.protocol.opaque.SetInParent()
         case "tls":
             message.protocol.tls.SetInParent()
-        case "grpc":
+        case "grpc" if not _attached(world, server) and not _probe_paths(pod, port):
             default = message.protocol.grpc.routes.add(metadata=messages.default_metadata("default"))
             default.rules.add(matches=[grpc_route_pb2.GrpcRouteMatch()])
         case "http1":
             message.protocol.http1.routes.extend(_http_routes(world, mesh, pod, port, server))
-        case "http2":
+        case "http2" | "grpc":
+            # gRPC is HTTP/2: HTTPRoutes of a gRPC Server hold by their paths, /package.Service/Method.
             message.protocol.http2.routes.extend(_http_routes(world, mesh, pod, port, server))
         case "detect":
             message.protocol.detect.timeout.CopyFrom(messages.duration(mesh.detect_timeout))
             message.protocol.detect.http_routes.extend(_http_routes(world, mesh, pod, port, server))
+
+
+def _attached(world: World, server: Server | None) -> list[HTTPRoute]:
+    if server is None:
+        return []
+    routes_of_server = world.routes_of(POLICY_GROUP, "Server", server.namespace, server.name)
+    return [route for route in routes_of_server if route.namespace == server.namespace]
 
 
 def _http_routes(
@@ -150,10 +158,7 @@ def _http_routes(
         exact = tuple(Match(path=PathMatch("Exact", path), method="GET") for path in paths)
         probe.rules.add(matches=routes.matches(Rule(matches=exact)))
         yield probe
-    attached = (
-        world.routes_of(POLICY_GROUP, "Server", server.namespace, server.name) if server is not None else []
-    )
-    attached = [route for route in attached if server is not None and route.namespace == server.namespace]
+    attached = _attached(world, server)
     if not attached:
         default = inbound_pb2.HttpRoute(metadata=messages.default_metadata("default"))
         default.rules.add(matches=routes.matches(Rule()))

@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 
 from tulle.compile.backends import BadBackend, resolve_backend
+from tulle.compile.mesh import Mesh
+from tulle.compile.outbound import protocol_of
 from tulle.compile.validate import view_problems
 from tulle.kube.kinds import POLICY_GROUP
 from tulle.kube.policy_objects import HTTPRoute, ParentRef
@@ -39,7 +41,7 @@ class ParentStatus:
     conditions: tuple[Condition, ...]
 
 
-def route_status(world: World, route: HTTPRoute) -> list[ParentStatus]:
+def route_status(world: World, mesh: Mesh, route: HTTPRoute) -> list[ParentStatus]:
     """Judge a route; parents of other kinds (Gateways) are left to their own controllers."""
     judged = []
     for parent in route.spec.parent_refs or ():
@@ -48,6 +50,8 @@ def route_status(world: World, route: HTTPRoute) -> list[ParentStatus]:
             continue
         conditions = [accepted, _resolved(world, route)]
         unsupported = [str(problem) for problem in view_problems(route)]
+        if accepted.status and (why := _without_effect(world, mesh, route, parent)):
+            unsupported.append(why)
         if unsupported:
             conditions.append(Condition("PartiallyInvalid", True, "UnsupportedValue", "; ".join(unsupported)))
         judged.append(ParentStatus(parent, tuple(conditions)))
@@ -78,6 +82,24 @@ def _accepted(world: World, route: HTTPRoute, parent: ParentRef) -> Condition | 
     if kind == "EgressNetwork":
         return Condition("Accepted", False, "InvalidKind", "EgressNetwork parents are not supported")
     return None
+
+
+def _without_effect(world: World, mesh: Mesh, route: HTTPRoute, parent: ParentRef) -> str:
+    """Say why the routes of a parent that does not carry HTTP are never asked, "" when they are."""
+    _, kind, namespace, name = parent_key(parent, route.namespace, route.group)
+    if kind == "Server":
+        server = world.server(namespace, name)
+        opaque = server is not None and server.spec.proxy_protocol in ("opaque", "TLS")
+        return (
+            f"spec.parentRefs: Server {name} is {server.spec.proxy_protocol}: it has no routes"
+            if opaque and server
+            else ""
+        )
+    service = world.service(namespace, name)
+    ports = [p.port for p in (service.spec.ports or () if service else ()) if parent.port in (None, p.port)]
+    if service is not None and ports and all(protocol_of(world, mesh, service, p) == "opaque" for p in ports):
+        return f"spec.parentRefs: Service {name} carries opaque TCP on this port: it has no routes"
+    return ""
 
 
 def _resolved(world: World, route: HTTPRoute) -> Condition:

@@ -92,6 +92,8 @@ def world_problems(world: World, mesh: Mesh, view: View) -> list[Problem]:
     target = view.spec.target_ref
     if target.kind == "Server" and world.server(view.namespace, target.name) is None:
         found.append(Problem("spec.targetRef", f"there is no Server {target.name} here", refused=False))
+    if targets_route(target) and world.http_route(target.group or "", view.namespace, target.name) is None:
+        found.append(Problem("spec.targetRef", f"there is no HTTPRoute {target.name} here", refused=False))
     try:
         authorize(world, mesh, view)
     except Inert as error:

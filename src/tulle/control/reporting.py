@@ -79,7 +79,7 @@ class Reporter:
 
     async def _write(self, kind: Kind, route: HTTPRoute) -> None:
         now = self.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        status = merged_status(route, route_status(self.world, route), now)
+        status = merged_status(route, route_status(self.world, self.mesh, route), now)
         if status is None:
             return
         version = route.api_version.rpartition("/")[2] or kind.versions[0]

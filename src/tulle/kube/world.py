@@ -240,6 +240,12 @@ class World:
         found: list[Any] = self._lookup(kinds.AUTHORIZATION_POLICY, 0, namespace)
         return found
 
+    def http_route(self, group: str, namespace: str, name: str) -> HTTPRoute | None:
+        """Return the HTTPRoute of one of the two groups."""
+        kind = kinds.POLICY_HTTP_ROUTE if group == kinds.POLICY_GROUP else kinds.GATEWAY_HTTP_ROUTE
+        found: HTTPRoute | None = self._get(kind, namespace, name)
+        return found
+
     def routes_of(self, group: str, kind: str, namespace: str, name: str) -> list[HTTPRoute]:
         """Return the HTTPRoutes of both groups that name this parent, the oldest first."""
         key = (group, kind, namespace, name)

@@ -186,4 +186,4 @@ def test_every_question_has_an_answer(objects: list[Obj]) -> None:
         for view in world.all(kind):
             world_problems(world, MESH, view)
             if kind is kinds.GATEWAY_HTTP_ROUTE:
-                route_status(world, view)
+                route_status(world, MESH, view)

@@ -55,7 +55,7 @@ QUESTIONS: dict[str, Callable[[World], Any]] = {
     "profile": lambda w: profile(w, MESH, AddressTarget("10.96.0.5", 80), CLIENT),
     "profile of a pod": lambda w: profile(w, MESH, AddressTarget("10.42.0.3", 8080), CLIENT),
     "inbound": lambda w: inbound_server(w, MESH, "default", "voting-1", 8080),
-    "status": lambda w: [route_status(w, r) for r in w.routes_of("", "Service", "default", "voting")],
+    "status": lambda w: [route_status(w, MESH, r) for r in w.routes_of("", "Service", "default", "voting")],
 }
 
 OPAQUE = {"config.linkerd.io/opaque-ports": "80,8080"}

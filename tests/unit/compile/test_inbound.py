@@ -234,6 +234,13 @@ def test_a_route_of_a_server_carries_its_own_authorizations() -> None:
     assert allowed(message, "ops.x", route_name="admin") and not allowed(message, "ops.x")
 
 
+def test_http_routes_of_a_grpc_server_hold_by_path() -> None:
+    attached = route("vote", [{"matches": [{"path": {"value": "/emojivoto.v1.VotingService"}}]}], TO_SERVER)
+    message = ask(server("s", 8080, proxyProtocol="gRPC"), attached)
+    (only,) = message.protocol.http2.routes
+    assert only.rules[0].matches[0].path.prefix == "/emojivoto.v1.VotingService"
+
+
 PROBED = [
     {
         "name": "app",

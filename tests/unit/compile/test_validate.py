@@ -19,10 +19,13 @@ from tests.fakes.cluster import (
     service,
     voting,
 )
+from tulle.compile import Mesh
 from tulle.compile.status import merged_status, route_status
 from tulle.compile.validate import problems
 from tulle.kube import kinds
 from tulle.kube.world import World
+
+MESH = Mesh()
 
 
 def paths(each: Obj, *, refused: bool = True) -> list[str]:
@@ -173,7 +176,7 @@ CONDITIONS = tuple[str, bool, str]
 def judged(*objects: Obj) -> list[CONDITIONS]:
     world = World.of(voting(*objects))
     (each,) = [r for kind in (kinds.GATEWAY_HTTP_ROUTE, kinds.POLICY_HTTP_ROUTE) for r in world.all(kind)]
-    (status,) = route_status(world, each)
+    (status,) = route_status(world, MESH, each)
     return [(c.type, c.status, c.reason) for c in status.conditions]
 
 
@@ -212,6 +215,24 @@ def test_a_routes_status_judges_parents_and_backends(each: Obj, accepted: Any, r
     assert judged(each) == [("Accepted", *accepted), ("ResolvedRefs", *resolved)]
 
 
+@pytest.mark.parametrize(
+    "objects",
+    [
+        [
+            server("s", 8080, proxyProtocol="opaque"),
+            route("r", [{}], {"kind": "Server", "group": POLICY, "name": "s"}),
+        ],
+        [service("voting", annotations={"config.linkerd.io/opaque-ports": "80"}), route("r", [{}])],
+        [
+            service("voting", ports=[{"name": "g", "port": 80, "appProtocol": "grpc", "protocol": "TCP"}]),
+            route("r", [{}], {"kind": "Service", "group": "", "name": "voting"}),
+        ],
+    ],
+)
+def test_a_route_of_a_parent_that_carries_no_http_says_so(objects: list[Obj]) -> None:
+    assert judged(*objects)[2] == ("PartiallyInvalid", True, "UnsupportedValue")
+
+
 def test_a_headless_parent_is_of_the_wrong_kind() -> None:
     parent = {"kind": "Service", "group": "", "name": "db"}
     assert judged(service("db", "None"), route("r", [{}], parent))[0] == ("Accepted", False, "InvalidKind")
@@ -223,16 +244,16 @@ def test_a_status_is_written_once_and_keeps_what_others_wrote() -> None:
     written["status"] = {"parents": [other]}
     world = World.of(voting(written))
     view = world.peek(kinds.GATEWAY_HTTP_ROUTE, "default", "r")
-    first = merged_status(view, route_status(world, view), "2026-01-01T00:00:00Z")
+    first = merged_status(view, route_status(world, MESH, view), "2026-01-01T00:00:00Z")
     assert first is not None and first["parents"][0] == other
 
     written["status"] = first
     again = World.of(voting(written))
     same = again.peek(kinds.GATEWAY_HTTP_ROUTE, "default", "r")
-    assert merged_status(same, route_status(again, same), "2027-01-01T00:00:00Z") is None
+    assert merged_status(same, route_status(again, MESH, same), "2027-01-01T00:00:00Z") is None
 
     without_service = World.of([written])
-    flipped = merged_status(same, route_status(without_service, same), "2027-01-01T00:00:00Z")
+    flipped = merged_status(same, route_status(without_service, MESH, same), "2027-01-01T00:00:00Z")
     assert flipped is not None
     accepted, resolved = flipped["parents"][1]["conditions"]
     assert (accepted["status"], accepted["lastTransitionTime"]) == ("False", "2027-01-01T00:00:00Z")
