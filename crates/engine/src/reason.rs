@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-/// One reason; [`Reason::code`] is what `l5d-proxy-error`, metrics and logs carry.
+/// One reason; [`Reason::code`] is what `tulle-reason`, metrics and logs carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
     /// No route matches the request.
@@ -261,8 +261,9 @@ impl Reason {
     pub fn reference_page() -> String {
         let mut page = String::from(
             "# Reasons\n\n\
-             Every answer that a proxy makes itself carries `l5d-proxy-error: <code>: <text>`; gRPC callers get the\n\
-             status in `grpc-status`. The codes are stable. This page is generated from `crates/engine/src/reason.rs`\n\
+             Every answer that a proxy makes itself carries its code in `tulle-reason` and the text, often with a detail,\n\
+             in `l5d-proxy-error`; gRPC callers get the status in `grpc-status`. Codes never change. This page is\n\
+             generated from `crates/engine/src/reason.rs`\n\
              (`cargo run --release -p tulle-engine --example reasons > docs/reference/reasons.md`).\n\n\
              | code | HTTP | gRPC | meaning | what to do |\n|---|---|---|---|---|\n",
         );

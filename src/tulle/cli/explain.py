@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tulle.cli.cluster import Cluster, cluster_options, connected, namespace_option
+
 if TYPE_CHECKING:
     from tulle.local.sources import Manifest
     from tulle.tools.explanation import Explanation
-    from tulle.tools.question import Question
 
 __all__ = ["command"]
 
@@ -21,31 +22,31 @@ __all__ = ["command"]
     "url",
     required=True,
     metavar="URL",
-    help="http://NAME[:PORT]/PATH, or grpc://NAME/SERVICE/METHOD.",
+    help="What is asked: http://NAME[:PORT]/PATH, or grpc://NAME[:PORT]/SERVICE/METHOD.",
 )
-@click.option("--method", help="Method of the request.  [default: GET; POST for grpc]")
-@click.option(
-    "--header", "-H", "headers", multiple=True, metavar="NAME:VALUE", help="A header of the request."
-)
-@click.option("--namespace", "-n", default="default", show_default=True, help="Namespace of the workload.")
+@click.option("--method", metavar="M", help="Method of the request. [default: GET; POST for grpc]")
+@click.option("--header", "-H", "headers", multiple=True, metavar="K:V", help="A header of the request.")
 @click.option("--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option(
-    "--kubeconfig", help="The cluster to read.  [default: $KUBECONFIG, else the mesh that runs here]"
+    "--linkerd-namespace",
+    "-L",
+    default="linkerd",
+    show_default=True,
+    metavar="NS",
+    help="The control plane's namespace.",
 )
-@click.option("--context", help="Context of the kubeconfig.")
-@click.option(
-    "--control-plane-namespace", default="linkerd", show_default=True, help="Where the control plane is."
-)
+@namespace_option
+@cluster_options
 def command(
     source: str,
     url: str,
     method: str | None,
     headers: tuple[str, ...],
-    namespace: str,
     output: str,
+    linkerd_namespace: str,
+    namespace: str | None,
     kubeconfig: str | None,
     context: str | None,
-    control_plane_namespace: str,
 ) -> None:
     """Work out a request's way without sending it: route, backends, endpoints, authorization, verdict.
 
@@ -54,44 +55,31 @@ def command(
 
     Example: tulle explain --from deploy/web --to http://voting.default:80/api/vote --header 'x-canary: yes'
     """
-    import asyncio
-
     from tulle.tools.question import Question, parse_request, parse_workload
 
-    question = Question(parse_workload(source, namespace), parse_request(url, method, headers), url)
-    explanation = asyncio.run(_explain(question, kubeconfig, context, control_plane_namespace))
+    request = parse_request(url, method, headers)
+    # Wrong usage is told before anything is connected to.
+    parse_workload(source, namespace or "default")
+
+    async def work(cluster: Cluster) -> "Explanation":
+        from tulle.tools.explain import explain
+        from tulle.tools.explain_cluster import read_mesh, read_world
+
+        workload = parse_workload(source, cluster.namespace(namespace))
+        mesh = await read_mesh(cluster.client, linkerd_namespace)
+        world = await read_world(cluster.client)
+        return explain(world, mesh, Question(workload, request, url), locate)
+
+    explanation = connected(kubeconfig, context, work)
     if output == "json":
         import msgspec
 
         click.echo(msgspec.json.format(msgspec.json.encode(explanation), indent=2))
-    else:
-        from tulle.tools.explain_text import lines
+        return
+    from tulle.tools.explain_text import lines
 
-        for line in lines(explanation):
-            click.echo(line)
-
-
-async def _explain(
-    question: "Question", kubeconfig: str | None, context: str | None, namespace: str
-) -> "Explanation":
-    from tulle.kube.client import Client, load_config
-    from tulle.tools.explain import explain
-    from tulle.tools.explain_cluster import read_mesh, read_world
-
-    async with Client(load_config(kubeconfig or _running(), context)) as client:
-        mesh = await read_mesh(client, namespace)
-        world = await read_world(client)
-    return explain(world, mesh, question, locate)
-
-
-def _running() -> str | None:
-    """Return the kubeconfig of the one mesh that runs on this machine, unless the environment names a cluster."""
-    import os
-
-    from tulle.local.state import folder_of, running_names
-
-    names = [] if os.environ.get("KUBECONFIG") else running_names()
-    return str(folder_of(names[0]) / "kubeconfig") if len(names) == 1 else None
+    for line in lines(explanation):
+        click.echo(line)
 
 
 def locate(source: str, field: str) -> str:

@@ -31,6 +31,7 @@ from tulle.tools.explanation import (
 )
 from tulle.tools.question import Question, Workload
 from tulle.tools.verdict import (
+    Authorization,
     Backend,
     Candidate,
     Client,
@@ -244,15 +245,16 @@ class _Explainer:
             rule_origin=self._origins.rule(verdict.route, verdict.rule)
             if verdict.route is not None and verdict.rule is not None
             else None,
-            authorizations=[
-                AuthorizationStep(
-                    name=str(authorization.object),
-                    lacks=authorization.lacks,
-                    origins=self._origins.authorization(authorization.object) or [server_origin],
-                )
-                for authorization in verdict.authorizations
-            ],
+            authorizations=[self._authorization(each, server_origin) for each in verdict.authorizations],
             inert=[f"{origin.object}: {why}" for origin, why in self._origins.inert(pod, port)],
+        )
+
+    def _authorization(self, authorization: Authorization, server_origin: Origin) -> AuthorizationStep:
+        written = self._origins.authorization(authorization.object)
+        return AuthorizationStep(
+            name=written[0].object if written else str(authorization.object),
+            lacks=authorization.lacks,
+            origins=written or [server_origin],
         )
 
     def _sum_up(self, outbound: OutboundVerdict, steps: list[BackendStep]) -> tuple[Outcome, str]:

@@ -6,7 +6,7 @@ from tulle.compile.mesh import DEFAULT_POLICIES, Mesh
 from tulle.errors import TulleError
 from tulle.inject.install.values import read_values
 from tulle.kube import kinds
-from tulle.kube.client import ApiError, Client, Unreachable
+from tulle.kube.client import ApiError, Client
 from tulle.kube.kinds import Kind
 from tulle.kube.objects import decode_view
 from tulle.kube.reflector import PAGE_SIZE, Change
@@ -20,14 +20,12 @@ CONFIG = "/api/v1/namespaces/{namespace}/configmaps/linkerd-config"
 async def read_world(client: Client) -> World:
     """List every kind that the mesh reads. Kinds that the API does not serve stay empty.
 
-    Raises TulleError when the API refuses or does not answer, or holds an object that is malformed.
+    Raises ApiError or Unreachable, and TulleError for an object that is malformed.
     """
     world = World()
     try:
         for kind in kinds.ALL:
             await _read_kind(client, world, kind)
-    except (ApiError, Unreachable) as error:
-        raise _unreadable(client, str(error)) from error
     except msgspec.MsgspecError as error:
         raise TulleError("the API holds an object that cannot be read", str(error)) from error
     return world
@@ -52,7 +50,7 @@ async def _read_kind(client: Client, world: World, kind: Kind) -> None:
 async def read_mesh(client: Client, namespace: str) -> Mesh:
     """Read the settings of the control plane in a namespace; the defaults when none is installed there.
 
-    Raises TulleError when the API refuses or does not answer, or the settings cannot be read.
+    Raises ApiError or Unreachable, and TulleError for settings that cannot be read.
     """
     try:
         config = await client.get(CONFIG.format(namespace=namespace))
@@ -60,9 +58,7 @@ async def read_mesh(client: Client, namespace: str) -> Mesh:
     except ApiError as error:
         if error.status == 404:
             return Mesh(control_plane_namespace=namespace)
-        raise _unreadable(client, str(error)) from error
-    except Unreachable as error:
-        raise _unreadable(client, str(error)) from error
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise TulleError(
             f"ConfigMap {namespace}/linkerd-config cannot be read",
@@ -77,10 +73,4 @@ async def read_mesh(client: Client, namespace: str) -> Mesh:
         cluster_networks=tuple(part.strip() for part in values.cluster_networks.split(",")),
         default_policy=policy or "deny",
         opaque_ports=values.opaque_ports,
-    )
-
-
-def _unreadable(client: Client, why: str) -> TulleError:
-    return TulleError(
-        f"the API at {client.server} cannot be read", why, "check the kubeconfig, or `tulle check`"
     )

@@ -105,7 +105,9 @@ def _server(server: ServerStep) -> Iterator[str]:
     if verdict is None:
         yield _line("", "    no sidecar: nothing is asked of the client")
         return
-    route = f", {verdict.route}, rule {verdict.rule}" if verdict.route is not None else ""
+    route = ""
+    if verdict.route is not None and verdict.route.kind != "default":
+        route = f", {verdict.route}, rule {verdict.rule}"
     yield _line("", f"    policy {verdict.server}{route}", server.rule_origin or server.origin)
     for authorization in server.authorizations:
         says = "lets the client in" if authorization.lacks is None else f"needs {authorization.lacks}"

@@ -65,12 +65,13 @@ async def test_the_meshs_settings_come_from_its_installation() -> None:
             await read_mesh(client, "linkerd")
 
 
-async def test_an_api_that_refuses_is_named() -> None:
-    async with FakeKubernetes().serving() as kubernetes, Client(kubernetes.config()) as client:
+async def test_an_api_that_refuses_is_named(tmp_path: Path) -> None:
+    async with FakeKubernetes().serving() as kubernetes:
         kubernetes.faults["/api/v1/pods"].append(JSONResponse({"reason": "Forbidden"}, 403))
-        with pytest.raises(TulleError, match="cannot be read") as error:
-            await read_world(client)
-    assert "403" in error.value.why
+        refused = await run(kubernetes, tmp_path, "--from", "deploy/web", "--to", "http://voting/")
+
+    assert isinstance(refused.exception, TulleError)
+    assert "403 Forbidden" in refused.exception.what
 
 
 async def test_the_command_prints_text_or_json(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ pub enum Answer<'a> {
 }
 
 impl Answer<'_> {
-    /// What the answer's `l5d-proxy-error` says.
+    /// What the answer says of itself.
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
