@@ -6,6 +6,7 @@ import gc
 import json
 import socket
 import threading
+import urllib.request
 from collections.abc import AsyncIterator, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -309,3 +310,31 @@ def test_the_official_client_forwards_ports(node_core: Any, web: int) -> None:
     connection.close()
     forward.close()
     assert b"you asked for /forwarded" in data
+
+
+def test_kubectl_forwards_ports(node_kubectl: Kubectl, web: int) -> None:
+    forwarding = node_kubectl.start("port-forward", "pod/one", f":{web}", "--address=127.0.0.1")
+    try:
+        assert forwarding.stdout is not None
+        line = forwarding.stdout.readline()
+        port = int(line.split(":")[1].split(" ")[0])
+        for number in range(3):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/hello{number}", timeout=10) as answer:
+                assert answer.read() == f"you asked for /hello{number}".encode()
+    finally:
+        forwarding.terminate()
+        forwarding.communicate(timeout=10)
+
+
+def test_kubectl_says_when_nothing_listens(node_kubectl: Kubectl) -> None:
+    forwarding = node_kubectl.start("port-forward", "pod/one", ":1", "--address=127.0.0.1")
+    try:
+        assert forwarding.stdout is not None
+        port = int(forwarding.stdout.readline().split(":")[1].split(" ")[0])
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(b"hello")
+            assert connection.recv(10) == b""
+    finally:
+        forwarding.terminate()
+        _, said = forwarding.communicate(timeout=10)
+    assert "failed to connect to 127.0.0.1:1" in said

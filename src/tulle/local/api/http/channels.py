@@ -1,7 +1,7 @@
 """Kubernetes' channels over a WebSocket: every binary message begins with a byte that names its stream.
 
 Commands: 0 standard input, 1 output, 2 error output, 3 the closing Status, 4 terminal size; in v5 a message on 255
-closes the stream that it names. Port forwarding: two channels per port, data and error.
+closes the stream that it names.
 """
 
 import asyncio
@@ -9,20 +9,19 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from tulle.local.api.errors import ApiError, bad_request
+from tulle.local.api.errors import bad_request
 from tulle.local.api.http.answers import Receive, Scope, Send
-from tulle.local.api.nodeport import ExecSession, NodePort
+from tulle.local.api.nodeport import ExecSession
 from tulle.local.api.objects import Obj
 
-__all__ = ["forward_ports", "run_command"]
+__all__ = ["accept", "run_command"]
 
 STDIN, STDOUT, STDERR, STATUS, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 EXEC_PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
-PORT_PROTOCOLS = ("v4.channel.k8s.io", "portforward.k8s.io", "v4.portforward.k8s.io")
-READ_BYTES = 32 * 1024
 
 
-async def _accept(scope: Scope, receive: Receive, send: Send, known: Sequence[str]) -> str:
+async def accept(scope: Scope, receive: Receive, send: Send, known: Sequence[str]) -> str:
+    """Accept a WebSocket with the first protocol that both sides know; raise 400 when there is none."""
     offered = scope.get("subprotocols") or []
     chosen = next((name for name in known if name in offered), "")
     if offered and not chosen:
@@ -52,7 +51,7 @@ async def run_command(
     """Run a command between a WebSocket and a container until it ends or the client goes away."""
     session = await start()
     try:
-        await _accept(scope, receive, send, EXEC_PROTOCOLS)
+        await accept(scope, receive, send, EXEC_PROTOCOLS)
         async with asyncio.TaskGroup() as tasks:
             listener = tasks.create_task(_feed(session, receive))
             await _relay(session, send)
@@ -90,59 +89,3 @@ async def _feed(session: ExecSession, receive: Receive) -> None:
             except msgspec.DecodeError:
                 continue
             session.resize(size.get("Width", 80), size.get("Height", 24))
-
-
-# --- ports --------------------------------------------------------------------------------------------------------
-
-
-async def forward_ports(
-    node: NodePort, address: str, ports: Sequence[int], scope: Scope, receive: Receive, send: Send
-) -> None:
-    """Forward ports of a pod: channel 2n carries the data of the n-th port, 2n+1 what went wrong with it."""
-    if not ports or any(not 0 < port < 65536 for port in ports):
-        raise bad_request('query parameter "ports" is required: a list of port numbers')
-    connections: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-    try:
-        for port in ports:
-            try:
-                connections.append(await node.dial(address, port))
-            except OSError as error:
-                raise ApiError(
-                    503, "ServiceUnavailable", f"cannot connect to port {port}: {error}"
-                ) from error
-        await _accept(scope, receive, send, PORT_PROTOCOLS)
-        for index, port in enumerate(ports):
-            for channel in (2 * index, 2 * index + 1):
-                await send(
-                    {"type": "websocket.send", "bytes": bytes((channel,)) + port.to_bytes(2, "little")}
-                )
-        async with asyncio.TaskGroup() as tasks:
-            pumps = [
-                tasks.create_task(_pump(reader, send, 2 * index))
-                for index, (reader, _) in enumerate(connections)
-            ]
-            await _distribute(connections, receive)
-            for pump in pumps:
-                pump.cancel()
-    finally:
-        for _, writer in connections:
-            writer.close()
-
-
-async def _pump(reader: asyncio.StreamReader, send: Send, channel: int) -> None:
-    while data := await reader.read(READ_BYTES):
-        await send({"type": "websocket.send", "bytes": bytes((channel,)) + data})
-
-
-async def _distribute(
-    connections: Sequence[tuple[asyncio.StreamReader, asyncio.StreamWriter]], receive: Receive
-) -> None:
-    while True:
-        message = await receive()
-        if message["type"] == "websocket.disconnect":
-            return
-        data = message.get("bytes") or b""
-        if len(data) > 1 and data[0] % 2 == 0 and data[0] // 2 < len(connections):
-            writer = connections[data[0] // 2][1]
-            writer.write(data[1:])
-            await writer.drain()

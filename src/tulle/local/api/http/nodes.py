@@ -9,7 +9,8 @@ import h11
 from tulle.local.api.api import Api
 from tulle.local.api.errors import ApiError, bad_request
 from tulle.local.api.http.answers import Receive, Scope, Send
-from tulle.local.api.http.channels import forward_ports, run_command
+from tulle.local.api.http.channels import run_command
+from tulle.local.api.http.forwarding import forward
 from tulle.local.api.http.request import Query, ResourcePath
 from tulle.local.api.http.resources import ResourceRequest
 from tulle.local.api.nodeport import NodePort
@@ -213,7 +214,7 @@ async def serve_socket(
         address = (pod.get("status") or {}).get("podIP")
         if not address:
             raise bad_request("unable to forward port because pod is not running")
-        await forward_ports(node, address, ports, scope, receive, send)
+        await forward(node, address, ports, scope, receive, send)
         return
     argv = query.texts("command")
     if not argv:
