@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from tulle._engine import pattern_problem
 from tulle.compile import annotations
 from tulle.compile.annotations import BadValue
 from tulle.compile.authorization import Inert, authorize, targets_route
@@ -37,7 +38,6 @@ __all__ = ["Problem", "problems", "view_problems", "world_problems"]
 PROTOCOLS = ("unknown", "HTTP/1", "HTTP/2", "gRPC", "opaque", "TLS")
 PORTS = re.compile(r"\d{1,5}(-\d{1,5})?|(?=.*[a-z])[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?", re.ASCII)
 METHODS = re.compile(r"[A-Z]{1,16}")
-MAX_REGEX = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,23 +175,13 @@ def _timeouts(path: str, rule: Rule) -> Iterator[Problem]:
             annotations.gateway_duration(field, text)
         except BadValue as error:
             yield Problem(f"{path}.{field}", str(error))
-    if rule.timeouts.backend_request is not None:
-        yield Problem(f"{path}.backendRequest", "is not carried out; use request", refused=False)
 
 
 def _regex(path: str, text: str) -> Iterator[Problem]:
-    # The proxy's engine runs in linear time and has neither look-around nor back-references.
-    if len(text) > MAX_REGEX:
-        yield Problem(path, f"the expression is longer than {MAX_REGEX} characters")
-    elif re.search(r"\(\?(=|!|<=|<!|\(|>)|\\[1-9]", text):
-        yield Problem(
-            path, f"{text!r} uses look-around or back-references, which the proxy's engine does not have"
-        )
-    else:
-        try:
-            re.compile(text)
-        except re.error as error:
-            yield Problem(path, f"{text!r} is not a regular expression: {error}")
+    # The proxies' own engine is asked: it has neither look-around nor back-references, and bounds length and memory.
+    why = pattern_problem(text)
+    if why is not None:
+        yield Problem(path, f"{text[:80]!r} {why}")
 
 
 def _server(server: Server) -> Iterator[Problem]:
@@ -305,7 +295,7 @@ def _annotated(view: View) -> Iterator[Problem]:
 
 
 def _tuning(read: dict[str, str]) -> Iterator[Problem]:
-    """Retry and timeout annotations: malformed ones, and those that the sidecar does not act on yet."""
+    """Retry and timeout annotations: malformed ones, and retries, which the sidecar does not act on yet."""
     readers: Iterable[Callable[[dict[str, str]], object]] = (annotations.route_timeouts, annotations.retry)
     for reader in readers:
         try:
@@ -315,12 +305,6 @@ def _tuning(read: dict[str, str]) -> Iterator[Problem]:
     for name in sorted(read):
         if name.startswith("retry.linkerd.io/"):
             yield Problem(_at(name), "retries are not carried out by the sidecar yet", refused=False)
-        elif name in (annotations.TIMEOUT_RESPONSE, annotations.TIMEOUT_IDLE):
-            yield Problem(
-                _at(name),
-                "is not carried out by the sidecar yet; use timeout.linkerd.io/request",
-                refused=False,
-            )
 
 
 def _at(annotation: str) -> str:
