@@ -86,7 +86,7 @@ fn series(page: &mut String, scraped: &Scraped) {
         match scraped.family.kind {
             // A gauge's cells may each be "below zero": the wrapped sum is the true one.
             Kind::Counter => whole(page, name, "", labels, None, cells[0]),
-            Kind::Gauge => line(page, name, "", labels, None, cells[0].cast_signed() as f64),
+            Kind::Gauge => line(page, name, "", labels, None, cells[0] as i64 as f64),
             Kind::Histogram(bounds) => {
                 let mut so_far = 0u64;
                 for (le, count) in bounds.le.iter().zip(cells) {

@@ -1,6 +1,8 @@
 //! The sidecar as a process, against a scripted control plane over real TLS: certificates, discovery, the admin
 //! server, the environment, the end.
 
+#![allow(clippy::unwrap_used)]
+
 mod admin;
 mod control_discovery;
 mod control_environment;

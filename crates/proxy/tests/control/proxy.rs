@@ -94,7 +94,9 @@ impl Proxy {
             .stderr(log)
             .spawn()
             .unwrap();
-        Self { ip, token_file, child, folder }
+        let proxy = Self { ip, token_file, child, folder };
+        eventually("the admin server answers", || proxy.get("/live").is_some());
+        proxy
     }
 
     pub fn log(&self) -> String {
