@@ -6,8 +6,11 @@ a typo in a canary is seen in proportion and never silently turned into traffic 
 
 from dataclasses import dataclass
 
+from google.protobuf.duration_pb2 import Duration
+
 from tulle.api import destination_pb2, meta_pb2, outbound_pb2
-from tulle.compile import messages, routes
+from tulle.compile import annotations, messages, routes
+from tulle.compile.annotations import BadValue
 from tulle.compile.mesh import Mesh
 from tulle.compile.names import ServiceTarget
 from tulle.kube.objects import Pod, Service
@@ -70,8 +73,12 @@ class Distributions:
     def http(self, route: HTTPRoute, rule: Rule) -> outbound_pb2.HttpRoute.Distribution:
         """Distribute a rule's requests by weight; a rule without backends leads to the target itself."""
         refs = rule.backend_refs or ()
+        limit = _backend_limit(rule)
         if not refs:
-            return self.http_own()
+            own = self.http_own()
+            if limit is not None:
+                own.first_available.backends[0].requestTimeout.CopyFrom(limit)
+            return own
         message = outbound_pb2.HttpRoute.Distribution()
         weighted = [(ref, 1 if ref.weight is None else ref.weight) for ref in refs]
         weighted = [(ref, min(weight, MAX_WEIGHT)) for ref, weight in weighted if weight > 0]
@@ -81,7 +88,10 @@ class Distributions:
             message.first_available.backends.append(nobody)
             return message
         for ref, weight in weighted:
-            message.random_available.backends.add(backend=self._backend(route, ref), weight=weight)
+            backend = self._backend(route, ref)
+            if limit is not None:
+                backend.requestTimeout.CopyFrom(limit)
+            message.random_available.backends.add(backend=backend, weight=weight)
         return message
 
     def _backend(self, route: HTTPRoute, ref: BackendRef) -> outbound_pb2.HttpRoute.RouteBackend:
@@ -129,3 +139,15 @@ class Distributions:
         message = outbound_pb2.HttpRoute.RouteBackend(backend=self._queued(metadata))
         message.filters.add().failure_injector.CopyFrom(routes.failure(500, why))
         return message
+
+
+def _backend_limit(rule: Rule) -> Duration | None:
+    """Return the rule's `timeouts.backendRequest`; zero and what cannot be read mean none."""
+    text = rule.timeouts.backend_request if rule.timeouts else None
+    if text is None:
+        return None
+    try:
+        seconds = annotations.gateway_duration("timeouts.backendRequest", text)
+    except BadValue:
+        return None
+    return messages.duration(seconds) if seconds else None

@@ -13,20 +13,12 @@ from tulle.kube.world import World
 
 __all__ = ["profile"]
 
-# Linkerd's defaults, sent with every profile; they act only on routes marked retryable.
-RETRY_RATIO = 0.2
-MIN_RETRIES_PER_SECOND = 10
-RETRY_TTL = 10.0
-
 
 def profile(
     world: World, mesh: Mesh, target: ServiceTarget | AddressTarget, client: ClientContext
 ) -> destination_pb2.DestinationProfile:
     """Compute the profile of an address, or of a Service by name."""
     message = destination_pb2.DestinationProfile()
-    message.retry_budget.retry_ratio = RETRY_RATIO
-    message.retry_budget.min_retries_per_second = MIN_RETRIES_PER_SECOND
-    message.retry_budget.ttl.CopyFrom(messages.duration(RETRY_TTL))
     if isinstance(target, ServiceTarget):
         service = world.service(target.namespace, target.name)
     else:

@@ -272,6 +272,26 @@ def test_request_timeouts_come_from_rule_route_or_service(
     assert encoded.timeouts.request.ToMilliseconds() == milliseconds
 
 
+@pytest.mark.parametrize("refs", [None, [{"name": "voting", "port": 80}]])
+@pytest.mark.parametrize(("text", "milliseconds"), [("750ms", 750), ("0s", 0), ("soon", 0)])
+def test_a_backends_own_limit_is_passed_on(refs: Any, text: str, milliseconds: int) -> None:
+    rule = {"timeouts": {"request": "2s", "backendRequest": text}, "backendRefs": refs}
+    (encoded,) = http_routes(policy(World.of(voting(route("r", [rule])))))[0].rules
+    kind = encoded.backends.WhichOneof("kind")
+    if kind == "first_available":
+        backend = encoded.backends.first_available.backends[0]
+    else:
+        backend = encoded.backends.random_available.backends[0].backend
+    assert backend.requestTimeout.ToMilliseconds() == milliseconds
+    assert encoded.timeouts.request.seconds == 2
+
+
+def test_response_and_idle_timeouts_are_annotations() -> None:
+    annotations = {"timeout.linkerd.io/response": "1s", "timeout.linkerd.io/idle": "2m"}
+    (rule,) = http_routes(policy(World.of([service("voting", annotations=annotations)])))[0].rules
+    assert (rule.timeouts.response.seconds, rule.timeouts.idle.seconds) == (1, 120)
+
+
 def test_retry_and_breaker_annotations_are_passed_on() -> None:
     annotations = {
         "retry.linkerd.io/http": "5xx,429",

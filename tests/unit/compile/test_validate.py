@@ -41,6 +41,7 @@ def paths(each: Obj, *, refused: bool = True) -> list[str]:
         ({"sessionPersistence": {}}, "spec.rules[0].sessionPersistence"),
         ({"retry": {"attempts": 2}}, "spec.rules[0].retry"),
         ({"timeouts": {"request": "1 second"}}, "spec.rules[0].timeouts.request"),
+        ({"timeouts": {"backendRequest": "-1s"}}, "spec.rules[0].timeouts.backendRequest"),
         (
             {"matches": [{"path": {"type": "RegularExpression", "value": "("}}]},
             "spec.rules[0].matches[0].path.value",
@@ -79,14 +80,9 @@ def test_a_gateways_route_is_left_to_its_controller() -> None:
 @pytest.mark.parametrize(
     ("each", "path"),
     [
-        (route("r", [{"timeouts": {"backendRequest": "1s"}}]), "spec.rules[0].timeouts.backendRequest"),
         (
             route("r", [{}], annotations={"retry.linkerd.io/http": "5xx"}),
             "metadata.annotations[retry.linkerd.io/http]",
-        ),
-        (
-            service("s", annotations={"timeout.linkerd.io/idle": "1s"}),
-            "metadata.annotations[timeout.linkerd.io/idle]",
         ),
         (
             service("s", annotations={"balancer.linkerd.io/failure-accrual": "consecutive"}),
