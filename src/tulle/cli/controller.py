@@ -159,27 +159,17 @@ def _ports(asked: Sequence[str]) -> dict[str, int]:
 
 
 def _mesh(config_dir: str | None, namespace: str) -> "Mesh":
-    from tulle.compile.mesh import DEFAULT_POLICIES, Mesh
+    from tulle.compile.mesh import Mesh
     from tulle.inject.install.values import read_values
+    from tulle.tools.installation import mesh_of
 
     if not config_dir:
         return Mesh(control_plane_namespace=namespace)
     path = Path(config_dir, "values")
     try:
-        values = read_values(path.read_text())
+        return mesh_of(read_values(path.read_text()))
     except (OSError, ValueError) as error:
         raise TulleError(f"cannot read {path}", str(error), "install again with `tulle install`") from error
-    policy = next((policy for policy in DEFAULT_POLICIES if policy == values.default_inbound_policy), None)
-    if policy is None:
-        raise TulleError(f"{path}: default inbound policy {values.default_inbound_policy!r} is not known")
-    return Mesh(
-        control_plane_namespace=values.namespace,
-        trust_domain=values.trust_domain,
-        cluster_domain=values.cluster_domain,
-        cluster_networks=tuple(part.strip() for part in values.cluster_networks.split(",")),
-        default_policy=policy,
-        opaque_ports=values.opaque_ports,
-    )
 
 
 def _webhook(

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from tulle.compile.mesh import DEFAULT_POLICIES, Mesh
+from tulle.compile.mesh import Mesh
 from tulle.errors import TulleError
 from tulle.inject.install.values import read_values
 from tulle.kube import kinds
@@ -11,6 +11,7 @@ from tulle.kube.kinds import Kind
 from tulle.kube.objects import decode_view
 from tulle.kube.reflector import PAGE_SIZE, Change
 from tulle.kube.world import World
+from tulle.tools.installation import mesh_of
 
 __all__ = ["read_mesh", "read_world"]
 
@@ -54,7 +55,7 @@ async def read_mesh(client: Client, namespace: str) -> Mesh:
     """
     try:
         config = await client.get(CONFIG.format(namespace=namespace))
-        values = read_values(config["data"]["values"])
+        return mesh_of(read_values(config["data"]["values"]))
     except ApiError as error:
         if error.status == 404:
             return Mesh(control_plane_namespace=namespace)
@@ -65,12 +66,3 @@ async def read_mesh(client: Client, namespace: str) -> Mesh:
             f"{type(error).__name__}: {error}",
             "install again with `tulle install`",
         ) from error
-    policy = next((name for name in DEFAULT_POLICIES if name == values.default_inbound_policy), None)
-    return Mesh(
-        control_plane_namespace=values.namespace,
-        trust_domain=values.trust_domain,
-        cluster_domain=values.cluster_domain,
-        cluster_networks=tuple(part.strip() for part in values.cluster_networks.split(",")),
-        default_policy=policy or "deny",
-        opaque_ports=values.opaque_ports,
-    )

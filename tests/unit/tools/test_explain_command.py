@@ -60,6 +60,12 @@ async def test_the_meshs_settings_come_from_its_installation() -> None:
         mesh = await read_mesh(client, "linkerd")
         assert (mesh.trust_domain, mesh.default_policy) == ("example.org", "deny")
 
+        values["default_inbound_policy"] = "allow"
+        kubernetes.other[CONFIG] = {"data": {"values": json.dumps(values)}}
+        with pytest.raises(TulleError, match="linkerd-config cannot be read") as error:
+            await read_mesh(client, "linkerd")
+        assert "'allow' is not known" in error.value.why
+
         kubernetes.other[CONFIG] = {"data": {}}
         with pytest.raises(TulleError, match="linkerd-config cannot be read"):
             await read_mesh(client, "linkerd")
