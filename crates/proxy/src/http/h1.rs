@@ -174,6 +174,10 @@ impl Connection {
 
     pub fn consume(&mut self, count: usize) {
         bytes::Buf::advance(&mut self.chunk, count);
+        if self.chunk.is_empty() {
+            // An empty chunk still shares the input buffer, which could then not be used again.
+            self.chunk = Bytes::new();
+        }
     }
 
     /// Ready when the peer has left although it has been told nothing yet. A client that closes, even only its sending

@@ -156,10 +156,9 @@ impl Origin {
                     origin.forget_ended();
                 }
             };
-            client::connect(io, self.limits.h2, on_end).await.map_err(|fault| ConnectError {
-                reason: tulle_engine::Reason::ConnectFailed,
-                detail: fault.to_string().into(),
-            })
+            client::connect(io, self.limits.h2, on_end)
+                .await
+                .map_err(|fault| ConnectError::new(tulle_engine::Reason::ConnectFailed, fault))
         };
         let outcome = dial.await;
         *self.h2.borrow_mut() = match outcome {

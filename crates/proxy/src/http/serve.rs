@@ -18,6 +18,16 @@ const DISCARD: usize = 1024 * 1024;
 /// … if it comes within this time. Also how long a closing connection is kept for the peer to read its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The largest future that a request may be, in bytes: it is moved and polled for every request, so what is rare in it
+/// (a dial, a wait) is boxed. A pipeline that grows beyond it does not compile.
+pub const MAX_REQUEST_FUTURE: usize = 1536;
+
+#[inline(always)]
+fn bounded<F: Future>(request: F) -> F {
+    const { assert!(size_of::<F>() <= MAX_REQUEST_FUTURE) }
+    request
+}
+
 /// What became of a request. `T`: where a tunnel leads to.
 pub enum Handled<T> {
     /// It was answered, by the server or by us.
@@ -51,13 +61,13 @@ pub async fn http1<H: Handler>(io: Io, handler: &H, limits: Limits, head_timeout
         let request = match connection.read_request(&mut head, draining.as_mut(), head_timeout).await {
             Ok(Some(request)) => request,
             Ok(None) => return,
-            Err(fault) => return refuse_head(connection, fault).await,
+            Err(fault) => return refuse_head(connection, fault, &guard).await,
         };
         let answering = Answering { method: head.method_kind(), version: head.version() };
         let waits_for_continue = request.expect_continue;
         let upgrade = request.upgrade;
-        let mut down = Downstream::H1 { connection: &mut connection, request, answering, close: guard.is_draining() };
-        match handler.handle(&mut head, &mut down).await {
+        let mut down = Downstream::H1 { connection: &mut connection, request, answering, guard: &guard, close: false };
+        match bounded(handler.handle(&mut head, &mut down)).await {
             // What was written before the cut still leaves, if it can at once.
             Handled::Cut => return connection.flush_now(),
             Handled::Tunnel(to) => {
@@ -83,7 +93,7 @@ pub async fn http1<H: Handler>(io: Io, handler: &H, limits: Limits, head_timeout
 }
 
 /// Answers a head that could not be read.
-async fn refuse_head(mut connection: h1::Connection, fault: Fault) {
+async fn refuse_head(mut connection: h1::Connection, fault: Fault, guard: &Guard) {
     let refusal = match fault {
         Fault::Malformed(error) => Refusal::malformed(error),
         Fault::Timeout => Refusal { close: true, ..Refusal::new(tulle_engine::Reason::HeadTimeout) },
@@ -98,7 +108,7 @@ async fn refuse_head(mut connection: h1::Connection, fault: Fault) {
         expect_continue: false,
         interim: false,
     };
-    let mut down = Downstream::H1 { connection: &mut connection, request, answering, close: true };
+    let mut down = Downstream::H1 { connection: &mut connection, request, answering, guard, close: true };
     if answer::refuse(&mut down, &mut head, &refusal).is_ok() {
         connection.linger(PATIENCE).await;
     }
@@ -107,22 +117,19 @@ async fn refuse_head(mut connection: h1::Connection, fault: Fault) {
 /// Serves HTTP/2 until the client leaves or draining has finished.
 pub async fn http2<H: Handler + 'static>(io: Io, handler: Rc<H>, settings: h2::Settings, guard: Guard) -> Result<(), Fault> {
     let held = guard.clone();
-    h2::server::serve(io, settings, guard, move |request, stream| {
-        let (handler, held) = (handler.clone(), held.clone());
-        tokio::task::spawn_local(async move {
-            stream_task(&*handler, request, stream).await;
-            drop(held);
-        });
+    h2::server::serve(io, settings, guard, move |request, mut stream| {
+        // Read here, so that the stream's task does not carry the `h2` crate's form of the request.
+        let mut head = spare_head();
+        match h2::server::Stream::read_head(&request, &mut head) {
+            Ok(()) => drop(tokio::task::spawn_local(bounded(serve_stream(handler.clone(), head, stream, held.clone())))),
+            Err(_) => stream.reset(::h2::Reason::PROTOCOL_ERROR),
+        }
     })
     .await
 }
 
-async fn stream_task<H: Handler>(handler: &H, request: http::Request<()>, mut stream: h2::server::Stream) {
-    let mut head = spare_head();
-    if h2::server::Stream::read_head(&request, &mut head).is_err() {
-        return stream.reset(::h2::Reason::PROTOCOL_ERROR);
-    }
-    drop(request);
+/// One stream. `_held` keeps a draining process alive until it has ended.
+async fn serve_stream<H: Handler>(handler: Rc<H>, mut head: Head, stream: h2::server::Stream, _held: Guard) {
     let mut down = Downstream::H2(Box::new(stream));
     if let Handled::Cut = handler.handle(&mut head, &mut down).await {
         down.cut(Fault::Closed);

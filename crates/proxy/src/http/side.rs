@@ -7,6 +7,7 @@ use h2::Reason;
 use tulle_http::h1::{Answering, BodyKind, Framing, Persist};
 use tulle_http::{Head, Known};
 
+use crate::drain::Guard;
 use crate::http::h1;
 use crate::http::h2::{client, server};
 use crate::http::{Event, Fault};
@@ -17,7 +18,9 @@ pub enum Downstream<'a> {
         connection: &'a mut h1::Connection,
         request: Framing,
         answering: Answering,
-        /// The process is going away: say so with this answer.
+        /// Tells whether the process is going away: the answer then says so.
+        guard: &'a Guard,
+        /// This answer is the connection's last for another reason.
         close: bool,
     },
     H2(Box<server::Stream>),
@@ -89,11 +92,14 @@ impl Downstream<'_> {
     /// Begins the answer. `body` as it came; fields of the old hop have been removed from `head`.
     pub fn send_head(&mut self, head: &Head, answer: Answer) -> Result<(), Fault> {
         match (self, answer) {
-            (Downstream::H1 { connection, answering, close, .. }, answer) => {
+            (Downstream::H1 { connection, answering, guard, close, .. }, answer) => {
                 let (body, persist) = match answer {
                     Answer::Interim => (BodyKind::None, Persist::KeepAlive),
                     Answer::Tunnel => (BodyKind::UntilClose, Persist::Upgrade),
-                    Answer::Final(body) => (body, if *close || !connection.persists() { Persist::Close } else { Persist::KeepAlive }),
+                    Answer::Final(body) => {
+                        let last = *close || guard.is_draining() || !connection.persists();
+                        (body, if last { Persist::Close } else { Persist::KeepAlive })
+                    }
                 };
                 connection.send_response(head, *answering, body, persist)
             }

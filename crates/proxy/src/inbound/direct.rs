@@ -9,7 +9,8 @@ use crate::drain::Guard;
 use crate::identity::ServerAlpn;
 use crate::inbound::port::Ports;
 use crate::inbound::session::{ClientTls, Session};
-use crate::inbound::{Inbound, TLS_TIMEOUT, client_tls, ours, serve_http, tcp};
+use crate::inbound::{Inbound, TLS_TIMEOUT, client_tls, labels, ours, serve_http, tcp};
+use crate::metrics::families;
 use crate::net::io::Io;
 use crate::net::sniff;
 use crate::net::tls;
@@ -42,6 +43,7 @@ pub async fn serve(inbound: Rc<Inbound>, mut io: Io, client: SocketAddr, local: 
     }
     let port = Ports::get(&inbound, header.port, inbound.application(local.ip(), header.port));
     let session = Session::new(port, client, tls);
+    inbound.shard.counter(&families::INBOUND_TCP_TRANSPORT_HEADER_CONNECTIONS_TOTAL, &labels::direct(&session, header.protocol)).inc();
     match header.protocol.filter(|_| session.port().server().http().is_some()) {
         Some(protocol) => serve_http(inbound, io, session, protocol == SessionProtocol::Http2, guard).await,
         None => tcp::serve(inbound, io, session, guard).await,

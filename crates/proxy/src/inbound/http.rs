@@ -136,6 +136,7 @@ impl Handler for Requests {
 
     async fn handle(&self, head: &mut Head, down: &mut Downstream<'_>) -> Handled<Box<Io>> {
         let Some(_in_flight) = InFlight::new(&self.inbound) else {
+            self.inbound.answered_itself(Reason::LoadShed);
             return refuse(down, head, &Refusal::new(Reason::LoadShed));
         };
         let mut account = Account::begin();
@@ -209,21 +210,21 @@ impl Requests {
     /// A connection to the application with the request's head on it. `true`: made for it.
     async fn open(&self, head: &Head, body: BodyKind, upgrade: bool) -> Result<(Upstream, bool), ConnectError> {
         let application = &self.session.port().application;
-        let broken = |error: &dyn std::fmt::Display| ConnectError { reason: Reason::ConnectFailed, detail: error.to_string().into() };
+        let broken = |fault: Fault| ConnectError::new(Reason::ConnectFailed, fault);
         if head.version() == Version::Http2 {
             let mut connection = match application.open_h2() {
                 Some(connection) => connection,
                 None => Box::pin(application.dial_h2()).await?,
             };
-            connection.ready().await.map_err(|fault| broken(&fault))?;
-            let stream = connection.send(head, !has_body(body)).map_err(|fault| broken(&fault))?;
+            connection.ready().await.map_err(broken)?;
+            let stream = connection.send(head, !has_body(body)).map_err(broken)?;
             return Ok((Upstream::H2(Box::new(stream)), true));
         }
         let (connection, fresh) = match application.take_idle().filter(|_| !upgrade) {
             Some(connection) => (connection, false),
             None => (Box::pin(application.dial_h1()).await?, true),
         };
-        let up = Upstream::h1(connection, head, body, upgrade).map_err(|fault| broken(&fault))?;
+        let up = Upstream::h1(connection, head, body, upgrade).map_err(broken)?;
         Ok((up, fresh))
     }
 
@@ -291,6 +292,7 @@ impl Requests {
     }
 
     fn refused(&self, down: &mut Downstream<'_>, head: &mut Head, refusal: &Refusal, account: &mut Account, metrics: &HttpMetrics) -> Handled<Box<Io>> {
+        self.inbound.answered_itself(refusal.reason);
         let handled = refuse(down, head, refusal);
         account.answered(head);
         account.end(metrics, refusal.reason.code());

@@ -7,12 +7,13 @@ use tulle_engine::Meta;
 use tulle_engine::inbound::Server;
 
 use crate::inbound::Inbound;
-use crate::inbound::port::SeriesKey;
+use crate::inbound::port::{Port, SeriesKey};
 use crate::inbound::session::{ClientTls, Session};
 use crate::metrics::http::HttpLabels;
 use crate::metrics::tcp::TcpMetrics;
 use crate::metrics::{Labels, LabelsBuilder};
 use crate::net::io::Meter;
+use crate::transport_header::SessionProtocol;
 
 fn direction() -> LabelsBuilder {
     Labels::builder().add("direction", "inbound")
@@ -49,7 +50,12 @@ fn base(session: &Session, server: &Server) -> LabelsBuilder {
     srv(tls(labels, session), session, server)
 }
 
-/// A port's policy, for what it refuses.
+/// A port's policy alone.
+pub fn port(port: &Port, server: &Server) -> Labels {
+    meta(Labels::builder(), "srv", &server.meta).add_number("srv_port", u64::from(port.number)).build()
+}
+
+/// A port's policy and a client, for what it refuses.
 pub fn server(_inbound: &Inbound, session: &Session) -> Labels {
     base(session, &session.port().server()).build()
 }
@@ -91,4 +97,16 @@ pub fn client_meter(inbound: &Inbound, session: &Session) -> Meter {
 pub fn application_meter(inbound: &Inbound, address: SocketAddr) -> Meter {
     let labels = target(direction().add("peer", "dst"), address).add("tls", "disabled").add("no_tls_reason", "loopback");
     Some(Rc::new(TcpMetrics::new(&inbound.shard, labels.build())))
+}
+
+/// Connections that came with a transport header.
+pub fn direct(session: &Session, protocol: Option<SessionProtocol>) -> Labels {
+    let protocol = match protocol {
+        Some(SessionProtocol::Http1) => "http/1",
+        Some(SessionProtocol::Http2) => "http/2",
+        None => "",
+    };
+    let client = session.peer().map_or("", |peer| &peer.name);
+    let labels = Labels::builder().add("session_protocol", protocol).add_number("target_port", u64::from(session.port().number));
+    labels.add("client_id", client).build()
 }

@@ -18,9 +18,10 @@ use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tulle_engine::inbound::Protocol;
+use tulle_engine::Reason;
+use tulle_engine::inbound::{Protocol, Server};
 
 use crate::config::Config;
 use crate::detect;
@@ -74,6 +75,20 @@ impl Inbound {
         self.shard.counter(&families::TLS_HANDSHAKE_FAILURES_TOTAL, &labels).inc();
     }
 
+    fn detected(&self, port: &Port, server: &Server, result: &str, took: Duration) {
+        let srv = labels::port(port, server);
+        let results = srv.extend().add("result", result).build();
+        self.shard.counter(&families::INBOUND_TCP_DETECT_HTTP_RESULTS_TOTAL, &results).inc();
+        self.shard.histogram(&families::INBOUND_TCP_DETECT_HTTP_DURATION_SECONDS, &srv).record(took);
+    }
+
+    /// Counts a request that we answered instead of the application.
+    fn answered_itself(&self, reason: Reason) {
+        let labels = Labels::builder().add("error", reason.code()).build();
+        self.shard.counter(&families::INBOUND_HTTP_ERRORS_TOTAL, &labels).inc();
+    }
+
+    /// Counts a connection that we closed, or could not carry.
     fn refused(&self, error: &str) {
         let labels = Labels::builder().add("error", error).build();
         self.shard.counter(&families::INBOUND_TCP_ERRORS_TOTAL, &labels).inc();
@@ -123,9 +138,10 @@ async fn transparent(inbound: Rc<Inbound>, mut io: Io, client: SocketAddr, port:
         Protocol::Detect { timeout, .. } => *timeout,
         _ => inbound.config.inbound.connections.detect_timeout,
     };
-    let Ok(mut spoken) = sniff::sniff(&mut io, detect_timeout).await else { return };
+    let begun = Instant::now();
+    let mut spoken = sniff::sniff(&mut io, detect_timeout).await;
     let mut tls = ClientTls::None("no_tls_from_remote");
-    if let Some(epoch) = ours(&inbound.epochs, &spoken) {
+    if let Some(epoch) = spoken.as_ref().ok().and_then(|spoken| ours(&inbound.epochs, spoken)) {
         io = match tls::accept(io, epoch.server(ServerAlpn::None), TLS_TIMEOUT).await {
             Ok(io) => io,
             Err(error) => return inbound.handshake_failed(&error),
@@ -134,11 +150,10 @@ async fn transparent(inbound: Rc<Inbound>, mut io: Io, client: SocketAddr, port:
             Some(tls) => tls,
             None => return inbound.refused("bad certificate"),
         };
-        spoken = match sniff::sniff(&mut io, detect_timeout).await {
-            Ok(spoken) => spoken,
-            Err(_) => return,
-        };
+        spoken = sniff::sniff(&mut io, detect_timeout).await;
     }
+    inbound.detected(&port, &server, sniff::result(&spoken), begun.elapsed());
+    let Ok(spoken) = spoken else { return };
     let http = match (&spoken, &server.protocol) {
         (Spoken::Known(detect::Protocol::Http1), _) => Some(false),
         (Spoken::Known(detect::Protocol::Http2), _) => Some(true),

@@ -37,6 +37,8 @@ struct Peer {
 pub struct ConnectError {
     pub reason: Reason,
     pub detail: Box<str>,
+    /// Why the TLS handshake failed, if it was that: a word of a closed set.
+    pub handshake: Option<&'static str>,
 }
 
 impl std::fmt::Display for ConnectError {
@@ -46,8 +48,8 @@ impl std::fmt::Display for ConnectError {
 }
 
 impl ConnectError {
-    fn new(reason: Reason, detail: impl std::fmt::Display) -> Self {
-        ConnectError { reason, detail: detail.to_string().into() }
+    pub fn new(reason: Reason, detail: impl std::fmt::Display) -> Self {
+        ConnectError { reason, detail: detail.to_string().into(), handshake: None }
     }
 
     fn of_tcp(address: SocketAddr, error: &io::Error) -> Self {
@@ -58,10 +60,12 @@ impl ConnectError {
     }
 
     fn of_tls(address: SocketAddr, error: &io::Error) -> Self {
-        match identity::failure_reason(error) {
+        let why = identity::failure_reason(error);
+        let error = match why {
             "wrong_identity" => Self::new(Reason::IdentityMismatch, address),
             why => Self::new(Reason::TlsFailed, format!("{address}: {why}")),
-        }
+        };
+        ConnectError { handshake: Some(why), ..error }
     }
 }
 

@@ -17,6 +17,17 @@ pub enum Spoken {
     Silent,
 }
 
+/// The `result` label of HTTP detection.
+pub fn result(spoken: &io::Result<Spoken>) -> &'static str {
+    match spoken {
+        Ok(Spoken::Known(Protocol::Http1)) => "http/1",
+        Ok(Spoken::Known(Protocol::Http2)) => "http/2",
+        Ok(Spoken::Known(_) | Spoken::Tls { .. }) => "not_http",
+        Ok(Spoken::Silent) => "read_timeout",
+        Err(_) => "error",
+    }
+}
+
 /// Finds out within `timeout`; a client that says nothing, or too little, until then is `Silent`. The error is that of
 /// the connection, or its end before the first byte.
 pub async fn sniff(io: &mut Io, timeout: Duration) -> io::Result<Spoken> {

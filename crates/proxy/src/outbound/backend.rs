@@ -22,6 +22,7 @@ use crate::discovery::Target;
 use crate::http::h2;
 use crate::http::origin::{self, Origin};
 use crate::metrics::http::HttpMetrics;
+use crate::metrics::{Labels, families};
 use crate::net::reach::{ConnectError, Reach};
 use crate::outbound::{Outbound, labels};
 
@@ -265,6 +266,11 @@ impl Backend {
 
     /// Takes an endpoint out of the draw until it can be connected to.
     fn retire(self: &Rc<Self>, member: &Rc<Member>, error: ConnectError) {
+        let Some(outbound) = self.outbound.upgrade() else { return };
+        if let Some(why) = error.handshake {
+            let labels = Labels::builder().add("direction", "outbound").add("reason", why).build();
+            outbound.shard.counter(&families::TLS_HANDSHAKE_FAILURES_TOTAL, &labels).inc();
+        }
         let mut state = self.state.borrow_mut();
         state.last_error = Some(error);
         let is_current = state.members.get(member.id.index()).and_then(Option::as_ref).is_some_and(|m| Rc::ptr_eq(m, member));
@@ -275,7 +281,6 @@ impl Backend {
         if state.balancer.ready_len() == 0 {
             state.unready_since.get_or_insert_with(Instant::now);
         }
-        let Some(outbound) = self.outbound.upgrade() else { return };
         let backoff = outbound.config.outbound.connections.connect_backoff;
         tokio::task::spawn_local(recover(Rc::downgrade(self), Rc::downgrade(member), backoff));
     }

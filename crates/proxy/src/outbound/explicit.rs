@@ -14,7 +14,7 @@ use crate::drain::Guard;
 use crate::http::answer::Refusal;
 use crate::http::serve;
 use crate::net::io::Io;
-use crate::net::sniff::{self, Spoken};
+use crate::net::sniff::Spoken;
 use crate::outbound::http::Requests;
 use crate::outbound::target::{State, Targets};
 use crate::outbound::{Outbound, tcp};
@@ -22,7 +22,7 @@ use crate::outbound::{Outbound, tcp};
 /// Serves a connection whose requests name their destinations. `original`: where it was redirected from, in ingress
 /// mode; what names nothing goes there.
 pub async fn serve(outbound: Rc<Outbound>, mut io: Io, original: Option<SocketAddr>, guard: Guard) {
-    let Ok(spoken) = sniff::sniff(&mut io, outbound.config.outbound.connections.detect_timeout).await else { return };
+    let Ok(spoken) = outbound.detect(&mut io, outbound.config.outbound.connections.detect_timeout).await else { return };
     let (limits, head_timeout) = (outbound.h1_limits(), outbound.config.http1_head_timeout);
     match (spoken, original) {
         (Spoken::Known(detect::Protocol::Http2), _) => {

@@ -83,18 +83,18 @@ impl Handler for Requests {
     async fn handle(&self, head: &mut Head, down: &mut Downstream<'_>) -> Handled<Tunnel> {
         let _in_flight = match InFlight::new(&self.outbound) {
             Some(in_flight) => in_flight,
-            None => return refuse(down, head, &Refusal::new(Reason::LoadShed)),
+            None => return self.refused(down, head, &Refusal::new(Reason::LoadShed)),
         };
         let mut account = Account::begin();
         let target = match self.target(head) {
             Ok(target) => target,
-            Err(refusal) => return refuse(down, head, &refusal),
+            Err(refusal) => return self.refused(down, head, &refusal),
         };
         let compiled = match target.current() {
             Some(compiled) => compiled,
             None => match Box::pin(target.ready(DISCOVERY_TIMEOUT)).await {
                 Ok(compiled) => compiled,
-                Err(reason) => return refuse(down, head, &Refusal::new(reason)),
+                Err(reason) => return self.refused(down, head, &Refusal::new(reason)),
             },
         };
         if self.is_explicit() && down.asks_tunnel() && head.method() == b"CONNECT" {
@@ -116,7 +116,7 @@ impl Handler for Requests {
             Sent::Handled(handled) => handled,
             Sent::Refused(refusal) => {
                 compiled.metrics.request();
-                let handled = refuse(down, head, &refusal);
+                let handled = self.refused(down, head, &refusal);
                 account.answered(head);
                 account.end(&compiled.metrics, refusal.reason.code());
                 handled
@@ -224,9 +224,42 @@ impl Requests {
                     restore(head, &in_use);
                     continue;
                 }
-                Err(failure) => return failed(failure, &in_use, account, down, head),
+                Err(failure) => return self.failed(failure, &in_use, account, down, head),
             };
             return Sent::Handled(finish(exchange, answer, plan, in_use, head, account).await);
+        }
+    }
+
+    /// The exchange failed before there was an answer.
+    fn failed(&self, failure: Failure, in_use: &InUse, account: &mut Account, down: &mut Downstream<'_>, head: &mut Head) -> Sent {
+        let metrics = &in_use.member.metrics;
+        metrics.request();
+        let refusal = match failure {
+            Failure::Downstream(fault) => {
+                account.end(metrics, account::error_label(failure));
+                down.cut(fault);
+                return Sent::Handled(Handled::Cut);
+            }
+            // HTTP/2 has a word for it on both sides.
+            Failure::Upstream(fault @ Fault::Reset(_)) if matches!(down, Downstream::H2(_)) => {
+                account.end(metrics, account::error_label(failure));
+                down.cut(fault);
+                return Sent::Handled(Handled::Cut);
+            }
+            Failure::Upstream(fault) => Refusal::of_upstream(fault),
+            Failure::Deadline(reason) => Refusal::new(reason),
+        };
+        let handled = self.refused(down, head, &refusal);
+        account.answered(head);
+        account.end(metrics, refusal.reason.code());
+        Sent::Handled(handled)
+    }
+
+    fn refused(&self, down: &mut Downstream<'_>, head: &mut Head, refusal: &Refusal) -> Handled<Tunnel> {
+        self.outbound.answered_itself(refusal.reason);
+        match answer::refuse(down, head, refusal) {
+            Ok(()) => Handled::Answered,
+            Err(_) => Handled::Cut,
         }
     }
 }
@@ -273,31 +306,6 @@ async fn finish(
             Handled::Cut
         }
     }
-}
-
-/// The exchange failed before there was an answer.
-fn failed(failure: Failure, in_use: &InUse, account: &mut Account, down: &mut Downstream<'_>, head: &mut Head) -> Sent {
-    let metrics = &in_use.member.metrics;
-    metrics.request();
-    let refusal = match failure {
-        Failure::Downstream(fault) => {
-            account.end(metrics, account::error_label(failure));
-            down.cut(fault);
-            return Sent::Handled(Handled::Cut);
-        }
-        // HTTP/2 has a word for it on both sides.
-        Failure::Upstream(fault @ Fault::Reset(_)) if matches!(down, Downstream::H2(_)) => {
-            account.end(metrics, account::error_label(failure));
-            down.cut(fault);
-            return Sent::Handled(Handled::Cut);
-        }
-        Failure::Upstream(fault) => Refusal::of_upstream(fault),
-        Failure::Deadline(reason) => Refusal::new(reason),
-    };
-    let handled = refuse(down, head, &refusal);
-    account.answered(head);
-    account.end(metrics, refusal.reason.code());
-    Sent::Handled(handled)
 }
 
 async fn pick(backend: &Rc<Backend>, account: &Account) -> Result<InUse, Unavailable> {
@@ -389,13 +397,6 @@ fn open_tunnel(down: &mut Downstream<'_>, head: &mut Head, target: Rc<State>) ->
     let opened = head.set_status(200).map_err(Fault::Malformed).and_then(|()| down.send_head(head, Answer::Tunnel));
     match opened {
         Ok(()) => Handled::Tunnel(Tunnel::Target(target)),
-        Err(_) => Handled::Cut,
-    }
-}
-
-fn refuse(down: &mut Downstream<'_>, head: &mut Head, refusal: &Refusal) -> Handled<Tunnel> {
-    match answer::refuse(down, head, refusal) {
-        Ok(()) => Handled::Answered,
         Err(_) => Handled::Cut,
     }
 }

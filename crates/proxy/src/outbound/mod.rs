@@ -13,11 +13,13 @@ mod target;
 mod tcp;
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tulle_engine::Reason;
 use tulle_engine::outbound::Protocol;
 
 use crate::config::Config;
@@ -26,7 +28,7 @@ use crate::discovery::{Discovery, Target};
 use crate::drain::Guard;
 use crate::http::{h2, serve};
 use crate::identity::Epochs;
-use crate::metrics::Shard;
+use crate::metrics::{Labels, Shard, families};
 use crate::net::dial::Dialer;
 use crate::net::io::Io;
 use crate::net::listen::{Accepted, SocketOptions};
@@ -67,6 +69,28 @@ impl Outbound {
         })
     }
 
+    /// What the client speaks; counted.
+    async fn detect(&self, io: &mut Io, timeout: Duration) -> io::Result<Spoken> {
+        let begun = Instant::now();
+        let spoken = sniff::sniff(io, timeout).await;
+        let labels = Labels::builder().add("result", sniff::result(&spoken)).build();
+        self.shard.counter(&families::OUTBOUND_TCP_DETECT_HTTP_RESULTS_TOTAL, &labels).inc();
+        self.shard.histogram(&families::OUTBOUND_TCP_DETECT_HTTP_DURATION_SECONDS, &Labels::none()).record(begun.elapsed());
+        spoken
+    }
+
+    /// Counts a request that we answered instead of a server.
+    fn answered_itself(&self, reason: Reason) {
+        let labels = Labels::builder().add("error", reason.code()).build();
+        self.shard.counter(&families::OUTBOUND_HTTP_ERRORS_TOTAL, &labels).inc();
+    }
+
+    /// Counts a connection that we could not carry.
+    fn refused(&self, reason: Reason) {
+        let labels = Labels::builder().add("error", reason.code()).build();
+        self.shard.counter(&families::OUTBOUND_TCP_ERRORS_TOTAL, &labels).inc();
+    }
+
     fn h1_limits(&self) -> tulle_http::Limits {
         tulle_http::Limits::default()
     }
@@ -92,17 +116,17 @@ pub async fn serve(outbound: Rc<Outbound>, accepted: Accepted, guard: Guard) {
 
 /// Serves a connection whose destination is known: detects what it speaks, if its policy says so.
 async fn captured(outbound: Rc<Outbound>, mut io: Io, target: Rc<target::State>, guard: Guard) {
-    let Ok(compiled) = target.ready(DISCOVERY_TIMEOUT).await else { return };
+    let compiled = match target.ready(DISCOVERY_TIMEOUT).await {
+        Ok(compiled) => compiled,
+        Err(reason) => return outbound.refused(reason),
+    };
     let (timeout, fallback) = match &compiled.policy().protocol {
         Protocol::Opaque(_) => return tcp::serve(outbound, io, target, b"", guard).await,
         Protocol::Detect { timeout, .. } => (*timeout, true),
         Protocol::Tls(_) => (outbound.config.outbound.connections.detect_timeout, true),
         Protocol::Http1(_) | Protocol::Http2(_) | Protocol::Grpc(_) => (outbound.config.outbound.connections.detect_timeout, false),
     };
-    let spoken = match sniff::sniff(&mut io, timeout).await {
-        Ok(spoken) => spoken,
-        Err(_) => return,
-    };
+    let Ok(spoken) = outbound.detect(&mut io, timeout).await else { return };
     let (limits, head_timeout) = (outbound.h1_limits(), outbound.config.http1_head_timeout);
     match spoken {
         Spoken::Known(detect::Protocol::Http2) => {

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use tulle_engine::Reason;
 use tulle_engine::outbound::RouteBackend;
 
 use crate::clock;
@@ -16,42 +17,56 @@ use crate::outbound::{DISCOVERY_TIMEOUT, Outbound};
 const MAX_TRIES: u32 = 3;
 
 /// Serves a connection to its end. A refusal is a close: there is no other word for it in TCP.
-pub async fn serve(_outbound: Rc<Outbound>, mut client: Io, target: Rc<State>, server_name: &[u8], guard: Guard) {
-    let Ok(compiled) = target.ready(DISCOVERY_TIMEOUT).await else { return };
-    let Some(backend) = decide(&compiled, server_name) else { return };
-    let Some(backend) = compiled.backend(backend.backend) else { return };
-    let Some((_in_use, mut server)) = connect(backend).await else { return };
+pub async fn serve(outbound: Rc<Outbound>, mut client: Io, target: Rc<State>, server_name: &[u8], guard: Guard) {
+    let (_in_use, mut server) = match open(&target, server_name).await {
+        Ok(opened) => opened,
+        Err(reason) => return outbound.refused(reason),
+    };
     // The bytes have been counted with their connections.
     let _ended = relay::relay(&mut client, &mut server).await;
     drop(guard);
 }
 
-fn decide<'p>(compiled: &'p Compiled, server_name: &[u8]) -> Option<&'p RouteBackend> {
-    let found = compiled.policy().route_connection(server_name)?;
-    let random = fastrand::u64(..);
-    if found.answer(random).is_some() {
-        return None;
-    }
-    let backend = found.rule.backend(fastrand::u64(..), |_| true)?;
-    backend.answer(random).is_none().then_some(backend)
+async fn open(target: &State, server_name: &[u8]) -> Result<(InUse, Io), Reason> {
+    let compiled = target.ready(DISCOVERY_TIMEOUT).await?;
+    let chosen = decide(&compiled, server_name)?;
+    connect(compiled.backend(chosen.backend).ok_or(Reason::Internal)?).await
 }
 
-async fn connect(backend: &Rc<Backend>) -> Option<(InUse, Io)> {
+/// Asks the engine. Pure, but for the dice.
+fn decide<'p>(compiled: &'p Compiled, server_name: &[u8]) -> Result<&'p RouteBackend, Reason> {
+    let found = compiled.policy().route_connection(server_name).ok_or(Reason::RouteNotFound)?;
+    let random = fastrand::u64(..);
+    if let Some(answer) = found.answer(random) {
+        return Err(answer.reason());
+    }
+    let backend = found.rule.backend(fastrand::u64(..), |_| true).ok_or(Reason::NoBackend)?;
+    match backend.answer(random) {
+        Some(answer) => Err(answer.reason()),
+        None => Ok(backend),
+    }
+}
+
+async fn connect(backend: &Rc<Backend>) -> Result<(InUse, Io), Reason> {
+    let mut failed = Reason::ConnectFailed;
     for _ in 0..MAX_TRIES {
         let in_use = match backend.pick(clock::now()) {
             Some(in_use) => in_use,
-            None => backend.wait().await.ok()?,
+            None => backend.wait().await.map_err(|unavailable| unavailable.reason)?,
         };
         match in_use.member.origin.connect(None).await {
             Ok(server) => {
                 in_use.answered(clock::now());
-                return Some((in_use, server));
+                return Ok((in_use, server));
             }
-            Err(error) => in_use.failed(error),
+            Err(error) => {
+                failed = error.reason;
+                in_use.failed(error);
+            }
         }
         if backend.is_single() {
             break;
         }
     }
-    None
+    Err(failed)
 }

@@ -66,6 +66,10 @@ impl Incoming {
     /// The first `count` bytes have been passed on: their window goes back to the sender.
     pub fn consume(&mut self, count: usize) {
         bytes::Buf::advance(&mut self.chunk, count);
+        if self.chunk.is_empty() {
+            // An empty chunk still shares the connection's read buffer, which could then not be used again.
+            self.chunk = Bytes::new();
+        }
         // Fails only on a stream that has ended, where nobody waits for window.
         let _ended = self.stream.flow_control().release_capacity(count);
     }
