@@ -1,18 +1,29 @@
 """Writes Events, and folds repetitions into one with a count, as a cluster does."""
 
+import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from tulle.clock import Clock
 from tulle.local.controllers.cluster import EVENTS, ApiError, ClusterApi, Kind, Obj
-from tulle.local.controllers.metadata import name_of, namespace_of, render_time, uid_of
+from tulle.local.controllers.metadata import name_of, namespace_of, parse_time, render_time, uid_of
 
-__all__ = ["REMEMBERED_EVENTS", "Recorder"]
+__all__ = ["KEPT_EVENTS", "KEPT_SECONDS", "REMEMBERED_EVENTS", "Recorder", "stale_events", "sweep_events"]
 
 REMEMBERED_EVENTS = 1024
 """How many recent Events are known by name, so that a repetition raises their count."""
 
 MESSAGE_BYTES = 1024
 """Longest message of an Event; Kubernetes' own bound."""
+
+KEPT_SECONDS = 3600.0
+"""How long an Event is kept after it last happened; Kubernetes' default."""
+
+KEPT_EVENTS = 2000
+"""How many Events are kept at most; the oldest go first."""
+
+SWEEP_SECONDS = 60.0
 
 Repetition = tuple[str, str, str, str, str]
 
@@ -77,3 +88,31 @@ class Recorder:
         except ApiError:
             # The namespace is going away, or the Event was swept; either way the fact is not worth a failure.
             self._recent.pop(repetition, None)
+
+
+def stale_events(events: Iterable[Obj], now: datetime) -> list[Obj]:
+    """Return the Events to delete: those too old, and the oldest of too many."""
+
+    def last(event: Obj) -> datetime:
+        text = (
+            event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp")
+        )
+        return parse_time(text) or now
+
+    newest_first = sorted(events, key=last, reverse=True)
+    fresh = [
+        event for event in newest_first[:KEPT_EVENTS] if (now - last(event)).total_seconds() < KEPT_SECONDS
+    ]
+    return newest_first[len(fresh) :]
+
+
+async def sweep_events(api: ClusterApi, clock: Clock) -> None:
+    """Delete stale Events now and then, until cancelled."""
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        for event in stale_events((await api.list(EVENTS.plural)).items, clock.now()):
+            try:
+                await api.delete(EVENTS.plural, name_of(event), namespace=namespace_of(event))
+            except ApiError as error:
+                if error.code != 404:
+                    raise

@@ -54,7 +54,7 @@ class Node:
             namespace_of(obj),
             name_of(obj),
             uid_of(obj),
-            {r["uid"]: bool(r.get("blockOwnerDeletion")) for r in references},
+            {r["uid"]: bool(r.get("blockOwnerDeletion")) for r in references if r.get("uid")},
             tuple(metadata.get("finalizers") or ()),
             is_deleting(obj),
             references,

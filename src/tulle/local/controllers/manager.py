@@ -108,8 +108,12 @@ class Manager:
             def changed(old: Obj | None, new: Obj | None, keys_of: KeysOf = keys_of) -> None:
                 for obj in (old, new):
                     if obj is not None:
-                        for key in keys_of(obj, self.stores):
-                            queue.add(key)
+                        try:
+                            for key in keys_of(obj, self.stores):
+                                queue.add(key)
+                        except (KeyError, TypeError, ValueError):
+                            # An object that one controller cannot read must not end the watch for all.
+                            log.exception("%s: %s/%s cannot be read", controller.name, *key_of(obj))
 
             self.stores[kind].listen(changed)
 

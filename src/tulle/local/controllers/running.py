@@ -18,6 +18,7 @@ from tulle.local.controllers import (
     stateful_set,
 )
 from tulle.local.controllers.cluster import EVENTS, ClusterApi, Kind
+from tulle.local.controllers.events import sweep_events
 from tulle.local.controllers.garbage import collect_garbage
 from tulle.local.controllers.manager import Manager
 from tulle.local.controllers.namespaces import empty_namespaces
@@ -70,6 +71,7 @@ class Controllers:
             tasks.create_task(self._manager.run(), name="controllers")
             garbage = collect_garbage(self._api, self.stores, self._owned_kinds, followed=self._manager.kinds)
             tasks.create_task(garbage, name="garbage collector")
+            tasks.create_task(sweep_events(self._api, self._clock), name="stale events")
             tasks.create_task(empty_namespaces(self._api, self.stores, self._namespaced), name="namespaces")
 
     def _owned_kinds(self) -> Iterable[Kind]:

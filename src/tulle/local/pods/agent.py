@@ -80,11 +80,23 @@ class NodeAgent:
         if worker is not None:
             worker.observe(new)
         elif phase_of(new) not in ("Succeeded", "Failed"):
-            assert self._tasks is not None
-            worker = self._workers[uid_of(new)] = PodWorker(new, self._around)
-            self._tasks.create_task(self._live(worker), name=f"pod {'/'.join(key_of(new))}")
-            if is_deleting(new):
-                worker.observe(new)
+            self._begin(new)
+
+    def _begin(self, pod: Obj) -> None:
+        assert self._tasks is not None
+        try:
+            worker = PodWorker(pod, self._around)
+        except (KeyError, TypeError, ValueError) as error:
+            # A spec that the API let through and nobody can read: it is named, and the others go on.
+            log.exception("pod %s/%s cannot be read", *key_of(pod))
+            message = f"the pod's spec cannot be read: {type(error).__name__}: {error}"
+            told = self._around.recorder.record(PODS, pod, "Warning", "FailedSync", message)
+            self._tasks.create_task(told)
+            return
+        self._workers[uid_of(pod)] = worker
+        self._tasks.create_task(self._live(worker), name=f"pod {'/'.join(key_of(pod))}")
+        if is_deleting(pod):
+            worker.observe(pod)
 
     async def _live(self, worker: PodWorker) -> None:
         """Run a pod to its end; should the agent itself stumble over it, begin its life again after a pause."""

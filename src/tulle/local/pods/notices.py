@@ -59,6 +59,8 @@ def _container(container: Obj, where: str, mode: Mode) -> Iterator[str]:
             yield f"{where}: {name}: {meaning}"
     if (container.get("resources") or {}).get("limits"):
         yield f"{where}: resources.limits: not enforced"
+    if any(port.get("hostPort") for port in container.get("ports") or ()):
+        yield f"{where}: hostPort: reach it by its Service's published port"
     if (container.get("lifecycle") or {}).get("stopSignal"):
         yield f"{where}: lifecycle.stopSignal: SIGTERM is sent"
     security = container.get("securityContext") or {}

@@ -115,7 +115,7 @@ class Preparation:
         api_mount = None
         if API_VOLUME in self._volumes:
             api_mount = Mount(str(self._volumes[API_VOLUME]), API_MOUNT, read_only=True)
-        return launch(
+        made = launch(
             container,
             lookup=self.lookup(pod),
             ip=self.network.ip,
@@ -131,6 +131,12 @@ class Preparation:
             last_words=self._last_words(container),
             directory=around.machine.directory,
         )
+        for mount in made.mounts:
+            source = Path(mount.source)
+            if not source.exists() and source.is_relative_to(self.directory):
+                source.mkdir(parents=True)  # a subPath that nobody has written yet
+                source.chmod(0o777)
+        return made
 
     def _last_words(self, container: ContainerSpec) -> Mount | None:
         """Make the file for a container's termination message.

@@ -45,7 +45,7 @@ class PodWorker:
         self._facts: asyncio.Queue[m.Event] = asyncio.Queue()  # bounded by the pod's containers and probes
         self._processes: dict[str, Process] = {}
         self._launches: dict[str, Launch] = {}
-        self._probes: dict[str, list[asyncio.Task[None]]] = {}
+        self._probes: dict[str, list[asyncio.Task[None]]] = {}  # and hooks under way
         self._logs = {
             c.name: ContainerLog(self._log_directory / c.name, around.clock.now)
             for c in self.machine.spec.containers
@@ -164,7 +164,9 @@ class PodWorker:
                     if process is not None:
                         await process.signal(signal.SIGKILL if hard else signal.SIGTERM, session=hard)
                 case m.RunHook(container, attempt, name, hook):
-                    self._tasks.create_task(self._hook(container, attempt, name, hook.action))
+                    # It ends with the container at the latest, as its probes do.
+                    task = self._tasks.create_task(self._hook(container, attempt, name, hook.action))
+                    self._probes.setdefault(container, []).append(task)
                 case m.StartProbe(container, attempt, probe):
                     tell = self._teller(container, attempt, probe.kind)
                     task = self._tasks.create_task(probe_forever(self._actions(container), probe, tell))

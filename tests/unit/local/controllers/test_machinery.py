@@ -1,6 +1,7 @@
 """What the controllers stand on: stores, queues, ownership, scheduling, Events."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tulle.local.controllers.cluster import CONFIG_MAPS, DEPLOYMENTS, PODS, REPLICA_SETS
+from tulle.local.controllers.events import KEPT_EVENTS, stale_events
 from tulle.local.controllers.garbage import Drop, Edit, Node, Ownership
 from tulle.local.controllers.queue import RETRY_FIRST_SECONDS, RETRY_MOST_SECONDS, WorkQueue
 from tulle.local.controllers.scheduling import obstacles
@@ -230,3 +232,16 @@ def test_a_host_port_can_be_had_once() -> None:
 )
 def test_selectors(selector: Obj | None, expected: bool) -> None:
     assert matches(selector, {"a": "1"}) is expected
+
+
+def test_events_are_kept_for_an_hour_and_only_so_many() -> None:
+    now = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+    def event(name: str, seconds: float) -> Obj:
+        return {"metadata": {"name": name}, "lastTimestamp": (now - timedelta(seconds=seconds)).isoformat()}
+
+    assert stale_events([event("new", 10), event("old", 3600)], now) == [event("old", 3600)]
+    many = [event(str(n), n / 10) for n in range(KEPT_EVENTS + 3)]
+    assert [e["metadata"]["name"] for e in stale_events(many, now)] == [
+        str(KEPT_EVENTS + n) for n in range(3)
+    ]

@@ -128,3 +128,43 @@ async def test_a_readiness_gate_is_somebody_elses_to_open(tmp_path: Path) -> Non
         assert (
             gate.items() <= next(c for c in ready["status"]["conditions"] if c["type"] == "acme/lb").items()
         )
+
+
+async def test_a_hook_ends_with_its_container(tmp_path: Path) -> None:
+    """A preStop that sleeps for a minute holds neither the grace period nor the pod's end."""
+    async with running(ScriptedNetwork(), tmp_path) as cluster:
+        hook = "    lifecycle: {preStop: {sleep: {seconds: 60}}}\n"
+        await cluster.apply(
+            POD.replace("  containers:", "  terminationGracePeriodSeconds: 1\n  containers:").replace(
+                '- {name: app, image: none, command: [sleep, "60"]}',
+                '- name: app\n    image: none\n    command: [sleep, "60"]',
+            )
+            + hook
+        )
+        await cluster.until("pods", "p", is_running)
+        await cluster.api.delete("pods", "p", namespace="default")
+        await cluster.until_gone("pods", "p")
+
+
+async def test_a_sub_path_that_nobody_has_written_is_an_empty_directory(tmp_path: Path) -> None:
+    network = ScriptedNetwork()
+    async with running(network, tmp_path) as cluster:
+        await cluster.apply("""
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  volumes: [{name: v, emptyDir: {}}]
+  containers:
+  - name: app
+    image: none
+    command: [sleep, "60"]
+    volumeMounts: [{name: v, mountPath: /data, subPath: a/b}]
+""")
+        await cluster.until("pods", "p", is_running)
+        (source,) = [m.source for m in network.started[0].spec.mounts if m.target == "/data"]
+        assert source.endswith("/v/a/b") and is_empty_directory(source)
+
+
+def is_empty_directory(path: str) -> bool:
+    return list(Path(path).iterdir()) == []
