@@ -60,7 +60,8 @@ def _permits(authz: Any, client: str | None, ip: str) -> bool:
     identities = authz.authentication.meshTLS.identities
     labels = client.split(".")
     return any(i.name == client for i in identities.identities) or any(
-        list(s.parts) == labels[len(labels) - len(s.parts) :] for s in identities.suffixes
+        len(labels) > len(s.parts) and list(s.parts) == labels[len(labels) - len(s.parts) :]
+        for s in identities.suffixes
     )
 
 
