@@ -90,6 +90,36 @@ async def test_deleting_a_deployment_takes_replica_sets_and_pods_with_it(cluster
     assert (await cluster.api.list("replicasets", group="apps")).items == []
 
 
+async def test_orphaned_pods_live_on_and_are_adopted_again(cluster: Any) -> None:
+    await cluster.apply(HELLO)
+    await cluster.until(
+        "deployments", "hello", lambda d: d.get("status", {}).get("availableReplicas") == 2, "apps"
+    )
+    before = {p["metadata"]["uid"] for p in await cluster.pods(app="hello")}
+    await cluster.api.delete("deployments", "hello", group="apps", namespace="default", propagation="Orphan")
+    await cluster.until_gone("deployments", "hello", "apps")
+    (left,) = (await cluster.api.list("replicasets", group="apps")).items
+    assert not left["metadata"].get("ownerReferences")
+    await cluster.apply(HELLO.split("---")[0])
+    await cluster.until(
+        "deployments", "hello", lambda d: d.get("status", {}).get("availableReplicas") == 2, "apps"
+    )
+    assert {p["metadata"]["uid"] for p in await cluster.pods(app="hello")} == before
+
+
+async def test_foreground_deletion_keeps_the_owner_until_its_pods_are_gone(cluster: Any) -> None:
+    await cluster.apply(HELLO)
+    await cluster.until(
+        "deployments", "hello", lambda d: d.get("status", {}).get("availableReplicas") == 2, "apps"
+    )
+    await cluster.api.delete(
+        "deployments", "hello", group="apps", namespace="default", propagation="Foreground"
+    )
+    await cluster.until_gone("deployments", "hello", "apps")
+    assert await cluster.pods(app="hello") == []
+    assert (await cluster.api.list("replicasets", group="apps")).items == []
+
+
 async def test_a_namespace_goes_with_everything_in_it(cluster: Any) -> None:
     await cluster.apply("{apiVersion: v1, kind: Namespace, metadata: {name: shop}}")
     await cluster.until("serviceaccounts", "default", lambda _: True, namespace="shop")
