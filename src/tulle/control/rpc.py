@@ -4,12 +4,14 @@ Messages leave as bytes that were encoded once. `CancelledError` is never caught
 call's memory inside grpc (grpc #43360).
 """
 
+import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from tulle.control.limits import MAX_MESSAGE, StreamLimits, TooMany
 
@@ -18,9 +20,13 @@ __all__ = ["Context", "Refusal", "listen", "peer_of", "service", "stream", "unar
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[Any, Context], Awaitable[None]]
 
+log = logging.getLogger("tulle.control")
+
+FAILED = "the control plane failed to answer; its log says how"
 KEEPALIVE_MS = 10_000
 KEEPALIVE_TIMEOUT_MS = 5_000
 MIN_PING_MS = 1_000
+MAX_PING_STRIKES = 10
 HANDSHAKE_MS = 10_000
 MAX_AGE_SECONDS = 3600
 MAX_AGE_GRACE_SECONDS = 60
@@ -48,7 +54,7 @@ def options(rng: Callable[[], float] = random.random) -> list[tuple[str, int]]:
         ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_MS),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", MIN_PING_MS),
         ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.http2.max_ping_strikes", 0),
+        ("grpc.http2.max_ping_strikes", MAX_PING_STRIKES),
         ("grpc.max_connection_age_ms", int(age * 1000)),
         ("grpc.max_connection_age_grace_ms", MAX_AGE_GRACE_SECONDS * 1000),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
@@ -69,29 +75,46 @@ def service(name: str, handlers: Mapping[str, Any]) -> grpc.GenericRpcHandler:
 def stream(handler: Handler, request: type[Any], limits: StreamLimits, workload: Callable[[Any], str]) -> Any:
     """Wrap a handler that writes bytes: admission, and Refusals turned into statuses."""
 
-    async def run(message: Any, context: Context) -> None:
+    async def run(body: bytes, context: Context) -> None:
         try:
+            message = _parse(request, body)
             with limits.admit(peer_of(context), workload(message)):
                 await handler(message, context)
         except TooMany as error:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         except Refusal as error:
             await context.abort(error.code, str(error))
+        except Exception:
+            log.exception("a stream of %s failed", peer_of(context))
+            await context.abort(grpc.StatusCode.INTERNAL, FAILED)
 
-    return grpc.unary_stream_rpc_method_handler(run, request_deserializer=request.FromString)
+    return grpc.unary_stream_rpc_method_handler(run)
 
 
 def unary(handler: Callable[[Any, Context], Awaitable[bytes]], request: type[Any]) -> Any:
     """Wrap a handler that returns bytes; Refusals are turned into statuses."""
 
-    async def run(message: Any, context: Context) -> bytes:
+    async def run(body: bytes, context: Context) -> bytes:
         try:
-            return await handler(message, context)
+            return await handler(_parse(request, body), context)
         except Refusal as error:
             await context.abort(error.code, str(error))
             raise AssertionError("abort raises") from error
+        except Exception as error:
+            log.exception("a call of %s failed", peer_of(context))
+            await context.abort(grpc.StatusCode.INTERNAL, FAILED)
+            raise AssertionError("abort raises") from error
 
-    return grpc.unary_unary_rpc_method_handler(run, request_deserializer=request.FromString)
+    return grpc.unary_unary_rpc_method_handler(run)
+
+
+def _parse(request: type[Any], body: bytes) -> Any:
+    # Parsed here and not by grpc, which answers UNKNOWN and logs a traceback for every malformed message.
+    try:
+        return request.FromString(body)
+    except DecodeError as error:
+        name = request.DESCRIPTOR.name
+        raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"the message is not a {name}") from error
 
 
 def peer_of(context: Context) -> str:

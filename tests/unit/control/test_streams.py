@@ -202,3 +202,81 @@ async def test_streams_over_the_bound_are_refused_and_closed_streams_make_room()
             stream.cancel()
         await until(lambda: plane.controller.limits.open == 0)
         assert len(plane.controller.views.hub) == 0
+
+
+async def test_what_is_no_request_is_refused_and_harms_nobody() -> None:
+    async with FakeKubernetes(voting()).serving() as kubernetes, running(kubernetes) as plane:
+        port = plane.controller.settings.ports.destination
+        channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+        deep = b"\x0a\x7f" * 200
+        attacks = {
+            b"\xff" * 50: grpc.StatusCode.INVALID_ARGUMENT,
+            deep: grpc.StatusCode.INVALID_ARGUMENT,
+            b"\x12" + b"\xff" * 9: grpc.StatusCode.INVALID_ARGUMENT,
+            VOTING.SerializeToString()
+            + b"\x1a\xfe\xff\x03"
+            + b"x" * 65534: grpc.StatusCode.RESOURCE_EXHAUSTED,
+            b"\x12\x04a..b": grpc.StatusCode.INVALID_ARGUMENT,
+            b"": grpc.StatusCode.INVALID_ARGUMENT,
+        }
+        for body, code in attacks.items():
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                call: Any = channel.unary_stream(DESTINATION_GET)
+                await next_of(call(body))
+            assert refused.value.code() == code, body[:20]
+        await channel.close()
+        stream = plane.stream(port, DESTINATION_GET, VOTING, destination_pb2.Update)
+        assert addresses(await next_of(stream)) == ["10.42.0.3"]
+        stream.cancel()
+        await until(lambda: plane.controller.limits.open == 0)
+
+
+async def test_an_answer_that_cannot_be_computed_is_an_error_without_internals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise ValueError("secret detail")
+
+    async with FakeKubernetes(voting()).serving() as kubernetes, running(kubernetes) as plane:
+        monkeypatch.setattr("tulle.control.policy.inbound_server", broken)
+        port = plane.controller.settings.ports.policy
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await plane.ask(port, INBOUND_GET_PORT, INBOUND, inbound_pb2.Server)
+        assert failed.value.code() == grpc.StatusCode.INTERNAL
+        assert "secret" not in (failed.value.details() or "")
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await next_of(plane.stream(port, INBOUND_WATCH_PORT, INBOUND, inbound_pb2.Server))
+        assert failed.value.code() == grpc.StatusCode.INTERNAL and plane.controller.limits.open == 0
+
+
+async def test_a_client_that_does_not_read_costs_one_suspended_stream() -> None:
+    listed = [endpoint("voting-1", f"10.42.1.{i}", zone="zone-a") for i in range(200)]
+    async with FakeKubernetes(voting()).serving() as kubernetes, running(kubernetes) as plane:
+        port = plane.controller.settings.ports.destination
+        stalled = plane.stream(port, DESTINATION_GET, VOTING, destination_pb2.Update)
+        await next_of(stalled)
+        awake = plane.stream(port, DESTINATION_GET, VOTING, destination_pb2.Update)
+        await next_of(awake)
+        hub = plane.controller.views.hub
+        for turn in range(30):
+            published = hub.published
+            await kubernetes.apply(slice_of("voting", listed if turn % 2 == 0 else listed[:1]))
+            await until(lambda seen=published: hub.published > seen)  # type: ignore[misc]
+            await next_of(awake)
+        # It skipped what it did not read: far fewer messages than versions wait for it, and they lead to the newest state.
+        client = {"10.42.0.3"}
+        received = 0
+        with pytest.raises(TimeoutError):
+            while True:
+                async with asyncio.timeout(0.5):
+                    update = await stalled.read()
+                received += 1
+                client = (
+                    client | set(addresses(update))
+                    if update.HasField("add")
+                    else client - set(addresses(update))
+                )
+        assert client == {"10.42.1.0"}
+        assert received < 62
+        stalled.cancel()
+        awake.cancel()
