@@ -99,6 +99,8 @@ def claim(name: str) -> Iterator[StateFolder]:
         _empty(path)  # leftovers of one that was killed
         yield StateFolder(name, path)
     finally:
+        # The lock goes last: who finds none may count on nothing else being there.
+        _empty(path)
         shutil.rmtree(path, ignore_errors=True)
         os.close(lock)
 

@@ -3,13 +3,15 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 from tulle.errors import TulleError
-from tulle.local.state import folder_of, running, running_names
+from tulle.local.state import Running, folder_of, running, running_names
 
 __all__ = ["choose_names", "stop"]
 
 END_WITHIN = 40.0  # seconds: longer than the mesh gives itself
+_SWEPT_WITHIN = 3.0
 _LOOK_EVERY = 0.05
 
 
@@ -38,26 +40,37 @@ def stop(name: str) -> None:
 
     :raises TulleError: it does not end.
     """
-    lock_path = folder_of(name) / "lock"
     told = 0
     deadline = time.monotonic() + END_WITHIN
     while time.monotonic() < deadline:
         mesh = running(name)
         if mesh is None:
+            _wait_until_gone(folder_of(name))
             return
         if mesh.pid and mesh.pid != told:
             told = mesh.pid
-            try:
-                os.kill(mesh.pid, signal.SIGTERM)
-            except ProcessLookupError:
-                continue
-            except PermissionError as error:
-                raise TulleError(
-                    f"mesh {name} cannot be told to end", f"process {mesh.pid} is another user's"
-                ) from error
+            _tell_to_end(mesh)
         time.sleep(_LOOK_EVERY)
     raise TulleError(
         f"mesh {name} does not end",
-        f"process {told} still holds {lock_path}",
+        f"process {told} still holds {folder_of(name)}",
         f"end it by force: kill -9 {told}",
     )
+
+
+def _tell_to_end(mesh: Running) -> None:
+    try:
+        os.kill(mesh.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return  # it has ended since
+    except PermissionError as error:
+        raise TulleError(
+            f"mesh {mesh.name} cannot be told to end", f"process {mesh.pid} is another user's"
+        ) from error
+
+
+def _wait_until_gone(folder: Path) -> None:
+    """Wait for the last of an ended mesh's files; one that was killed may have left some, which its successor sweeps."""
+    deadline = time.monotonic() + _SWEPT_WITHIN
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(_LOOK_EVERY)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["pods_ready", "unready"]
+__all__ = ["pods_ready", "stands_alone", "unready"]
 
 Obj = Mapping[str, Any]
 
@@ -53,6 +53,11 @@ def pods_ready(pods: Iterable[Obj], events: Iterable[Obj] = ()) -> list[str]:
         warning = warnings.get(pod["metadata"].get("uid"))
         lines.append(f"pod/{pod['metadata']['name']}: {_why(status)}" + (f" ({warning})" if warning else ""))
     return lines
+
+
+def stands_alone(pod: Obj) -> bool:
+    """Tell whether nobody else answers for the pod: no workload has made it."""
+    return not pod["metadata"].get("ownerReferences")
 
 
 def _why(status: Obj) -> str:

@@ -1,6 +1,7 @@
 """From an empty cluster to the user's workloads ready behind sidecars, in the order in which that must happen."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +9,11 @@ from tulle.inject.install import InstallValues, render
 from tulle.local import channel
 from tulle.local.world.applying import apply
 from tulle.local.world.cluster import Cluster
-from tulle.local.world.readiness import pods_ready, unready
+from tulle.local.world.readiness import pods_ready, stands_alone, unready
 
 __all__ = ["bring_up"]
+
+log = logging.getLogger("tulle.world")
 
 LOOK_EVERY = 0.05  # seconds
 SAY_AFTER = 3.0  # seconds of waiting for the same things until they are named
@@ -23,13 +26,24 @@ async def bring_up(cluster: Cluster, start: channel.Start, say: Callable[[str], 
 
     :raises TulleError: an object was refused.
     """
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+
+    def done(what: str) -> None:
+        log.info("%s after %.2f s", what, loop.time() - began)
+
     await cluster.serving.wait()
+    done("the API serves")
     await apply(
         cluster.api, [channel.SourcedObject(obj, "") for obj in render(_values(cluster), cluster.clock.now())]
     )
+    done("the control plane was applied")
     await _until_ready(cluster, say)
+    done("the control plane is ready")
     await apply(cluster.api, start.objects)
+    done("the manifests were applied")
     await _until_ready(cluster, say)
+    done("all is ready")
 
 
 def _values(cluster: Cluster) -> InstallValues:
@@ -47,12 +61,13 @@ async def _until_ready(cluster: Cluster, say: Callable[[str], None]) -> None:
     said: list[str] = []
     look_again_at = loop.time() + SAY_AFTER
     while True:
-        waiting = unready(await _workloads(cluster))
+        pods = (await cluster.api.list("pods")).items
+        waiting = unready(await _workloads(cluster)) + pods_ready(filter(stands_alone, pods))
         if not waiting:
             return
         if loop.time() > look_again_at:
             events = (await cluster.api.list("events")).items
-            waiting += pods_ready((await cluster.api.list("pods")).items, events)
+            waiting += pods_ready((pod for pod in pods if not stands_alone(pod)), events)
             if waiting != said:
                 say("waiting for " + "\n            ".join(waiting))
                 said = waiting
