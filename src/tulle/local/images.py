@@ -115,12 +115,14 @@ class ImageMap:
         )
 
 
-def _advice(image: str) -> str:
-    pattern = _without_tag(image) or "IMAGE"
-    return (
-        f"add these three lines to a {FILE_NAME} beside the manifest:\n"
+def _advice(*images: str) -> str:
+    patterns = list(dict.fromkeys(_without_tag(image) or "IMAGE" for image in images))
+    rules = "\n".join(
         f'    [[images]]\n    image = "{pattern}:*"\n    command = ["{{python}}", "server.py", "--port", "{{port}}"]'
+        for pattern in patterns
     )
+    each = "these three lines" if len(patterns) == 1 else "three lines for each image"
+    return f"add {each} to a {FILE_NAME} beside the manifest:\n{rules}"
 
 
 def load_images(manifests: Iterable[Path], *, path: str | None = None) -> ImageMap:
@@ -150,6 +152,11 @@ def _read(file: Path, directory: Path | None) -> Iterator[ImageRule]:
         document = tomllib.loads(file.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{file} cannot be read", str(error), "see docs/images.md for its form") from error
+    strange = sorted(set(document) - {"images"})
+    if strange:
+        raise UsageError(
+            f"{file}: unknown table {strange[0]}", "known is [[images]]", "see docs/images.md for its form"
+        )
     entries = document.get("images", [])
     if not isinstance(entries, list):
         raise UsageError(f"{file}: images is not a list of tables", "write [[images]], with two brackets")
@@ -250,7 +257,8 @@ def require_images(objects: Iterable[tuple[str, Obj]], images: ImageMap) -> None
     try:
         images.program(first)
     except NoProgram as error:
-        raise NoProgram("\n".join(lines), error.why, error.next_step) from None
+        advice = _advice(*(str(container.get("image") or "") for _, _, container in missing))
+        raise NoProgram("\n".join(lines), error.why, advice) from None
 
 
 def expand(program: Program, words: Iterable[str], *, ip: str, port: int | None) -> tuple[str, ...]:

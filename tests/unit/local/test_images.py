@@ -115,6 +115,16 @@ def test_an_image_without_a_program_names_file_container_image_and_three_lines()
     assert "voting" not in text
 
 
+def test_each_image_without_a_program_gets_its_three_lines_once() -> None:
+    containers = [container("acme/a:1"), container("acme/a:2"), container("acme/b")]
+    with pytest.raises(NoProgram) as raised:
+        require_images(
+            [("f", {"kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": containers}})],
+            load_images([]),
+        )
+    assert raised.value.next_step.count("[[images]]") == 2 and raised.value.what.count("\n") == 2
+
+
 def test_every_kind_that_holds_pods_is_looked_into() -> None:
     spec: dict[str, Any] = {"containers": []}
     template = {"spec": {"template": {"spec": spec}}}
@@ -130,6 +140,7 @@ def test_every_kind_that_holds_pods_is_looked_into() -> None:
     ("text", "message"),
     [
         ("[[images]\n", "cannot be read"),
+        ('[[image]]\nimage = "x"\n', "unknown table image"),
         ('[images]\nimage = "x"\n', "not a list of tables"),
         ('[[images]]\nimage = "x"\n', "image and command must both be given"),
         ('[[images]]\nimage = "x"\ncommand = "y"\n', "command has the wrong type"),
