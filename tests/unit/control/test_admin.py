@@ -88,6 +88,9 @@ async def test_own_metrics_are_valid_exposition() -> None:
         assert values['kube_reflector_objects{kind="pods"}'] == 1
         assert values["issuer_cert_ttl_seconds"] > 0
         assert len(values) == len(lines), "no series twice"
+        page = Path("docs/control-plane.md").read_text()
+        families = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+        assert [name for name in sorted(families) if f"`{name}" not in page] == [], "each is documented"
 
 
 async def raw(plane: Running, *pieces: bytes) -> bytes:
