@@ -28,7 +28,6 @@ log = logging.getLogger("tulle.control")
 COALESCE = 0.2
 RESYNC_SECONDS = 60.0
 PATCH_SECONDS = 5.0
-REMEMBERED = 10_000
 
 ROUTES = (kinds.GATEWAY_HTTP_ROUTE, kinds.POLICY_HTTP_ROUTE)
 # Kinds whose problems have no status to stand in.
@@ -55,7 +54,7 @@ class Reporter:
     patched: int = 0
     failed: int = 0
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    _told: dict[tuple[Kind, str, str], tuple[str, ...]] = field(default_factory=dict)
+    _told: dict[tuple[Kind, str, str, str], tuple[str, ...]] = field(default_factory=dict)
 
     def touch(self, topics: Topics) -> None:
         """Note a change; anything that may alter a status wakes the writer."""
@@ -99,21 +98,20 @@ class Reporter:
             log.log(logging.DEBUG if conflict else logging.WARNING, "status of %s: %s", route.name, error)
 
     def _tell_problems(self) -> None:
+        told = {}
         for kind in EVENTS:
             for view in self.world.all(kind):
-                self._tell(kind, view)
+                problems = tuple(str(problem) for problem in world_problems(self.world, self.mesh, view))
+                if not problems:
+                    continue
+                # An object that was deleted and made again is another one.
+                key = (kind, view.namespace, view.name, view.metadata.uid)
+                if self._told.get(key) != problems:
+                    self._tell(kind, view, problems)
+                told[key] = problems
+        self._told = told
 
-    def _tell(self, kind: Kind, view: View) -> None:
-        problems = tuple(str(problem) for problem in world_problems(self.world, self.mesh, view))
-        key = (kind, view.namespace, view.name)
-        if self._told.get(key, ()) == problems:
-            return
-        if not problems:
-            del self._told[key]
-            return
-        if len(self._told) >= REMEMBERED:
-            self._told.clear()
-        self._told[key] = problems
+    def _tell(self, kind: Kind, view: View, problems: tuple[str, ...]) -> None:
         api_version = f"{kind.group}/{kind.versions[0]}" if kind.group else kind.versions[0]
         message = "not carried out as written: " + "; ".join(problems)
         self.events.tell(
