@@ -14,7 +14,7 @@ from tulle.viz.store import FAILURE, LATENCY, READ, SUCCESS, WRITE, Edge, Row, S
 __all__ = ["Ingest", "Observer", "Proxy"]
 
 MAX_SERIES_PER_POD = 20_000  # what a sidecar's registry holds at most
-MAX_SERIES = 200_000  # of all pods together, about 25 MB
+MAX_SERIES = 200_000  # of all pods together, about 40 MB
 
 _CONNECTIONS = -1  # the column of a gauge
 _LABEL_KINDS = {
