@@ -62,14 +62,14 @@ def _operate(document: Any, operation: Obj) -> Any:
             value = copy_json(_operand(operation))
             return _insert(_remove(document, path), path, value) if path else value
         case "move":
-            origin = _pointer(str(operation.get("from", "")))
+            origin = _origin(operation)
             if path[: len(origin)] == origin and len(path) > len(origin):
                 raise _rejected(f"cannot move {operation['from']} into itself")
             value = _find(document, origin)
             return _insert(_remove(document, origin), path, value)
         case "copy":
             return _insert(
-                document, path, copy_json(_find(document, _pointer(str(operation.get("from", "")))))
+                document, path, copy_json(_find(document, _origin(operation)))
             )
         case "test":
             if _find(document, path) != _operand(operation):
@@ -77,6 +77,12 @@ def _operate(document: Any, operation: Obj) -> Any:
             return document
         case other:
             raise bad_request(f'unknown JSON patch operation "{other}"')
+
+
+def _origin(operation: Obj) -> list[str]:
+    if not isinstance(operation.get("from"), str):
+        raise bad_request(f"the {operation['op']} operation to {operation['path']} needs a from")
+    return _pointer(operation["from"])
 
 
 def _operand(operation: Obj) -> Any:
