@@ -279,6 +279,9 @@ def _annotated(view: View) -> Iterator[Problem]:
             annotations.accrual(view.annotations)
         except BadValue as error:
             yield Problem(_at(error.name), str(error), refused=False)
+        if view.spec.session_affinity == "ClientIP":
+            text = "ClientIP is not carried out: each request goes to the endpoint that answers fastest"
+            yield Problem("spec.sessionAffinity", text, refused=False)
         for index, port in enumerate(view.spec.ports or ()):
             if port.app_protocol and port.app_protocol not in APP_PROTOCOLS:
                 known = ", ".join(APP_PROTOCOLS)

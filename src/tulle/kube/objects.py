@@ -254,6 +254,7 @@ class ServiceSpec(Struct, frozen=True):
     selector: dict[str, str] | None = None
     ports: tuple[ServicePort, ...] | None = None
     internal_traffic_policy: str | None = None
+    session_affinity: str | None = None
 
 
 class Service(View, frozen=True):

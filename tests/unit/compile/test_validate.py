@@ -84,6 +84,11 @@ def test_a_gateways_route_is_left_to_its_controller() -> None:
             route("r", [{}], annotations={"retry.linkerd.io/http": "5xx"}),
             "metadata.annotations[retry.linkerd.io/http]",
         ),
+        (service("s", sessionAffinity="ClientIP"), "spec.sessionAffinity"),
+        (
+            service("s", ports=[{"name": "g", "port": 1, "appProtocol": "grpc", "protocol": "TCP"}]),
+            "spec.ports[0].appProtocol",
+        ),
         (
             service("s", annotations={"balancer.linkerd.io/failure-accrual": "consecutive"}),
             "metadata.annotations[balancer.linkerd.io/failure-accrual]",
