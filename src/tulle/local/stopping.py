@@ -18,10 +18,12 @@ _LOOK_EVERY = 0.05
 def choose_names(name: str | None, every: bool) -> list[str]:
     """Return the meshes meant by a name, by --all, or by neither while only one runs.
 
+    :raises UsageError: the name cannot be a mesh's.
     :raises TulleError: none runs, that one does not run, or it is not clear which is meant.
     """
     names = running_names()
     if name is not None:
+        folder_of(name)
         if name not in names:
             others = f"running: {', '.join(names)}" if names else "no mesh runs"
             raise TulleError(f"no mesh named {name} runs", others, "start it: tulle up FILE… --name " + name)

@@ -56,7 +56,10 @@ def _scheme(port_name: str) -> str:
 
 
 class Publisher:
-    """Keeps the published ports in step with the Services. `announce` hears of each new one and its URL."""
+    """Keeps the published ports in step with the Services. `announce` hears of each new one and its URL.
+
+    `changed` is set when another port was opened, or could not be.
+    """
 
     def __init__(
         self, network: Network, open_listener: OpenListener, announce: Callable[[str, int, str], None]
@@ -65,6 +68,8 @@ class Publisher:
         self._relays: dict[PublishedPort, asyncio.Task[None]] = {}
         self._backends: Mapping[tuple[str, str, int], Sequence[Backend]] = {}
         self._meshed: Collection[str] = ()
+        self._handled: set[PublishedPort] = set()
+        self.changed = asyncio.Event()
         self._turn = itertools.count()
 
     async def follow(
@@ -78,15 +83,22 @@ class Publisher:
         self._meshed = meshed
         self._backends = {(route.namespace, route.name, route.port): route.backends for route in routes}
         now = set(wanted(routes))
+        self._handled &= now
         for gone in self._relays.keys() - now:
             self._relays.pop(gone).cancel()
-        for new in sorted(now - self._relays.keys()):
+        for new in sorted(now - self._handled):
             opened = await self._open(preferred_port(new.port))
+            self._handled.add(new)
+            self.changed.set()
             if opened is None:
                 continue
             descriptor, number = opened
             self._relays[new] = group.create_task(self._network.publish(descriptor, self._target_of(new)))
             self._announce(f"{new.service}.{new.namespace}", new.port, f"{new.scheme}://127.0.0.1:{number}")
+
+    def handled(self, routes: Sequence[ServiceRoute]) -> bool:
+        """Tell whether each port that these routes want has been opened, or could not be."""
+        return self._handled.issuperset(wanted(routes))
 
     def _target_of(self, published: PublishedPort) -> Callable[[], Target | None]:
         def target() -> Target | None:

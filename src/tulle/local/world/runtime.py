@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tulle.errors import TulleError
 from tulle.local import channel
@@ -18,6 +19,11 @@ from tulle.local.net import Network
 from tulle.local.net.isolated import IsolatedNetwork
 from tulle.local.net.loopback import OUTBOUND_PORT, LoopbackNetwork
 from tulle.local.world.applying import Refused
+from tulle.local.world.services import routes
+
+if TYPE_CHECKING:
+    from tulle.local.world.cluster import Cluster
+    from tulle.local.world.publishing import Publisher
 
 __all__ = ["run"]
 
@@ -127,6 +133,7 @@ class _World:
                 if isinstance(network, LoopbackNetwork):
                     group.create_task(self._serve_localhost(network), name="localhost:4140")
                 await bring_up(cluster, start, self._say)
+                await _until_published(cluster, publisher)
                 self._link.send(channel.Ready(time.monotonic() - self._began))
         finally:
             await network.stop()
@@ -139,6 +146,13 @@ class _World:
 
     def _announce(self, service: str, port: int, url: str) -> None:
         self._link.send(channel.Published(service, port, url))
+
+
+async def _until_published(cluster: "Cluster", publisher: "Publisher") -> None:
+    """Return when every Service that is there now has its ways in from the host."""
+    while not publisher.handled(routes((await cluster.api.list("services")).items, ())):
+        publisher.changed.clear()
+        await publisher.changed.wait()
 
 
 def _first(group: BaseExceptionGroup[TulleError]) -> TulleError:
