@@ -89,7 +89,7 @@ class LogFile:
                 behind = rotations < self._rotations
                 fresh = _from(self._rotated if behind else self.path, seen)
                 seen += len(fresh)
-                for raw in fresh.splitlines(keepends=True):
+                for raw in _split(fresh):
                     yield shown(*_parse(raw))
                 if not behind:
                     break
@@ -101,15 +101,16 @@ class LogFile:
 
     def _kept(self, tail: int | None, since: datetime | None) -> tuple[list[tuple[bytes, bytes]], int]:
         """Return the last `tail` lines since a time, and how far the present file was read."""
-        kept: deque[tuple[bytes, bytes]] = deque(maxlen=tail)
-        seen = 0
-        for path in self.paths():
-            raw = _from(path, 0)
-            seen = len(raw)
-            for stamp, text in map(_parse, raw.splitlines(keepends=True)):
-                if since is None or _time(stamp) >= since:
-                    kept.append((stamp, text))
-        return list(kept), seen
+        raw = [_from(path, 0) for path in self.paths()]
+        seen = len(raw[-1]) if raw else 0
+        whole = b"".join(raw)
+        if tail is not None and since is None:
+            # Most people ask for the end of a long log: the rest is not taken apart.
+            whole = b"\n".join(whole.removesuffix(b"\n").rsplit(b"\n", tail)[-tail:]) if tail else b""
+        lines = [_parse(line) for line in _split(whole)]
+        if since is not None:
+            lines = [(stamp, text) for stamp, text in lines if _time(stamp) >= since]
+        return (lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]), seen
 
     @property
     def _rotated(self) -> Path:
@@ -196,6 +197,11 @@ def _pieces(line: bytes) -> Iterator[bytes]:
         yield b"P " + line[:LINE_BYTES]
         line = line[LINE_BYTES:]
     yield b"F " + line
+
+
+def _split(raw: bytes) -> list[bytes]:
+    """Split at newlines alone: a carriage return belongs to its line."""
+    return raw.removesuffix(b"\n").split(b"\n") if raw else []
 
 
 def _parse(raw: bytes) -> tuple[bytes, bytes]:

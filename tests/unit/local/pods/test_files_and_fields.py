@@ -207,15 +207,17 @@ async def test_lines_keep_their_streams_apart_and_long_ones_are_cut(tmp_path: Pa
     now = datetime(2026, 1, 1, tzinfo=UTC)
     log = LogFile(tmp_path / "1.log", lambda: now)
     log.feed("stdout", b"one\nhal")
-    log.feed("stderr", b"err\n")
+    log.feed("stderr", b"er\rr\n")
     log.feed("stdout", b"f\n" + b"x" * (LINE_BYTES + 5) + b"\n")
     log.feed("stdout", b"end")
     log.close()
     lines = await follow(log)
-    assert lines[:3] == [b"one\n", b"err\n", b"half\n"] and lines[-1] == b"end\n"
+    assert lines[:3] == [b"one\n", b"er\rr\n", b"half\n"] and lines[-1] == b"end\n"
     assert b"".join(lines[3:-1]).replace(b"\n", b"") == b"x" * (LINE_BYTES + 5)
     assert (await follow(log, tail=1, timestamps=True)) == [b"2026-01-01T00:00:00.000000Z end\n"]
     assert await follow(log, since=now + timedelta(seconds=1)) == []
+    assert await follow(log, tail=0) == [] and await follow(log, tail=99) == lines
+    assert await follow(log, tail=2, since=now) == lines[-2:]
 
 
 async def test_a_log_is_bounded_and_keeps_the_newest(tmp_path: Path) -> None:
