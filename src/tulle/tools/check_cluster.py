@@ -36,6 +36,7 @@ WEBHOOKS = (
     ("validatingwebhookconfigurations", "linkerd-policy-validator-webhook-config"),
 )
 OLDEST_MINOR = 23  # of Kubernetes 1
+LATEST = 1e11  # Unix seconds; what is later is no date
 INSTALL = "install it: tulle install | kubectl apply -f -"
 
 
@@ -160,7 +161,7 @@ def _proxy(cluster: Cluster, pod: Obj, version: str, now: datetime) -> Check:
         return failed(f"{what} answers on its admin port", page.trouble, log)
     numbers = _numbers(page.text)
     expiry = numbers.get("identity_cert_expiration_timestamp_seconds", 0.0)
-    if not expiry:
+    if not 0 < expiry < LATEST:
         return failed(f"{what} has a certificate", "it has obtained none", log)
     until = datetime.fromtimestamp(expiry, tz=now.tzinfo)
     if until <= now:

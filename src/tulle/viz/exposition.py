@@ -7,6 +7,7 @@ A thousand lines cost about a millisecond that way, two hundred times less than 
 
 import re
 from collections.abc import Iterator
+from math import isfinite
 
 __all__ = ["Malformed", "labels_of", "name_of", "samples", "value_of"]
 
@@ -33,11 +34,14 @@ def samples(page: bytes, names: frozenset[bytes]) -> Iterator[tuple[bytes, bytes
 
 
 def value_of(text: bytes) -> float:
-    """Read a sample's value. Raises Malformed."""
+    """Read a sample's value. Raises Malformed when it is no finite number."""
     try:
-        return float(text)
+        value = float(text)
     except ValueError as error:
         raise Malformed(f"{text[:40]!r} is not a number") from error
+    if not isfinite(value):
+        raise Malformed(f"{text[:40]!r} is not a finite number")
+    return value
 
 
 def name_of(series: bytes) -> str:

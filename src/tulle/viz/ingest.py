@@ -17,6 +17,8 @@ MAX_SERIES_PER_POD = 20_000  # what a sidecar's registry holds at most
 MAX_SERIES = 200_000  # of all pods together, about 40 MB
 
 _CONNECTIONS = -1  # the column of a gauge
+_LONG = 19  # digits that may exceed 63 bits
+LONGEST_NAME = 253  # of anything in Kubernetes
 _LABEL_KINDS = {
     "dst_deployment": "Deployment",
     "dst_statefulset": "StatefulSet",
@@ -137,7 +139,7 @@ class Ingest:
             if text.startswith(_EXPIRY.encode()):
                 proxy.certificate_expiry = value_of(value)
             return
-        number = int(value) if value.isdigit() else _whole(value_of(value))
+        number = int(value) if len(value) < _LONG and value.isdigit() else _whole(value_of(value))
         series.seen = proxy.pages
         if series.column == _CONNECTIONS:
             for row in series.rows:
@@ -201,6 +203,8 @@ class Ingest:
         )
         if not name and not service:
             return ()  # what lies outside the mesh has no name to list it under
+        if max(map(len, (namespace, service, name))) > LONGEST_NAME:
+            return ()
         edge = Edge(observer.workload, Workload(namespace, kind, name), service, labels.get("tls") == "true")
         row = self.store.row(self.store.edges, edge)
         return () if row is None else (row,)
@@ -248,7 +252,7 @@ def _column(name: str, labels: dict[str, str]) -> int | None:
 
 def _route(labels: dict[str, str]) -> str:
     kind, name = labels.get("route_kind", "default"), labels.get("route_name", "")
-    return "" if kind == "default" else f"{kind}/{name}"
+    return "" if kind == "default" else f"{kind}/{name}"[:LONGEST_NAME]
 
 
 def _whole(number: float) -> int:

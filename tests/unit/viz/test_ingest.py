@@ -1,6 +1,10 @@
 """Pages become rises of rows: what counts, for whom, across resets, restarts, pods that go, and bounds."""
 
+from contextlib import suppress
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.viz.sidecar import INBOUND, OUTBOUND, PLAIN, Sidecar, observer
 from tulle.viz import ingest as ingest_module
@@ -159,6 +163,39 @@ def test_what_a_page_tells_of_the_sidecar_is_kept(mesh: Mesh) -> None:
 def test_a_page_that_is_none_is_refused(mesh: Mesh, line: bytes) -> None:
     with pytest.raises(Malformed):
         mesh.ingest.take(observer(), line + b"\n", 0.0)
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        b"response_total",
+        b"response_latency_ms_bucket",
+        b"tcp_open_connections",
+        b"process_start_time_seconds",
+        b"proxy_build_info",
+        b'{direction="inbound",tls="true",client_id="x"}',
+        b'{direction="outbound",dst_service="s",dst_namespace="n",le="5"}',
+        b'{direction="inbound",peer="src",target_port="99999999999999999999"}',
+        *(b"{", b"}", b'"', b"\\", b",", b"=", b" ", b"\n", b"\xff", b"#"),
+        *(b"1", b"-5", b"1e999", b"nan", b"9" * 25, b"9" * 5000, b"0x10", b"1_000"),
+    ]
+)
+
+
+@given(st.lists(st.lists(FRAGMENTS, max_size=30), min_size=1, max_size=4))
+def test_any_bytes_are_taken_or_refused_as_malformed(pages: list[list[bytes]]) -> None:
+    mesh = Mesh()
+    for fragments in pages:
+        mesh.store.begin(mesh.time)
+        with suppress(Malformed):
+            mesh.ingest.take(observer(), b"".join(fragments), 0.0)
+        mesh.store.end(mesh.time)
+        mesh.time += 1
+    for table in (mesh.store.served, mesh.store.edges):
+        for _, row in table:
+            counts = row.over(mesh.store.window(60))
+            assert min(counts.success, counts.failure, counts.read, counts.connections) >= 0
+    mesh.ingest.forget("shop", "web-1")
+    assert mesh.ingest._known == 0
 
 
 def test_an_absurd_rise_is_cut_and_breaks_nothing(mesh: Mesh) -> None:
