@@ -4,6 +4,8 @@
 //! Prints processor time per request of the two workers together, from the scheduler's own account of the threads, so
 //! that neither the load generator nor the application counts. Discovery is scripted; everything else is what runs.
 
+#![allow(clippy::unwrap_used)]
+
 #[allow(dead_code)]
 #[path = "../tests/data_path/rig.rs"]
 mod rig;

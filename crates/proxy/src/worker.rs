@@ -32,6 +32,7 @@ impl Listeners {
         let options = |connections: &crate::config::Connections| SocketOptions {
             keepalive: connections.accept_keepalive,
             user_timeout: connections.accept_user_timeout,
+            backlog: connections.backlog,
         };
         let (inbound, outbound) = (options(&config.inbound.connections), options(&config.outbound.connections));
         let extra = config.inbound.extra_listeners.iter();

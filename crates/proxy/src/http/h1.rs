@@ -24,6 +24,8 @@ use crate::net::io::Io;
 
 /// Bytes waiting to be written that stop the other side from giving more.
 const HIGH_WATER: usize = 64 * 1024;
+/// Bytes of buffer that an idle connection keeps.
+const KEPT: usize = 4 * 1024;
 /// Bytes of a next message that are taken in while the current one is being answered.
 const READ_AHEAD: usize = 16 * 1024;
 
@@ -90,6 +92,9 @@ impl Connection {
                     _ => return Poll::Ready(Ok(None)),
                 }
                 let waiting = self.decoder.is_idle() && self.input.is_empty();
+                if waiting {
+                    self.shrink();
+                }
                 if waiting && draining.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Ok(None));
                 }
@@ -292,6 +297,16 @@ impl Connection {
         }
     }
 
+    /// Gives back the memory that a large message has left in the buffers.
+    fn shrink(&mut self) {
+        if self.out.is_empty() && self.out.capacity() > KEPT {
+            self.out = Vec::new();
+        }
+        if self.input.is_empty() && self.input.capacity() > KEPT {
+            self.input = BytesMut::new();
+        }
+    }
+
     // --- between messages --------------------------------------------------------------------------------------------
 
     fn broken(&mut self, fault: Fault) -> Fault {
@@ -331,6 +346,11 @@ impl Connection {
             && self.input.is_empty()
             && self.chunk.is_empty()
             && self.out.is_empty()
+    }
+
+    /// Client: nothing is asked for the moment.
+    pub fn rest(&mut self) {
+        self.shrink();
     }
 
     /// Has the peer closed an idle connection, or sent something on it? No system call while it has not.

@@ -107,10 +107,11 @@ impl Origin {
     }
 
     /// Takes a connection back if it may carry another request; otherwise it is closed.
-    pub fn give_back(self: &Rc<Self>, connection: Box<h1::Connection>) {
+    pub fn give_back(self: &Rc<Self>, mut connection: Box<h1::Connection>) {
         if !connection.is_reusable() || self.limits.idle == 0 {
             return;
         }
+        connection.rest();
         let mut idle = self.idle.borrow_mut();
         if idle.len() >= self.limits.idle {
             idle.remove(0);

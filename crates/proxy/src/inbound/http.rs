@@ -99,11 +99,16 @@ impl Requests {
 
     fn series(&self, server: &Arc<Server>, head: &Head, route: usize, authorization: usize) -> Rc<Series> {
         let service = server.service(head.authority().unwrap_or_default());
+        let authority = match head.authority() {
+            Some(authority) if self.inbound.config.inbound.authority_labels => String::from_utf8_lossy(authority),
+            _ => "".into(),
+        };
         let mut last = self.last.borrow_mut();
         if let Some(known) = &*last {
             let same = Arc::ptr_eq(&known.server, server)
                 && (known.key.route, known.key.authorization) == (route, authorization)
-                && *known.key.service == *service;
+                && *known.key.service == *service
+                && *known.key.authority == *authority;
             if same {
                 return known.series.clone();
             }
@@ -113,6 +118,7 @@ impl Requests {
             route,
             authorization,
             service: service.into(),
+            authority: authority.into(),
             client: match self.session.tls() {
                 ClientTls::None(why) => (*why).into(),
                 ClientTls::Unauthenticated => "tls".into(),

@@ -68,6 +68,7 @@ pub fn authorized(_inbound: &Inbound, session: &Session, authorization: &Meta) -
 /// For requests of one client on one route.
 pub fn requests(inbound: &Inbound, session: &Session, server: &Server, key: &SeriesKey) -> HttpLabels {
     let labels = base(session, server);
+    let labels = if key.authority.is_empty() { labels } else { labels.add("authority", &key.authority) };
     let labels = match server.routes.get(key.route) {
         Some(route) => meta(labels, "route", &route.meta),
         None => labels,

@@ -18,7 +18,7 @@ use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tulle_engine::Reason;
 use tulle_engine::inbound::{Protocol, Server};
@@ -55,7 +55,7 @@ pub struct Inbound {
 impl Inbound {
     pub fn new(config: Arc<Config>, discovery: Discovery, epochs: Epochs, shard: Shard) -> Rc<Self> {
         let connections = &config.inbound.connections;
-        let options = SocketOptions { keepalive: connections.connect_keepalive, user_timeout: connections.connect_user_timeout };
+        let options = SocketOptions { keepalive: connections.connect_keepalive, user_timeout: connections.connect_user_timeout, ..SocketOptions::default() };
         let dialer = Dialer { options, mark: config.mark };
         Rc::new(Inbound { discovery, epochs, shard, dialer, ports: RefCell::default(), in_flight: Cell::new(0), config })
     }
@@ -174,12 +174,16 @@ fn ours(epochs: &Epochs, spoken: &Spoken) -> Option<Arc<crate::identity::Epoch>>
     epochs.borrow().clone().filter(|epoch| epoch.name().eq_ignore_ascii_case(name))
 }
 
-/// Who the client is, after a handshake. `None`: a certificate that names nobody we could name.
+/// Who the client is, after a handshake. `None`: a certificate that names nobody we could name, or one that a resumed
+/// session has brought back after its end.
 fn client_tls(io: &Io) -> Option<ClientTls> {
     let (_, connection) = io.tls()?.get_ref();
     match connection.peer_certificates().and_then(|chain| chain.first()) {
         None => Some(ClientTls::Unauthenticated),
-        Some(leaf) => PeerIdentity::from_leaf(leaf).ok().map(|peer| ClientTls::Peer(Rc::new(peer))),
+        Some(leaf) => {
+            let peer = PeerIdentity::from_leaf(leaf).ok().filter(|peer| peer.not_after > SystemTime::now())?;
+            Some(ClientTls::Peer(Rc::new(peer)))
+        }
     }
 }
 

@@ -33,6 +33,8 @@ pub struct SeriesKey {
     pub route: usize,
     pub authorization: usize,
     pub service: Box<str>,
+    /// Only where the configuration wants it: clients make series with it.
+    pub authority: Box<str>,
     pub client: Box<str>,
     pub client_pod: Box<str>,
 }

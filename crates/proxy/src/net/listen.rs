@@ -13,11 +13,13 @@ use tokio::net::{TcpListener, TcpStream};
 pub struct SocketOptions {
     pub keepalive: Option<Duration>,
     pub user_timeout: Option<Duration>,
+    /// For listeners: connections that the kernel keeps until they are accepted.
+    pub backlog: u32,
 }
 
 impl Default for SocketOptions {
     fn default() -> Self {
-        SocketOptions { keepalive: Some(Duration::from_secs(10)), user_timeout: Some(Duration::from_secs(30)) }
+        SocketOptions { keepalive: Some(Duration::from_secs(10)), user_timeout: Some(Duration::from_secs(30)), backlog: 1024 }
     }
 }
 
@@ -33,7 +35,6 @@ impl SocketOptions {
 
 /// Listens on `address`. The error names the address.
 pub fn bind(address: SocketAddr, options: SocketOptions) -> io::Result<std::net::TcpListener> {
-    const BACKLOG: i32 = 4096;
     let listen = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
@@ -43,7 +44,7 @@ pub fn bind(address: SocketAddr, options: SocketOptions) -> io::Result<std::net:
         options.apply(&socket)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
+        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
         Ok(socket.into())
     };
     listen().map_err(|error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))

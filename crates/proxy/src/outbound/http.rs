@@ -197,7 +197,7 @@ impl Requests {
         let mut tries = 0;
         loop {
             tries += 1;
-            let in_use = match pick(backend, account).await {
+            let in_use = match pick(backend, account, &deadlines).await {
                 Ok(in_use) => in_use,
                 Err(unavailable) => return Sent::Refused(unavailable.into()),
             };
@@ -308,11 +308,17 @@ async fn finish(
     }
 }
 
-async fn pick(backend: &Rc<Backend>, account: &Account) -> Result<InUse, Unavailable> {
-    match backend.pick(clock::nanos(account.started)) {
-        Some(in_use) => Ok(in_use),
-        None => Box::pin(backend.wait()).await,
+/// An endpoint; waits for one no longer than the request may take.
+async fn pick(backend: &Rc<Backend>, account: &Account, deadlines: &Deadlines) -> Result<InUse, Unavailable> {
+    if let Some(in_use) = backend.pick(clock::nanos(account.started)) {
+        return Ok(in_use);
     }
+    let Some(deadline) = deadlines.next() else { return Box::pin(backend.wait()).await };
+    let waited = Box::pin(tokio::time::timeout_at(clock::instant(deadline), backend.wait())).await;
+    waited.unwrap_or_else(|_| {
+        let reason = deadlines.expired(clock::now()).unwrap_or(Reason::RequestTimeout);
+        Err(Unavailable { reason, detail: None })
+    })
 }
 
 /// Opens the endpoint's side of the exchange and sends the head. `true`: on a connection made for it.

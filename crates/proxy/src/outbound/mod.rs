@@ -54,7 +54,7 @@ pub struct Outbound {
 impl Outbound {
     pub fn new(config: Arc<Config>, discovery: Discovery, epochs: Epochs, shard: Shard, listening: Vec<SocketAddr>) -> Rc<Self> {
         let connections = &config.outbound.connections;
-        let options = SocketOptions { keepalive: connections.connect_keepalive, user_timeout: connections.connect_user_timeout };
+        let options = SocketOptions { keepalive: connections.connect_keepalive, user_timeout: connections.connect_user_timeout, ..SocketOptions::default() };
         let dialer = Dialer { options, mark: config.mark };
         Rc::new(Outbound {
             discovery,

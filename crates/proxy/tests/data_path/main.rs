@@ -1,6 +1,8 @@
 //! Whole proxies in one process over real loopback sockets: workers, a certificate authority, a scripted discovery and
 //! scripted applications. Each test is a conversation; oracles are raw bytes, `hyper` and `h2`.
 
+#![allow(clippy::unwrap_used)]
+
 mod client;
 mod drain;
 mod grpc;
