@@ -6,7 +6,6 @@ with `force`. Every other write takes over the fields that it changes.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -23,6 +22,7 @@ from tulle.local.api.ownership import (
     encode_fields,
     entry_key,
     field_set,
+    holds,
     is_keyed,
     set_element,
 )
@@ -43,20 +43,53 @@ MAX_UPDATE_MANAGERS = 10
 """Managers kept apart for plain updates; the oldest beyond are folded into one named `ancient-changes`."""
 
 
-@dataclass(frozen=True, slots=True)
 class Manager:
-    """One entry of metadata.managedFields."""
+    """One entry of metadata.managedFields. Its fields are read and written only when somebody needs them."""
 
-    name: str
-    operation: str
-    api_version: str
-    time: str
-    fields: FieldSet
-    subresource: str = ""
+    __slots__ = ("_encoded", "_fields", "api_version", "name", "operation", "subresource", "time")
+
+    def __init__(
+        self,
+        name: str,
+        operation: str,
+        api_version: str,
+        time: str,
+        fields: FieldSet | None = None,
+        subresource: str = "",
+        encoded: Obj | None = None,
+    ) -> None:
+        self.name, self.operation, self.subresource = name, operation, subresource
+        self.api_version, self.time = api_version, time
+        self._fields, self._encoded = fields, encoded
+
+    def __repr__(self) -> str:
+        return f"<Manager {self.name} {self.operation} {self.subresource}>"
+
+    @property
+    def fields(self) -> FieldSet:
+        """Return the paths that the manager owns."""
+        if self._fields is None:
+            self._fields = decode_fields(self._encoded or {})
+        return self._fields
+
+    @property
+    def encoded(self) -> Obj:
+        """Return the fields as FieldsV1; empty when the manager owns nothing."""
+        if self._encoded is None:
+            self._encoded = encode_fields(self._fields or ())
+        return self._encoded
 
     def same_as(self, name: str, operation: str, subresource: str) -> bool:
         """Tell whether an entry is this manager's for an operation."""
         return (self.name, self.operation, self.subresource) == (name, operation, subresource)
+
+    def without(self, paths: FieldSet) -> "Manager":
+        """Return the manager after it lost some paths; itself when it owned none of them."""
+        encoded = self._encoded
+        if encoded is not None and not any(holds(encoded, path) for path in paths):
+            return self
+        left = self.fields - paths
+        return Manager(self.name, self.operation, self.api_version, self.time, left, self.subresource)
 
 
 def managers_of(obj: Obj) -> list[Manager]:
@@ -68,8 +101,8 @@ def managers_of(obj: Obj) -> list[Manager]:
             str(entry.get("operation", "Update")),
             str(entry.get("apiVersion", "")),
             str(entry.get("time", "")),
-            decode_fields(entry["fieldsV1"]),
-            str(entry.get("subresource", "")),
+            subresource=str(entry.get("subresource", "")),
+            encoded=entry["fieldsV1"],
         )
         for entry in entries
         if isinstance(entry, dict) and isinstance(entry.get("fieldsV1"), dict)
@@ -79,11 +112,11 @@ def managers_of(obj: Obj) -> list[Manager]:
 def write_managers(obj: Obj, managers: Iterable[Manager]) -> None:
     """Set metadata.managedFields, without managers that own nothing."""
     entries: list[Obj] = []
-    for manager in _bounded([manager for manager in managers if manager.fields]):
+    for manager in _bounded([manager for manager in managers if manager.encoded]):
         entry: Obj = {
             "apiVersion": manager.api_version,
             "fieldsType": "FieldsV1",
-            "fieldsV1": encode_fields(manager.fields),
+            "fieldsV1": manager.encoded,
             "manager": manager.name,
             "operation": manager.operation,
             "time": manager.time,
@@ -133,10 +166,8 @@ def track_update(
     for entry in managers:
         if entry.same_as(manager, "Update", subresource):
             mine = entry
-        elif gone & entry.fields:
-            updated.append(replace(entry, fields=entry.fields - gone))
         else:
-            updated.append(entry)
+            updated.append(entry.without(gone))
     fields = ((mine.fields if mine else frozenset()) - changes.removed) | changes.changed
     if mine is not None and fields == mine.fields and not changes.changed:
         updated.append(mine)
@@ -170,7 +201,7 @@ def apply_configuration(
         clashes = [(other, paths) for other, paths in contested if paths]
         if clashes and not force and not _upgrades(schema, live, manager, clashes):
             raise _conflicts(clashes)
-        others = [replace(m, fields=m.fields - (applied & changed)) for m in others]
+        others = [m.without(applied & changed) for m in others]
     result: Obj = _merged(schema, live or {}, config)
     if mine is not None:
         kept: FieldSet = applied.union(*(other.fields for other in others))

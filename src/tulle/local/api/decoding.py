@@ -26,11 +26,15 @@ def decode(target: "Target", sent: Obj, options: "WriteOptions") -> Obj:
         raise bad_request("the body is not a JSON object")
     _check_identity(target, obj)
     schema = resource.schema_of(target.version)
+    if target.subresource == "status":
+        # Nothing else counts there, and statuses are what changes most.
+        obj = {key: obj[key] for key in ("kind", "apiVersion", "metadata", "status") if key in obj}
     unknown = [] if options.validation == "Ignore" else list(unknown_fields(schema, obj))
     if unknown and options.validation == "Strict":
         raise bad_request(f"{_subject(target)}: strict decoding error: {_listed(unknown)}")
     options.warnings.extend(f'unknown field "{path}"' for path in unknown)
-    prune(schema, obj)
+    if unknown or options.validation == "Ignore":
+        prune(schema, obj)
     for bad in mismatches(schema, obj):
         if resource.is_custom:
             cause = Cause.wrong_type(bad.path, bad.value, bad.expected)

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+import msgspec
+
 __all__ = [
     "EventType",
     "Obj",
@@ -45,14 +47,25 @@ class WatchEvent:
 
 
 def copy_json(value: Any) -> Any:
-    """Return a deep copy of JSON data (several times cheaper than copy.deepcopy)."""
+    """Return a deep copy of JSON data.
+
+    MessagePack there and back costs a tenth of copy.deepcopy; what it cannot say (huge integers) is copied by hand.
+    """
+    if not isinstance(value, (dict, list)):
+        return value
+    try:
+        return _unpack(_pack(value))
+    except (OverflowError, TypeError, ValueError):
+        return _copied(value)
+
+
+_pack, _unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
+
+
+def _copied(value: Any) -> Any:
     if isinstance(value, dict):
-        return {
-            key: copy_json(item) if isinstance(item, (dict, list)) else item for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [copy_json(item) if isinstance(item, (dict, list)) else item for item in value]
-    return value
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
 
 
 def meta(obj: Obj) -> Obj:

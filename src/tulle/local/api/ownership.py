@@ -23,6 +23,7 @@ __all__ = [
     "encode_fields",
     "entry_key",
     "field_set",
+    "holds",
     "is_keyed",
     "set_element",
 ]
@@ -191,6 +192,17 @@ def _unfold(node: Obj, path: Path) -> Iterator[Path]:
             yield path
         else:
             yield from _unfold(inner if isinstance(inner, dict) else {}, (*path, element))
+
+
+def holds(fields: Obj, path: Path) -> bool:
+    """Tell whether FieldsV1 holds a path, without reading all of it."""
+    node = fields
+    for element in path:
+        inner = node.get(element)
+        if not isinstance(inner, dict):
+            return False
+        node = inner
+    return not node or "." in node
 
 
 def dotted(path: Path) -> str:
