@@ -103,6 +103,7 @@ def main(mode: str) -> None:
                 ServiceRoute("other", "web", "http", 8000, "TCP", "10.96.7.7", (Backend(two.ip, 80),)),
                 ServiceRoute("default", "self", "http", 80, "TCP", "10.96.7.8", (Backend(one.ip, 80),)),
                 ServiceRoute("other", "none", "http", 80, "TCP", "10.96.7.9"),
+                ServiceRoute("other", "alias", "", 0, external_name="web.other.svc.cluster.local"),
                 ServiceRoute("other", "heads", "http", 80, "TCP", None, (Backend(two.ip, 80, "two"),)),
             ]
         )
@@ -117,7 +118,7 @@ def main(mode: str) -> None:
             seen["unknown port"] = await output(network, one, *curl, "http://10.96.7.7:81/")
             lookup = "import socket; print(sorted({a[4][0] for a in socket.getaddrinfo('%s', 80)}))"
             python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
-            for name in ("web.other", "heads.other", "two.heads.other.svc.cluster.local"):
+            for name in ("web.other", "alias.other", "heads.other", "two.heads.other.svc.cluster.local"):
                 seen[name] = await output(network, one, python, "-c", lookup % name)
             (folder / "secret").mkdir()
             (folder / "secret" / "token").write_text("t0ken")

@@ -72,6 +72,10 @@ def fields_not_carried_out(kind: Kind, obj: Obj) -> Iterable[str]:
             value = value.get(name) if isinstance(value, dict) else None
         if value not in (None, "", [], {}) and value not in _PLAIN.get((kind, path), ()):
             yield f"spec.{path}: {meaning}"
+    if kind == SERVICES:
+        for number, port in enumerate((obj.get("spec") or {}).get("ports") or ()):
+            if port.get("protocol") == "SCTP":
+                yield f"spec.ports[{number}].protocol: SCTP is not carried; the port has no address here"
 
 
 def _controller(kind: Kind) -> Controller:

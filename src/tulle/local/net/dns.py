@@ -38,6 +38,7 @@ class Type(IntEnum):
     """Record types that the zone holds, and the pseudo-record of EDNS."""
 
     A = 1
+    CNAME = 5
     SOA = 6
     PTR = 12
     AAAA = 28
@@ -74,11 +75,15 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What to say. `records` are (type, data) of the asked name; `ours` is False for names outside the cluster."""
+    """What to say. `records` are (type, data) of the asked name; `ours` is False for names outside the cluster.
+
+    Where the asked name is an alias, `alias` is what it stands for and `records` are that name's.
+    """
 
     code: Rcode
     records: Sequence[tuple[Type, bytes]] = ()
     ours: bool = True
+    alias: str = ""
 
 
 def search(namespace: str, domain: str = DOMAIN) -> list[str]:
@@ -124,18 +129,23 @@ def parse(message: bytes) -> Question:
 def encode(question: Question, answer: Answer, *, stream: bool = False) -> bytes:
     """Return the answer's bytes; over UDP (`stream` False) one that does not fit says "ask by TCP" instead."""
     flags = 0x8000 | (0x0400 if answer.ours else 0) | (question.flags & 0x7900) | 0x0080 | answer.code
-    body = b"".join(
-        struct.pack("!HHHIH", 0xC00C, kind, 1, TTL, len(data)) + data for kind, data in answer.records
+    owner, body = b"\xc0\x0c", b""  # a pointer to the question's name
+    if answer.alias:
+        alias = _name(answer.alias)
+        body = owner + struct.pack("!HHIH", Type.CNAME, 1, TTL, len(alias)) + alias
+        owner = alias
+    body += b"".join(
+        owner + struct.pack("!HHIH", kind, 1, TTL, len(data)) + data for kind, data in answer.records
     )
     authority = b""
-    if answer.ours and not answer.records and answer.code in (Rcode.NOERROR, Rcode.NXDOMAIN):
+    if answer.ours and not body and answer.code in (Rcode.NOERROR, Rcode.NXDOMAIN):
         soa = (
             _name(f"ns.{DOMAIN}")
             + _name(f"hostmaster.{DOMAIN}")
             + struct.pack("!IIIII", 1, 7200, 1800, 86400, TTL)
         )
         authority = _name(DOMAIN) + struct.pack("!HHIH", Type.SOA, 1, TTL, len(soa)) + soa
-    counts = (1, len(answer.records), 1 if authority else 0, 0)
+    counts = (1, len(answer.records) + bool(answer.alias), 1 if authority else 0, 0)
     message = _HEADER.pack(question.ident, flags, *counts) + question.raw + body + authority
     limit = 65535 if stream else question.payload
     if len(message) > limit:
@@ -156,6 +166,7 @@ class Zone:
     _services: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     _pointers: dict[str, str] = field(default_factory=dict)
     _branches: set[str] = field(default_factory=set)
+    _aliases: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, routes: Sequence[ServiceRoute], domain: str = DOMAIN) -> "Zone":
@@ -164,6 +175,9 @@ class Zone:
         for route in routes:
             service = f"{route.name}.{route.namespace}.svc.{domain}"
             zone._branches.update({service, f"{route.namespace}.svc.{domain}", f"svc.{domain}", domain})
+            if route.external_name:
+                zone._aliases[service] = route.external_name
+                continue
             protocol = route.protocol.lower()
             port = f"_{route.port_name}._{protocol}.{service}" if route.port_name else None
             if port:
@@ -200,6 +214,15 @@ class Zone:
             return Answer(Rcode.NXDOMAIN, ours=name.endswith((".42.10.in-addr.arpa", ".96.10.in-addr.arpa")))
         if name != self.domain and not name.endswith("." + self.domain):
             return Answer(Rcode.NXDOMAIN, ours=False)
+        if name in self._aliases:
+            # An alias of an alias is left to the asker, and so is a name outside: she knows whom to ask.
+            other = self._aliases[name]
+            known_other = other not in self._aliases and self.lookup(other, kind)
+            records = known_other.records if known_other and known_other.ours else ()
+            return Answer(Rcode.NOERROR, records, alias=other)
+        return self._own(name, kind)
+
+    def _own(self, name: str, kind: int) -> Answer:
         records: list[tuple[Type, bytes]] = []
         addresses = self._addresses.get(name) or _dashed(name, self.domain)
         if kind in (Type.A, Type.ANY):

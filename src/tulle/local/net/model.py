@@ -133,6 +133,7 @@ class ServiceRoute:
 
     `virtual_ip` is None for a headless Service, which has a name and no address.
     `backends` holds the ready endpoints only, unless the Service publishes those that are not ready.
+    `external_name` is set for a Service that is another name for something else, and then nothing else is.
     """
 
     namespace: str
@@ -142,6 +143,7 @@ class ServiceRoute:
     protocol: Literal["TCP", "UDP"] = "TCP"
     virtual_ip: str | None = None
     backends: Sequence[Backend] = field(default=())
+    external_name: str = ""
 
 
 class Network(Protocol):

@@ -16,8 +16,8 @@ _PROTOCOLS: Mapping[str, Literal["TCP", "UDP"]] = {"TCP": "TCP", "UDP": "UDP"}
 def routes(services: Iterable[Obj], slices: Iterable[Obj]) -> list[ServiceRoute]:
     """Return a route for each TCP or UDP port of each Service, in a stable order.
 
-    A headless Service without ports has one route with port 0, for its names alone. ExternalName Services have
-    no address of ours and no route.
+    A headless Service without ports has one route with port 0, for its names alone; so has an ExternalName
+    Service, whose name stands for another.
     """
     by_service: dict[tuple[str, str], list[Obj]] = {}
     for piece in slices:
@@ -35,6 +35,9 @@ def _routes_of(service: Obj, by_service: Mapping[tuple[str, str], list[Obj]]) ->
     metadata, spec = service["metadata"], service.get("spec") or {}
     namespace, name = metadata.get("namespace", "default"), metadata["name"]
     if spec.get("type") == "ExternalName":
+        other = str(spec.get("externalName") or "").rstrip(".").lower()
+        if other:
+            yield ServiceRoute(namespace, name, "", 0, external_name=other)
         return
     virtual_ip = spec.get("clusterIP") or None
     headless = virtual_ip == "None"
@@ -48,7 +51,7 @@ def _routes_of(service: Obj, by_service: Mapping[tuple[str, str], list[Obj]]) ->
     for port in spec.get("ports") or ():
         protocol = _PROTOCOLS.get(port.get("protocol", "TCP"))
         if protocol is None:
-            continue  # SCTP: refused by the node agent with an Event
+            continue  # SCTP: the Service gets an Event that says so
         port_name = port.get("name") or ""
         yield ServiceRoute(
             namespace,

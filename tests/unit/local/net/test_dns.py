@@ -90,6 +90,22 @@ def test_srv_of_a_headless_service_names_each_pod() -> None:
     assert [data[6:11] for _, data in answer.records] == [b"\x04db-0", b"\x04db-1"]
 
 
+def test_an_external_name_is_an_alias() -> None:
+    """The asker gets what the name stands for, and its addresses where they are the cluster's to tell."""
+    inside = ServiceRoute("data", "ballots", "", 0, external_name="voting.default.svc.cluster.local")
+    outside = ServiceRoute("data", "shop", "", 0, external_name="shop.example.com")
+    zone = Zone.of([*ROUTES, inside, outside])
+    asked = parse(question("ballots.data.svc.cluster.local"))
+    reply = encode(asked, zone.lookup(asked.name, asked.kind))
+    assert reply[6:8] == b"\x00\x02", "two records"
+    assert b"\x06voting\x07default\x03svc\x07cluster\x05local\x00" in reply
+    assert reply.endswith(socket.inet_aton("10.96.0.77"))
+    asked = parse(question("shop.data.svc.cluster.local"))
+    reply = encode(asked, zone.lookup(asked.name, asked.kind))
+    assert (reply[3] & 15, reply[6:8]) == (Rcode.NOERROR, b"\x00\x01")
+    assert reply.endswith(b"\x04shop\x07example\x03com\x00")
+
+
 def test_an_address_has_a_name() -> None:
     answer = ZONE.lookup("77.0.96.10.in-addr.arpa", Type.PTR)
     assert answer.records[0][1].startswith(b"\x06voting")

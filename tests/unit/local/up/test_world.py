@@ -65,7 +65,7 @@ def test_headless_external_and_unallocated_services() -> None:
         [
             service("db", "None", HTTP),
             service("names", "None"),
-            service("out", None, type="ExternalName"),
+            service("out", None, type="ExternalName", externalName="Example.com."),
             service("new", None, HTTP),
         ],
         [
@@ -76,7 +76,9 @@ def test_headless_external_and_unallocated_services() -> None:
     assert [(r.name, r.virtual_ip, r.backends) for r in found] == [
         ("db", None, (Backend("10.42.0.2", 8080, "db-0"),)),
         ("names", None, (Backend("10.42.0.3", 0),)),
+        ("out", None, ()),
     ]
+    assert found[-1].external_name == "example.com"
 
 
 def test_endpoints_that_are_not_ready_count_where_the_service_says_so() -> None:
