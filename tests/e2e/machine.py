@@ -77,5 +77,7 @@ class Traces:
         now = self._look()
         left: dict[str, object] = {name: now[name] - before for name, before in self._before.items()}
         left["processes"] = self.processes()
-        left["files"] = [os.path.join(where, name) for where, _, names in os.walk(self._folder) for name in names]
+        left["files"] = [
+            os.path.join(where, name) for where, _, names in os.walk(self._folder) for name in names
+        ]
         return {name: what for name, what in left.items() if what}

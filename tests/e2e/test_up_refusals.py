@@ -1,11 +1,14 @@
 """Bad input to `tulle up`: one clear message each, the right exit code, nothing half-started left behind."""
 
+import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.mesh import mesh, tulle
+from tests.e2e.machine import Traces
+from tests.e2e.mesh import Mesh, mesh, tulle
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -111,3 +114,16 @@ def test_a_detached_mesh_goes_on_until_it_is_told_to_end(tmp_path: Path) -> None
     assert (ended.returncode, ended.stdout) == (0, "away has ended\n")
     assert list((tmp_path / "tulle").iterdir()) == []
     assert tulle(tmp_path, "down").returncode == 1
+
+
+def test_a_mesh_that_is_interrupted_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
+    manifest = tmp_path / "app.yaml"
+    manifest.write_text(SERVICE + "  ports: [{port: 80}]\n")
+    traces = Traces(tmp_path / "state")
+    starting = Mesh(tmp_path / "state", ["up", str(manifest), "--mode", "loopback"])
+    while not starting.lines:  # the first line is said when the world is about to be made
+        assert starting.process.poll() is None
+        time.sleep(0.01)
+    assert starting.end(signal.SIGINT) == 1
+    assert "stopped before everything was ready" in starting.log
+    assert traces.left() == {}

@@ -23,7 +23,7 @@ from tulle.local.net.choose import Choice
 from tulle.local.sources import Manifest
 from tulle.local.state import Running, StateFolder
 
-__all__ = ["Mesh", "Options", "Screen", "run"]
+__all__ = ["Interrupted", "Mesh", "Options", "Screen", "run"]
 
 READY_WITHIN = 180.0  # seconds
 STOP_WITHIN = 20.0  # seconds; the keeper kills well before
@@ -53,6 +53,10 @@ class Mesh:
     kubeconfig: Path
     published: dict[tuple[str, int], str]
     seconds: float
+
+
+class Interrupted(TulleError):
+    """The mesh was told to end before it was ready; nothing is left of it."""
 
 
 class Screen(Protocol):
@@ -190,6 +194,10 @@ class _Supervisor:
                     "the last lines above say what was waited for",
                     "start it again without the part that fails, and look at it with kubectl",
                 ) from None
+            if self._stop.is_set() and not self._mesh.done():
+                raise Interrupted(
+                    "stopped before everything was ready", "it was told to end while it was starting"
+                )
             await asyncio.wait({stopped, showing, serving}, return_when=asyncio.FIRST_COMPLETED)
             for task in (serving, showing, stopped):
                 task.cancel()
