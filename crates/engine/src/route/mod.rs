@@ -4,6 +4,7 @@
 //! belongs to `outbound` and `inbound`, which hold it under the [`RuleId`] found here.
 
 mod filter;
+mod group;
 mod host;
 mod matcher;
 mod pattern;

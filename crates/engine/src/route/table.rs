@@ -1,11 +1,11 @@
 //! The routes of a policy, ordered so that the first hit is the best hit.
 //!
-//! Cost of a lookup: no allocation; hosts by binary search for exact names, then the few wildcards; in each, exact
-//! paths by binary search, then expressions, then prefixes with the longest first. The tests hold it against the naive
-//! way, which weighs every match of every rule.
+//! Cost of a lookup: no allocation; hosts by binary search for exact names, then the few wildcards; paths as `group`
+//! says. The tests hold it against the naive way, which weighs every match of every rule.
 
+use super::group::{Entry, Group};
 use super::host::HostPattern;
-use super::matcher::{Matcher, Mismatch, PathMatcher};
+use super::matcher::{Matcher, Mismatch};
 use crate::invalid::Invalid;
 use crate::request::{Headers, RequestView};
 
@@ -80,23 +80,6 @@ pub enum Outcome<'a> {
     Mismatch(Mismatch<'a>),
 }
 
-#[derive(Clone, Debug)]
-struct Entry {
-    matcher: Matcher,
-    rule: RuleId,
-    index: Option<usize>,
-    broken: Option<Box<Invalid>>,
-}
-
-#[derive(Clone, Debug)]
-struct Group {
-    host: HostPattern,
-    /// Exact paths sorted by path, then the others by precedence.
-    entries: Vec<Entry>,
-    /// How many entries at the beginning are for exact paths.
-    exact: usize,
-}
-
 /// Compiled routes.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
@@ -141,7 +124,7 @@ impl Table {
         }
         let host = request.host();
         for group in self.groups() {
-            for entry in &group.entries {
+            for entry in group.by_precedence() {
                 let outcome = if !group.host.matches(host) {
                     Outcome::WrongHost
                 } else {
@@ -179,33 +162,6 @@ impl Table {
         [&self.before, &self.exact, &self.wide, &self.after]
             .into_iter()
             .flatten()
-    }
-}
-
-impl Group {
-    #[inline]
-    fn find<H: Headers + ?Sized>(&self, request: &RequestView<'_, H>) -> Option<Found<'_>> {
-        let path = request.path_only();
-        let (exact, others) = self.entries.split_at_checked(self.exact)?;
-        let start = exact.partition_point(|entry| exact_path(entry) < path);
-        exact
-            .iter()
-            .skip(start)
-            .take_while(|entry| exact_path(entry) == path)
-            .chain(others)
-            .find(|entry| entry.matcher.check(request).is_ok())
-            .map(|entry| Found {
-                rule: entry.rule,
-                matcher: &entry.matcher,
-                broken: entry.broken.as_deref(),
-            })
-    }
-}
-
-fn exact_path(entry: &Entry) -> &[u8] {
-    match &entry.matcher.path {
-        PathMatcher::Exact(path) => path.as_bytes(),
-        _ => b"",
     }
 }
 
@@ -331,10 +287,10 @@ impl TableBuilder {
     }
 
     pub(crate) fn build(self) -> Table {
-        let mut exact = group(self.sound);
+        let mut exact = Group::by_host(self.sound);
         let wide = exact
             .split_off(exact.partition_point(|group| matches!(group.host, HostPattern::Exact(_))));
-        let broken = group(self.broken);
+        let broken = Group::by_host(self.broken);
         let (before, after) = match self.place {
             BrokenMatch::First => (broken, Vec::new()),
             BrokenMatch::Last => (Vec::new(), broken),
@@ -346,32 +302,4 @@ impl TableBuilder {
             after,
         }
     }
-}
-
-/// Entries by host, each group in the order in which it is looked through.
-fn group(mut entries: Vec<(HostPattern, Entry)>) -> Vec<Group> {
-    let key = |entry: &Entry| !matches!(entry.matcher.path, PathMatcher::Exact(_));
-    // The sort is stable: what is equal keeps the order in which it was added.
-    entries.sort_by(|(host, entry), (other_host, other)| {
-        host.cmp(other_host)
-            .then_with(|| key(entry).cmp(&key(other)))
-            .then_with(|| exact_path(entry).cmp(exact_path(other)))
-            .then_with(|| entry.matcher.precedence(&other.matcher))
-    });
-    let mut groups: Vec<Group> = Vec::new();
-    for (host, entry) in entries {
-        let exact = usize::from(!key(&entry));
-        match groups.last_mut() {
-            Some(group) if group.host == host => {
-                group.exact += exact;
-                group.entries.push(entry);
-            }
-            _ => groups.push(Group {
-                host,
-                exact,
-                entries: vec![entry],
-            }),
-        }
-    }
-    groups
 }
