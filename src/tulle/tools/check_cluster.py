@@ -59,7 +59,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Everything that was read. Pods are those of all namespaces; pages are by (namespace, pod)."""
+    """Everything that was read. Pods are the meshed ones of all namespaces; pages are by (namespace, pod)."""
 
     server: str
     version: Answer
@@ -135,11 +135,7 @@ def control_plane(cluster: Cluster, version: str) -> Category:
 
 def proxies(cluster: Cluster, version: str, now: datetime) -> Category:
     """Judge each sidecar: ready, its certificate in force, its version, the trust anchors it was started with."""
-    meshed = [
-        pod
-        for pod in cluster.pods
-        if _labels(pod).get(CONTROL_PLANE_NS) == cluster.namespace and not _finished(pod)
-    ]
+    meshed = [pod for pod in cluster.pods if not _finished(pod)]
     checks = [
         _proxy(cluster, pod, version, now)
         for pod in sorted(meshed, key=lambda pod: (pod["metadata"]["namespace"], pod["metadata"]["name"]))

@@ -68,9 +68,10 @@ async def gather(client: Client, namespace: str) -> tuple[Cluster, Certificates]
     paths |= {
         f"{kind}/{name}": f"/apis/admissionregistration.k8s.io/v1/{kind}/{name}" for kind, name in WEBHOOKS
     }
-    paths["pods"] = "/api/v1/pods"
     paths["targets"] = f"{core}/services/tulle-viz:{CONTROLLER_ADMIN_PORT}/proxy/api/targets"
     objects = await _each(paths, lambda path: _ask(client, path))
+    # Only what has a sidecar of this control plane: a large cluster's other pods are none of our business.
+    objects["pods"] = await _ask(client, "/api/v1/pods", labelSelector=f"{CONTROL_PLANE_NS}={namespace}")
     pods: list[Obj] = (objects["pods"].found or {}).get("items") or []
     own = [
         pod["metadata"]["name"]
@@ -86,8 +87,7 @@ async def gather(client: Client, namespace: str) -> tuple[Cluster, Certificates]
         {
             (where, name): f"/api/v1/namespaces/{where}/pods/{name}:{ADMIN_PORT}/proxy/metrics"
             for pod in pods
-            if _label(pod, CONTROL_PLANE_NS) == namespace
-            and (pod.get("status") or {}).get("phase") == "Running"
+            if (pod.get("status") or {}).get("phase") == "Running"
             for where, name in [(pod["metadata"]["namespace"], pod["metadata"]["name"])]
         },
         lambda path: _page(client, path),
@@ -150,9 +150,9 @@ async def _each(paths: dict[K, str], ask: Callable[[str], Awaitable[V]]) -> dict
     return answers
 
 
-async def _ask(client: Client, path: str) -> Answer:
+async def _ask(client: Client, path: str, **params: str) -> Answer:
     try:
-        return Answer(found=msgspec.json.decode(await client.request("GET", path), type=Obj))
+        return Answer(found=msgspec.json.decode(await client.request("GET", path, **params), type=Obj))
     except ApiError as error:
         return Answer(status=error.status, trouble=error.message.strip() or str(error))
     except Unreachable as error:
