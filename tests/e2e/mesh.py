@@ -30,10 +30,12 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-def tulle(home: Path, *words: str, within: float = 60.0) -> "subprocess.CompletedProcess[str]":
-    """Run one command to its end."""
+def tulle(
+    home: Path, *words: str, within: float = 60.0, before: Sequence[str] = ()
+) -> "subprocess.CompletedProcess[str]":
+    """Run one command to its end; `before` are the words of a program that runs it."""
     return subprocess.run(
-        [sys.executable, "-m", "tulle", *words],
+        [*before, sys.executable, "-m", "tulle", *words],
         env=environment(home),
         capture_output=True,
         text=True,
@@ -45,13 +47,13 @@ def tulle(home: Path, *words: str, within: float = 60.0) -> "subprocess.Complete
 class Mesh:
     """A running `tulle up`. `lines` is what it has printed."""
 
-    def __init__(self, home: Path, words: Sequence[str]) -> None:
+    def __init__(self, home: Path, words: Sequence[str], *, before: Sequence[str] = ()) -> None:
         self.home = home
         self.name = "t" + uuid.uuid4().hex[:8]
         self.lines: list[str] = []
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tulle", *words, "--name", self.name],
+            [*before, sys.executable, "-m", "tulle", *words, "--name", self.name],
             env=environment(home),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -1,14 +1,17 @@
 """Bad input to `tulle up`: one clear message each, the right exit code, nothing half-started left behind."""
 
+import shutil
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
 from tests.e2e.machine import Traces
-from tests.e2e.mesh import Mesh, mesh, tulle
+from tests.e2e.mesh import SOURCE, Mesh, mesh, tulle
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -69,6 +72,44 @@ def test_an_image_without_a_program_comes_with_the_lines_to_add(tmp_path: Path) 
     lines = [line.strip() for line in error.splitlines()[-3:]]
     assert lines[:2] == ["[[images]]", 'image = "shop/till:*"']
     assert lines[2].startswith("command = [")
+
+
+WITHOUT_PRIVILEGE = (
+    "unshare", "-Ur", "sh", "-c",
+    'echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all --inh-caps=-all "$@"', "sh",
+)  # fmt: skip
+unprivileged = pytest.mark.skipif(
+    subprocess.run([*WITHOUT_PRIVILEGE, "true"], capture_output=True, check=False).returncode != 0
+    if shutil.which("unshare") and shutil.which("setpriv")
+    else True,
+    reason="no way to take all privileges away: needs unshare, setpriv and a user namespace to do it in",
+)
+
+
+@unprivileged
+@pytest.mark.parametrize("mode", ["netns", "userns"])
+def test_a_network_without_its_privilege_says_what_is_missing(tmp_path: Path, mode: str) -> None:
+    manifest = tmp_path / "app.yaml"
+    manifest.write_text(SERVICE + "  ports: [{port: 80}]\n")
+    told = tulle(tmp_path, "up", str(manifest), "--mode", mode, before=WITHOUT_PRIVILEGE)
+    assert told.returncode == 2
+    what, why, hint = told.stderr.splitlines()
+    assert what == f"error: --mode {mode} cannot run on this machine"
+    assert "unshare: " in why
+    assert "--mode loopback" in hint
+
+
+@unprivileged
+def test_without_any_privilege_pods_run_on_loopback(tmp_path: Path) -> None:
+    manifest = SOURCE / "tulle" / "emojivoto" / "manifests" / "two-services.yaml"
+    running = Mesh(tmp_path / "state", ["up", str(manifest)], before=WITHOUT_PRIVILEGE)
+    try:
+        running.wait_until_ready()
+        assert running.lines[0].startswith("network: loopback (")
+        with urlopen(running.url("voting.default"), timeout=5) as answer:
+            assert answer.status == 200
+    finally:
+        running.end()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ Each raises OSError with the call's name, so that a refusal says what was tried.
 """
 
 import ctypes
+import errno
 import os
 
 __all__ = [
@@ -52,7 +53,15 @@ def _check(result: int, call: str) -> None:
 
 def unshare(flags: int) -> None:
     """Move this thread (for CLONE_NEWUSER: this single-threaded process) into new namespaces."""
-    _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
+    try:
+        _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            # What the kernel calls "no space" is a limit on the number of namespaces (namespaces(7)).
+            raise OSError(
+                errno.ENOSPC, "unshare: the limit in /proc/sys/user/max_*_namespaces is reached"
+            ) from error
+        raise
 
 
 def setns(fd: int, kind: int) -> None:
