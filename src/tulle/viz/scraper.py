@@ -49,7 +49,7 @@ def observer_of(world: World, mesh: Mesh, pod: Pod) -> Observer:
         pod.name,
         Workload(pod.namespace, kind, name),
         partial(_service_at, world, pod),
-        partial(_service_of, world, mesh),
+        partial(_service_of, world, mesh, pod.namespace),
         mesh.proxy_ports,
     )
 
@@ -174,13 +174,19 @@ def _sends_to(service: Service, pod: Pod, port: int) -> bool:
     )
 
 
-def _service_of(world: World, mesh: Mesh, authority: str) -> tuple[str, str]:
-    """Return (namespace, name) of the Service that `name.ns.svc.domain:port` or `virtual address:port` means."""
-    host = authority.rpartition(":")[0] if ":" in authority else authority
+def _service_of(world: World, mesh: Mesh, home: str, authority: str) -> tuple[str, str]:
+    """Return (namespace, name) of the Service that an authority means to a pod in namespace `home`.
+
+    Known forms are those that the mesh routes: an address, `name`, `name.ns`, `name.ns.svc`, the full name; each with or
+    without a port.
+    """
+    host, colon, port = authority.rpartition(":")
+    if not colon or not port.isdigit():
+        host = authority
     host = host.strip("[]").rstrip(".")
-    suffix = f".svc.{mesh.cluster_domain}"
-    if host.endswith(suffix):
-        name, _, namespace = host.removesuffix(suffix).rpartition(".")
-        return (namespace, name) if world.service(namespace, name) is not None else ("", "")
-    service = world.service_by_ip(host)
-    return (service.namespace, service.name) if service is not None else ("", "")
+    found = world.service_by_ip(host)
+    if found is None:
+        short = host.removesuffix(f".{mesh.cluster_domain}").removesuffix(".svc")
+        name, _, namespace = short.partition(".")
+        found = world.service(namespace or home, name)
+    return (found.namespace, found.name) if found is not None else ("", "")

@@ -49,7 +49,8 @@ def replica_set(owner: str) -> dict[str, Any]:
 
 
 def service(name: str, app: str | None, namespace: str = "shop") -> dict[str, Any]:
-    spec: dict[str, Any] = {"ports": [{"port": 80, "targetPort": 8080}]}
+    address = {"web-svc": "10.96.0.7", "api-svc": "10.96.0.8"}.get(name, "10.96.0.9")
+    spec: dict[str, Any] = {"clusterIP": address, "ports": [{"port": 80, "targetPort": 8080}]}
     if app:
         spec["selector"] = {"app": app}
     metadata = {"name": name, "namespace": namespace}

@@ -99,7 +99,16 @@ def test_a_pod_knows_the_service_at_its_port_and_what_an_authority_means() -> No
     assert pod is not None
     observer = observer_of(WORLD, Mesh(), pod)
     assert (observer.service_at(8080), observer.service_at(9)) == ("web-svc", "")
-    assert observer.service_of("api-svc.shop.svc.cluster.local:80") == ("shop", "api-svc")
+    for authority in (
+        "api-svc",
+        "api-svc:80",
+        "api-svc.shop",
+        "api-svc.shop.svc",
+        "api-svc.shop.svc.cluster.local.:80",
+    ):
+        assert observer.service_of(authority) == ("shop", "api-svc"), authority
+    assert observer.service_of("10.96.0.7:80") == ("shop", "web-svc")
+    assert observer.service_of("api-svc.other:80") == ("", "")
     assert observer.service_of("nothing.shop.svc.cluster.local:80") == ("", "")
     assert observer.service_of("example.org:443") == ("", "")
     assert observer.workload == ("shop", "Deployment", "web")
