@@ -68,9 +68,7 @@ def _operate(document: Any, operation: Obj) -> Any:
             value = _find(document, origin)
             return _insert(_remove(document, origin), path, value)
         case "copy":
-            return _insert(
-                document, path, copy_json(_find(document, _origin(operation)))
-            )
+            return _insert(document, path, copy_json(_find(document, _origin(operation))))
         case "test":
             if _find(document, path) != _operand(operation):
                 raise _rejected(f"testing path {operation['path']} failed")

@@ -182,9 +182,12 @@ def unknown_fields(schema: Schema, value: Any, path: str = "") -> Iterator[str]:
     """Yield the path of every field that the schema does not have (`spec.template.spec.containers[0].imagee`)."""
     if isinstance(value, dict):
         properties = schema.properties
+        if schema.preserve_unknown and not properties:
+            return
+        closed = schema.closed
         for key, item in value.items():
             where = f"{path}.{key}" if path else key
-            if key not in properties and schema.closed:
+            if closed and key not in properties:
                 yield where
             elif isinstance(item, (dict, list)):
                 yield from unknown_fields(schema.child(key), item, where)

@@ -59,25 +59,20 @@ def test_a_set_names_leaves_entries_and_atomic_values() -> None:
 
 def test_fields_are_written_as_kubernetes_writes_them() -> None:
     pod = {"spec": {"containers": [{"name": "main", "image": "x"}]}}
-    entry = {".": {}, "f:image": {}, "f:name": {}}
+    entry: Any = {".": {}, "f:image": {}, "f:name": {}}
     assert encode_fields(field_set(POD, pod)) == {"f:spec": {"f:containers": {'k:{"name":"main"}': entry}}}
 
 
 values = st.sampled_from(["1", "2"])
-containers = st.lists(
-    st.fixed_dictionaries(
-        {"name": st.sampled_from("abc")},
-        optional={
-            "image": values,
-            "env": st.lists(
-                st.fixed_dictionaries({"name": st.sampled_from("xy")}, optional={"value": values}),
-                max_size=2,
-                unique_by=lambda variable: variable["name"],
-            ),
-        },
-    ),
+variables: st.SearchStrategy[Any] = st.lists(
+    st.fixed_dictionaries({"name": st.sampled_from("xy")}, optional={"value": values}),
+    max_size=2,
+    unique_by=lambda variable: str(variable["name"]),
+)
+containers: st.SearchStrategy[Any] = st.lists(
+    st.fixed_dictionaries({"name": st.sampled_from("abc")}, optional={"image": values, "env": variables}),
     max_size=3,
-    unique_by=lambda container: container["name"],
+    unique_by=lambda container: str(container["name"]),
 )
 selectors = st.dictionaries(st.sampled_from("ab"), values, max_size=2)
 specs = st.fixed_dictionaries(

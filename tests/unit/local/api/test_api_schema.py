@@ -46,7 +46,7 @@ def test_every_resource_has_a_schema_with_metadata() -> None:
 
 
 def test_unknown_fields_are_found_at_any_depth() -> None:
-    pod = {
+    pod: Any = {
         "metadata": {"labels": {"any": "thing"}, "lables": {}},
         "spec": {
             "containers": [{"name": "a"}, {"name": "b", "env": [{"nam": "x"}]}],

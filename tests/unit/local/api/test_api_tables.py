@@ -141,7 +141,7 @@ def test_restarts_tell_when() -> None:
 
 @pytest.mark.parametrize("resource", list(Registry()), ids=lambda resource: resource.key)
 def test_every_printer_prints_the_emptiest_object(resource: Any) -> None:
-    least = {
+    least: Any = {
         "core_v1.Service": {"spec": {}},
         "core_v1.PodTemplate": {"template": {"spec": {"containers": []}}},
     }

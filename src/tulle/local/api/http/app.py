@@ -29,7 +29,7 @@ __all__ = ["App"]
 log = logging.getLogger(__name__)
 
 _PUBLIC = frozenset({"/version", "/livez", "/readyz", "/healthz"})
-_STREAMS = frozenset({"attach", "exec", "log", "portforward", "proxy"})
+_STREAMS = frozenset({"exec", "log", "portforward", "proxy"})
 
 
 class App:
@@ -92,7 +92,7 @@ class App:
             await serve_review(request)
         elif streaming:
             await serve_stream(request)
-        elif sub and sub not in ("status", "resize", "ephemeralcontainers"):
+        elif sub and sub != "status":
             await serve_small(request)
         else:
             await serve_resource(request)

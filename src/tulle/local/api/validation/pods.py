@@ -23,6 +23,8 @@ _SOURCES = (
 def check_pod(pod: Obj, old: Obj | None) -> Iterator[Cause]:
     """Yield what is wrong with a pod, or with a change to one."""
     yield from check_pod_spec(pod["spec"], "spec", template=False)
+    if pod["spec"].get("ephemeralContainers"):
+        yield Cause.forbidden("spec.ephemeralContainers", "this API's nodes do not run ephemeral containers")
     if old is not None:
         yield from _check_update(pod, old)
 
@@ -50,7 +52,6 @@ def _mutable_removed(spec: Obj, new: Obj) -> Obj:
     for kind in ("containers", "initContainers"):
         if kind in kept:
             kept[kind] = [{k: v for k, v in c.items() if k not in ("image", "resources")} for c in kept[kind]]
-    kept.pop("ephemeralContainers", None)
     if not spec.get("nodeName") and new.get("nodeName"):
         kept["nodeName"] = new["nodeName"]
     return kept
