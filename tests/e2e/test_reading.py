@@ -74,6 +74,30 @@ def test_stat_knows_kinds_names_namespaces_and_forms(running: Mesh) -> None:
     assert (row["kind"], row["meshed"], row["pods"]) == ("Namespace", 4, 4)
 
 
+def test_stat_shows_the_failures_of_a_service_that_selects_nothing(running: Mesh) -> None:
+    nobody = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "nobody"},
+        "spec": {"selector": {"app": "nobody"}, "ports": [{"port": 80}]},
+    }
+    kubectl = [str(Path(sys.executable).with_name("kubectl")), "--kubeconfig", str(running.kubeconfig)]
+    apply = [*kubectl, "apply", "-f", "-"]
+    subprocess.run(apply, input=json.dumps(nobody).encode(), check=True, timeout=20, capture_output=True)
+    call_it = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://nobody/")
+    deadline = time.monotonic() + BUSY_WITHIN
+    while text(running.home, "exec", "deploy/voting-v1", "--", *call_it) != "503":
+        assert time.monotonic() < deadline, "the Service is not known"
+        time.sleep(0.2)
+    while True:
+        [row] = json.loads(text(running.home, "stat", "svc", "nobody", "-o", "json"))["rows"]
+        if row["golden"]["requests"]:
+            assert (row["golden"]["success_rate"], row["pods"]) == (0.0, 0)
+            return
+        assert time.monotonic() < deadline, row
+        time.sleep(0.5)
+
+
 def test_stat_refuses_in_words(running: Mesh) -> None:
     unknown = call(running.home, "stat", "ingress")
     assert unknown.returncode == 2
