@@ -69,6 +69,9 @@ class ScriptedNetwork:
     def plain_port(self, port: int) -> int:
         return port + 30000
 
+    def listens(self, ip: str, port: int) -> bool:
+        return True
+
     async def set_services(self, services: Sequence[ServiceRoute]) -> None: ...
 
     async def publish(self, listener_fd: int, target: Callable[[], Target | None]) -> None: ...

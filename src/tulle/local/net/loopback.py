@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tulle.local.net import caller
 from tulle.local.net.dns_server import DnsServer
+from tulle.local.net.listening import is_listened_on
 from tulle.local.net.model import (
     Mode,
     Mount,
@@ -166,6 +167,11 @@ class LoopbackNetwork:
 
     def plain_port(self, port: int) -> int:
         return plain_port(port)
+
+    def listens(self, ip: str, port: int) -> bool:
+        uid = next((pod.key.uid for pod in self._pods.values() if pod.ip == ip), "")
+        process = self._launcher.process_in(uid)
+        return process is not None and is_listened_on(process, ip, self.app_port(port))
 
     async def set_services(self, services: Sequence[ServiceRoute]) -> None:
         self._routes = tuple(services)  # no packet filter here: sidecars route by authority

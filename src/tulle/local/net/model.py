@@ -215,6 +215,10 @@ class Network(Protocol):
         """Port of the pod at which a plain client from the host reaches `port` through the sidecar."""
         ...
 
+    def listens(self, ip: str, port: int) -> bool:
+        """Tell whether the app of the pod with this address listens on the port that stands for `port`."""
+        ...
+
     async def set_services(self, services: Sequence[ServiceRoute]) -> None:
         """Replace all Service addresses and names; what is unchanged is not touched."""
         ...

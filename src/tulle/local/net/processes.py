@@ -105,6 +105,10 @@ class Launcher:
         process = self._running.get(pid)
         return process.pod if process else None
 
+    def process_in(self, pod: str) -> int | None:
+        """Return some process that runs in the pod; None when none does."""
+        return next((pid for pid, process in self._running.items() if process.pod == pod), None)
+
     async def add_pod(self, name: str, ip: str, veth: str | None) -> None:
         """Make a pod's network (veth None: none of its own).
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["pods_ready", "stands_alone", "unready"]
+__all__ = ["pods_ready", "ports_to_hear", "stands_alone", "unready"]
 
 Obj = Mapping[str, Any]
 
@@ -58,6 +58,27 @@ def pods_ready(pods: Iterable[Obj], events: Iterable[Obj] = ()) -> list[str]:
 def stands_alone(pod: Obj) -> bool:
     """Tell whether nobody else answers for the pod: no workload has made it."""
     return not pod["metadata"].get("ownerReferences")
+
+
+def ports_to_hear(pods: Iterable[Obj]) -> list[tuple[str, str, int]]:
+    """Return pod name, address and port of each TCP port that running apps declare and no readiness probe watches.
+
+    Such a pod counts as ready from its first moment, before anybody can listen in it.
+    """
+    found = []
+    for pod in pods:
+        ip = (pod.get("status") or {}).get("podIP")
+        if not ip or pod["metadata"].get("deletionTimestamp"):
+            continue
+        for container in pod["spec"].get("containers") or ():
+            if container.get("readinessProbe"):
+                continue
+            found += [
+                (pod["metadata"]["name"], ip, int(port["containerPort"]))
+                for port in container.get("ports") or ()
+                if port.get("protocol", "TCP") == "TCP"
+            ]
+    return found
 
 
 def _why(status: Obj) -> str:

@@ -9,13 +9,14 @@ from tulle.inject.install import InstallValues, render
 from tulle.local import channel
 from tulle.local.world.applying import apply
 from tulle.local.world.cluster import Cluster
-from tulle.local.world.readiness import pods_ready, stands_alone, unready
+from tulle.local.world.readiness import pods_ready, ports_to_hear, stands_alone, unready
 
 __all__ = ["bring_up"]
 
 log = logging.getLogger("tulle.world")
 
 LOOK_EVERY = 0.05  # seconds
+LISTEN_WITHIN = 10.0
 SAY_AFTER = 3.0  # seconds of waiting for the same things until they are named
 
 _WORKLOADS = (("deployments", "apps"), ("statefulsets", "apps"), ("daemonsets", "apps"), ("jobs", "batch"))
@@ -43,6 +44,7 @@ async def bring_up(cluster: Cluster, start: channel.Start, say: Callable[[str], 
     await apply(cluster.api, start.objects)
     done("the manifests were applied")
     await _until_ready(cluster, say)
+    await _until_listening(cluster, say)
     done("all is ready")
 
 
@@ -73,6 +75,27 @@ async def _until_ready(cluster: Cluster, say: Callable[[str], None]) -> None:
                 said = waiting
             look_again_at = loop.time() + SAY_AFTER
         await asyncio.sleep(LOOK_EVERY)
+
+
+async def _until_listening(cluster: Cluster, say: Callable[[str], None]) -> None:
+    """Return when the ports that pods declare are listened on; one that stays silent is named and left to its owner.
+
+    A pod without a readiness probe counts as ready when its process has been started. Who is told that all is ready
+    wants an answer, though, and not the sidecar's 502 for an app that is still loading.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + LISTEN_WITHIN
+    while True:
+        silent = [
+            (name, port)
+            for name, ip, port in ports_to_hear((await cluster.api.list("pods")).items)
+            if not cluster.network.listens(ip, port)
+        ]
+        if not silent or loop.time() > deadline:
+            break
+        await asyncio.sleep(LOOK_EVERY)
+    for name, port in silent:
+        say(f"pod/{name}: nothing listens on its port {port}")
 
 
 async def _workloads(cluster: Cluster) -> list[dict[str, Any]]:
