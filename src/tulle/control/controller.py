@@ -9,7 +9,7 @@ import contextlib
 import gc
 import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
@@ -28,7 +28,7 @@ from tulle.control.identity import IdentityService
 from tulle.control.issuing import IssuerKeeper, IssuerText
 from tulle.control.lag import Lag
 from tulle.control.limits import StreamLimits
-from tulle.control.metrics import Sources
+from tulle.control.metrics import Sample, Sources
 from tulle.control.policy import PolicyService
 from tulle.control.reporting import Reporter
 from tulle.control.rpc import listen
@@ -81,6 +81,10 @@ class Addition(Protocol):
     @property
     def routes(self) -> Sequence[BaseRoute]:
         """What to mount."""
+        ...
+
+    def samples(self) -> Iterable[tuple[str, str, str, float]]:
+        """Return its own metrics as (name, counter or gauge, help without full stop, value)."""
         ...
 
     async def run(self) -> None:
@@ -240,7 +244,13 @@ class Controller:
             self.lag,
             self.identity if has_identity else None,
             self.issuer if has_identity else None,
+            self._added_samples,
         )
+
+    def _added_samples(self) -> Iterable[Sample]:
+        if self._addition is None:
+            return ()
+        return [Sample(name, kind, text, value) for name, kind, text, value in self._addition.samples()]
 
     def _tell_of_issuer(self, reason: str, message: str, warning: bool) -> None:
         namespace = self.settings.mesh.control_plane_namespace

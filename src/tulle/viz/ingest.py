@@ -89,7 +89,7 @@ class Ingest:
         self.store = store
         self.proxies: dict[tuple[str, str], Proxy] = {}
         self.refused = 0
-        self._known = 0
+        self.known = 0
 
     def take(self, observer: Observer, page: bytes, last_round: float) -> None:
         """Add what a sidecar counted since its last page.
@@ -123,18 +123,18 @@ class Ingest:
         if proxy is not None:
             for series in proxy.series.values():
                 self._release(series)
-            self._known -= len(proxy.series)
+            self.known -= len(proxy.series)
 
     def _sample(self, proxy: Proxy, text: bytes, value: bytes, anew: bool, in_round: bool) -> None:
         ident = hash(text)
         try:
             series = proxy.series[ident]
         except KeyError:
-            if len(proxy.series) >= MAX_SERIES_PER_POD or self._known >= MAX_SERIES:
+            if len(proxy.series) >= MAX_SERIES_PER_POD or self.known >= MAX_SERIES:
                 self.refused += 1
                 return
             series = proxy.series[ident] = self._understand(proxy, text, value)
-            self._known += 1
+            self.known += 1
         if series is None:
             if text.startswith(_EXPIRY.encode()):
                 proxy.certificate_expiry = value_of(value)
@@ -221,7 +221,7 @@ class Ingest:
             self._release(proxy.series.pop(ident))
         if len(proxy.series) > 2 * shown:
             proxy.series = {ident: series for ident, series in proxy.series.items() if series is not None}
-        self._known -= before - len(proxy.series)
+        self.known -= before - len(proxy.series)
 
     @staticmethod
     def _release(series: Series | None) -> None:

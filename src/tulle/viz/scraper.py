@@ -1,7 +1,7 @@
 """Reads every meshed pod's page in rounds and feeds the store."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
 import httpx2
@@ -114,6 +114,24 @@ class Scraper:
                 for key in sorted(known.keys() | self._trouble.keys())
             ],
         )
+
+    def samples(self) -> Iterable[tuple[str, str, str, float]]:
+        """Return the pipeline's own metrics: (name, counter or gauge, help, value)."""
+        store, ingest = self.store, self._ingest
+        return [
+            ("viz_scrape_rounds_total", "counter", "Rounds of reading every sidecar", self.rounds),
+            ("viz_targets", "gauge", "Sidecars read", len(ingest.proxies)),
+            (
+                "viz_targets_failing",
+                "gauge",
+                "Sidecars whose page could not be had last time",
+                len(self._trouble),
+            ),
+            ("viz_rows", "gauge", "Pods and edges kept", len(store.served) + len(store.edges)),
+            ("viz_rows_refused_total", "counter", "Rows that found no room", store.refused),
+            ("viz_series", "gauge", "Series followed", ingest.known),
+            ("viz_series_refused_total", "counter", "Series that found no room", ingest.refused),
+        ]
 
     async def _read(self, pod: Pod, turn: asyncio.Semaphore) -> None:
         key = (pod.namespace, pod.name)

@@ -4,7 +4,7 @@ All answers are JSON (`tulle.viz.answers`). A wrong parameter is answered 400 wi
 """
 
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import httpx2
@@ -55,6 +55,10 @@ class MetricsApi:
             Route("/api/summary", _answering(self._summary)),
             Route("/api/targets", _answering(self._targets)),
         ]
+
+    def samples(self) -> Iterable[tuple[str, str, str, float]]:
+        """Return the pipeline's own metrics: (name, counter or gauge, help, value)."""
+        return self.scraper.samples()
 
     def _stat(self, request: Request) -> Any:
         _only(request, "kind", "namespace", "name", "window")

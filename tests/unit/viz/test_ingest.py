@@ -195,7 +195,7 @@ def test_any_bytes_are_taken_or_refused_as_malformed(pages: list[list[bytes]]) -
             counts = row.over(mesh.store.window(60))
             assert min(counts.success, counts.failure, counts.read, counts.connections) >= 0
     mesh.ingest.forget("shop", "web-1")
-    assert mesh.ingest._known == 0
+    assert mesh.ingest.known == 0
 
 
 def test_an_absurd_rise_is_cut_and_breaks_nothing(mesh: Mesh) -> None:

@@ -54,6 +54,17 @@ async def test_a_pod_that_does_not_answer_is_named_and_hinders_no_other() -> Non
     assert trouble["api-1"] == ""
 
 
+async def test_its_own_metrics_tell_what_is_kept_and_what_found_no_room() -> None:
+    mesh = rig()
+    mesh.sidecars["web-1"].answered(INBOUND, 4)
+    await mesh.look()
+    samples = {name: value for name, _, _, value in mesh.scraper.samples()}
+    assert samples["viz_targets"] == 3
+    assert samples["viz_rows"] == 1
+    assert samples["viz_series"] > 26
+    assert samples["viz_rows_refused_total"] == samples["viz_series_refused_total"] == 0
+
+
 async def test_a_pod_that_is_gone_is_forgotten_and_its_counts_stay() -> None:
     world = World.of(OBJECTS)
     mesh = rig()
