@@ -135,7 +135,8 @@ def prepare_update(
         result.pop("status", None)
         if "status" in live:
             result["status"] = live["status"]
-    if "generation" in metadata and _desire(result) != _desire(live):
+    own_status = resource.has_subresource("status", version)
+    if "generation" in metadata and _desire(result, own_status) != _desire(live, own_status):
         metadata["generation"] = before["generation"] + 1
     added = set(metadata.get("finalizers") or ()) - set(before.get("finalizers") or ())
     if "deletionTimestamp" in before and added:
@@ -146,8 +147,10 @@ def prepare_update(
     return result
 
 
-def _desire(obj: Obj) -> Obj:
-    return {key: value for key, value in obj.items() if key not in ("metadata", "status", "apiVersion")}
+def _desire(obj: Obj, own_status: bool) -> Obj:
+    """Return what an object asks for; where status has no door of its own, it is part of that."""
+    left_out = ("metadata", "apiVersion", "status") if own_status else ("metadata", "apiVersion")
+    return {key: value for key, value in obj.items() if key not in left_out}
 
 
 def is_released(obj: Obj) -> bool:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tulle.local.api.disruptions import disruptions_allowed
 from tulle.local.api.errors import ApiError, Cause, bad_request, conflict, invalid
 from tulle.local.api.objects import Obj, copy_json, lookup
 from tulle.local.api.patch import PatchKind, json_patch, merge_patch
@@ -106,14 +107,13 @@ async def evict(writer: Writer, target: Target, body: Obj, options: WriteOptions
     """Delete a pod, unless a PodDisruptionBudget that selects it allows no disruption now (429)."""
     main = Target(target.resource, target.namespace, target.name)
     pod = writer.current(main)
-    for budget in writer.budgets_of(pod):
-        allowed = lookup(budget, ("status", "disruptionsAllowed")) or 0
+    for budget, pods in writer.budgets_of(pod):
+        allowed, needed, healthy = disruptions_allowed(budget, pods)
         if allowed <= 0 and lookup(pod, ("status", "phase")) == "Running":
             name = budget["metadata"]["name"]
-            error = ApiError(
-                429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget."
-            )
-            why = f"The disruption budget {name} needs {lookup(budget, ('status', 'desiredHealthy')) or 0} healthy pods"
+            message = "Cannot evict pod as it would violate the pod's disruption budget."
+            error = ApiError(429, "TooManyRequests", message, retry_after=10)
+            why = f"The disruption budget {name} needs {needed} healthy pods and has {healthy} currently"
             error.details["causes"] = [{"reason": "DisruptionBudget", "message": why}]
             raise error
     asked = body.get("deleteOptions") or {}

@@ -8,6 +8,7 @@ meanwhile starts again or ends in 409, as its caller asked.
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Literal, Protocol, TypeAlias
 
 from tulle.clock import Clock
@@ -34,6 +35,10 @@ __all__ = ["Admission", "AdmissionRequest", "FieldValidation", "Target", "WriteO
 
 RETRIES = 8
 """Times that an unconditional write starts again when another one came first, and names tried for generateName."""
+
+MAX_EVENTS = 2000
+EVENT_LIFE = timedelta(hours=1)
+"""How many Events are kept, and for how long after they were last told."""
 
 FieldValidation: TypeAlias = Literal["Ignore", "Warn", "Strict"]
 
@@ -116,14 +121,18 @@ class Writer:
             raise target.missing()
         return record.obj
 
-    def budgets_of(self, pod: Obj) -> Iterator[Obj]:
-        """Yield the PodDisruptionBudgets that select a pod."""
-        for record in self._store.collection("poddisruptionbudgets.policy").records.values():
-            budget = record.obj
-            if budget["metadata"]["namespace"] == pod["metadata"]["namespace"]:
-                terms = selector_of((budget.get("spec") or {}).get("selector"))
-                if terms and matches_labels(terms, pod["metadata"].get("labels")):
-                    yield budget
+    def budgets_of(self, pod: Obj) -> Iterator[tuple[Obj, list[Obj]]]:
+        """Yield the PodDisruptionBudgets that select a pod, each with all the pods that it selects."""
+        namespace = pod["metadata"]["namespace"]
+        pods = [
+            record.obj
+            for (where, _), record in self._store.collection("pods").records.items()
+            if where == namespace
+        ]
+        for (where, _), record in self._store.collection("poddisruptionbudgets.policy").records.items():
+            terms = selector_of((record.obj.get("spec") or {}).get("selector"))
+            if where == namespace and matches_labels(terms, pod["metadata"].get("labels")):
+                yield record.obj, [p for p in pods if matches_labels(terms, p["metadata"].get("labels"))]
 
     # --- create -------------------------------------------------------------------------------------------------
 
@@ -457,9 +466,23 @@ class Writer:
 
     def _put(self, target: Target, obj: Obj) -> Record:
         record = self._store.put(target.resource.key, target.namespace, name_of(obj), obj)
+        if target.resource.key == "events":
+            self._forget_old_events()
         if target.resource.key == crds.KEY and crds.is_established(record.obj):
             self._registry.add(crds.resource_type(record.obj))
         return record
+
+    def _forget_old_events(self) -> None:
+        """Keep no more than so many Events, and none for longer than an hour: the ones created first go first."""
+        events = self._store.collection("events").records
+        oldest_kept = lifecycle.timestamp(self._clock.now() - EVENT_LIFE)
+        while events:
+            (namespace, name), record = next(iter(events.items()))
+            metadata = record.obj["metadata"]
+            told = record.obj.get("lastTimestamp") or metadata["creationTimestamp"]
+            if len(events) <= MAX_EVENTS and str(told) >= oldest_kept:
+                return
+            self._store.remove("events", namespace, name, {**record.obj, "metadata": dict(metadata)})
 
     def _remove(self, target: Target, before: Obj, last: Obj) -> Record:
         record = self._store.remove(target.resource.key, target.namespace, name_of(before), last)

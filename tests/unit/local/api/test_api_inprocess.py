@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from tulle.local.api import Api, ApiError
+from tulle.local.api import Api, ApiError, writes
+from tulle.local.api.disruptions import disruptions_allowed
 from tulle.local.api.reads import WatchOptions
 from tulle.local.api.services import Allocator
 from tulle.local.api.store import Store
+from tulle.local.api.subresources import evict
+from tulle.local.api.writes import Target, WriteOptions
 
 
 @pytest.fixture
@@ -331,3 +334,51 @@ async def test_a_job_selects_its_own_pods(api: Api) -> None:
     uid = made["metadata"]["uid"]
     assert made["spec"]["selector"] == {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
     assert made["spec"]["template"]["metadata"]["labels"]["job-name"] == "j"
+
+
+async def test_events_are_forgotten(api: Api) -> None:
+    for number in range(writes.MAX_EVENTS + 20):
+        about = {"kind": "Pod", "name": "p", "namespace": "default"}
+        event = {
+            "metadata": {"name": f"e{number}", "namespace": "default"},
+            "involvedObject": about,
+            "reason": "R",
+        }
+        await api.create("events", event)
+    kept = [item["metadata"]["name"] for item in (await api.list("events")).items]
+    assert len(kept) == writes.MAX_EVENTS
+    assert "e0" not in kept
+    assert f"e{writes.MAX_EVENTS + 19}" in kept
+
+
+@pytest.mark.parametrize(
+    ("spec", "ready", "allowed"),
+    [
+        ({"minAvailable": 1}, 2, 1),
+        ({"minAvailable": 2}, 2, 0),
+        ({"minAvailable": "50%"}, 3, 1),
+        ({"maxUnavailable": 1}, 3, 1),
+        ({"maxUnavailable": 1}, 2, 0),
+        ({"maxUnavailable": "100%"}, 3, 3),
+    ],
+)
+def test_a_disruption_budget_counts_what_is_there(spec: Any, ready: int, allowed: int) -> None:
+    def made(number: int) -> Any:
+        status = {"conditions": [{"type": "Ready", "status": "True" if number < ready else "False"}]}
+        return {"metadata": {"name": f"p{number}"}, "status": status}
+
+    assert disruptions_allowed({"spec": spec}, [made(number) for number in range(3)])[0] == allowed
+
+
+async def test_an_eviction_keeps_to_the_budget(api: Api) -> None:
+    budget = {"metadata": {"name": "b", "namespace": "default"}, "spec": {"minAvailable": 1, "selector": {}}}
+    await api.create("poddisruptionbudgets", budget, group="policy")
+    await api.create("pods", pod())
+    status = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
+    await api.patch("pods", "one", status, namespace="default", subresource="status")
+    target = Target(api.registry.find("", "pods"), "default", "one", "eviction")
+    error = await refused(evict(api.writer, target, {}, WriteOptions()))
+    assert (error.code, error.retry_after) == (429, 10)
+    await api.delete("poddisruptionbudgets", "b", group="policy", namespace="default")
+    await evict(api.writer, target, {}, WriteOptions())
+    assert (await refused(api.get("pods", "one", namespace="default"))).code == 404
