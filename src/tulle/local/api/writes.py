@@ -492,6 +492,15 @@ class Writer:
             self._store.drop(gone.key)
         elif target.resource.is_custom:
             self._end_definition(target.resource)
+        elif (target.resource.key, target.namespace, name_of(before)) == (
+            "services",
+            "default",
+            "kubernetes",
+        ):
+            # Pods find the API through it, so it comes back when somebody deletes every Service.
+            again = copy_json(before)
+            again["metadata"]["uid"] = str(uuid.uuid4())
+            self._store.put("services", "default", "kubernetes", again)
         return record
 
 

@@ -22,6 +22,7 @@ HEAD_SECONDS = 30.0
 class ApiProtocol(HttpToolsProtocol):
     """One HTTP/1.1 connection."""
 
+    head_seconds = HEAD_SECONDS
     _head_size = 0
     _head_timer: asyncio.TimerHandle | None = None
     _refused = False
@@ -88,7 +89,7 @@ class ApiProtocol(HttpToolsProtocol):
 
     def _await_head(self) -> None:
         self._forget_timer()
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+        self._head_timer = self.loop.call_later(self.head_seconds, self._too_slow)
 
     def _forget_timer(self) -> None:
         if self._head_timer is not None:

@@ -17,7 +17,7 @@ from tulle.local.api.api import Api
 from tulle.local.api.auth.certificates import Authority
 from tulle.local.api.http.answers import MAX_BODY
 from tulle.local.api.http.app import App
-from tulle.local.api.http.protocol import ApiProtocol, ApiWebSocket
+from tulle.local.api.http.protocol import HEAD_SECONDS, ApiProtocol, ApiWebSocket
 
 __all__ = ["ApiServer"]
 
@@ -43,8 +43,9 @@ NAMES = (
 class ApiServer:
     """Serves an Api on any number of listening sockets. Use as `async with`."""
 
-    def __init__(self, api: Api, *, names: Sequence[str] = ()) -> None:
+    def __init__(self, api: Api, *, names: Sequence[str] = (), head_seconds: float = HEAD_SECONDS) -> None:
         self._names = [*NAMES, *names]
+        self._head_seconds = head_seconds
         self._authority: Authority = api.authority
         self._config = Config(
             App(api),
@@ -96,7 +97,7 @@ class ApiServer:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
-            lambda: ApiProtocol(self._config, self._state, {}),
+            self._protocol,
             sock=listener,
             ssl=self._context,
             backlog=512,
@@ -104,6 +105,11 @@ class ApiServer:
             ssl_shutdown_timeout=DRAIN_SECONDS,
         )
         self._servers.append(server)
+
+    def _protocol(self) -> ApiProtocol:
+        protocol = ApiProtocol(self._config, self._state, {})
+        protocol.head_seconds = self._head_seconds
+        return protocol
 
     async def close(self) -> None:
         """Stop listening, let short answers finish, cut the rest."""
