@@ -277,4 +277,5 @@ CONTROLLER = Controller(
     watches={DEPLOYMENTS: itself, REPLICA_SETS: owner_of_kind(DEPLOYMENTS)},
     reconcile=reconcile,
     reads=(PODS,),
+    gathers=frozenset({REPLICA_SETS}),
 )

@@ -289,4 +289,5 @@ CONTROLLER = Controller(
     name="endpointslice",
     watches={SERVICES: itself, PODS: services_of_pod, ENDPOINT_SLICES: _service_of_slice, ENDPOINTS: itself},
     reconcile=reconcile,
+    gathers=frozenset({PODS}),
 )

@@ -39,6 +39,9 @@ KeysOf = Callable[[Obj, Stores], Iterable[Key]]
 ALWAYS = frozenset((SECRETS, CONFIG_MAPS, SERVICE_ACCOUNTS, SERVICES, PODS))
 """Kinds that the node agent reads from the same stores."""
 
+GATHER_SECONDS = 0.03
+"""One pod's start is about ten changes, a rollout's many more; counting them all once is enough."""
+
 WORKERS = 2
 """Reconciles of one controller under way at once: a slow admission webhook must not hold up every owner."""
 
@@ -52,6 +55,8 @@ class Controller:
     reconcile: Callable[[Key, Stores, datetime], Sequence[Action]]
     reads: Sequence[Kind] = ()
     """Kinds that `reconcile` reads but whose changes do not start one."""
+    gathers: frozenset[Kind] = frozenset()
+    """Kinds whose changes come in bursts: a reconcile waits GATHER_SECONDS for the rest of the burst."""
 
 
 def itself(obj: Obj, _stores: Stores) -> Iterable[Key]:
@@ -104,13 +109,19 @@ class Manager:
 
     def _listen(self, controller: Controller, queue: WorkQueue) -> None:
         for kind, keys_of in controller.watches.items():
+            gathers = kind in controller.gathers
 
-            def changed(old: Obj | None, new: Obj | None, keys_of: KeysOf = keys_of) -> None:
+            def changed(
+                old: Obj | None, new: Obj | None, keys_of: KeysOf = keys_of, gathers: bool = gathers
+            ) -> None:
                 for obj in (old, new):
                     if obj is not None:
                         try:
                             for key in keys_of(obj, self.stores):
-                                queue.add(key)
+                                if gathers:
+                                    queue.add_after(key, GATHER_SECONDS)
+                                else:
+                                    queue.add(key)
                         except (KeyError, TypeError, ValueError):
                             # An object that one controller cannot read must not end the watch for all.
                             log.exception("%s: %s/%s cannot be read", controller.name, *key_of(obj))

@@ -147,4 +147,5 @@ CONTROLLER = Controller(
     name="replicaset",
     watches={REPLICA_SETS: itself, PODS: _owners},
     reconcile=reconcile,
+    gathers=frozenset({PODS}),
 )

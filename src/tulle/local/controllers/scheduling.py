@@ -49,11 +49,9 @@ def reconcile(key: Key, stores: Stores, now: datetime) -> Sequence[Action]:
     reasons = list(obstacles(pod, node, stores[PODS]))
     moment = render_time(now)
     if not reasons:
-        scheduled = {"type": "PodScheduled", "status": "True", "reason": "", "message": ""}
-        # The condition comes first: from the binding on, the node agent alone writes the status.
+        # From the binding on the node agent alone writes the status, PodScheduled included.
         binding = {"metadata": {"uid": uid_of(pod)}, "spec": {"nodeName": NODE_NAME}}
         return (
-            Patch(PODS, key[0], key[1], _conditions(pod, scheduled, moment), subresource="status"),
             Patch(PODS, key[0], key[1], binding),
             Emit(PODS, pod, "Normal", "Scheduled", f"Successfully assigned {key[0]}/{key[1]} to {NODE_NAME}"),
         )
@@ -154,7 +152,7 @@ def _ports(pod: Obj) -> Iterator[tuple[str, int]]:
 
 def _conditions(pod: Obj, entry: Obj, moment: str) -> Obj:
     conditions = with_condition((pod.get("status") or {}).get("conditions") or [], entry, moment)
-    kept = [{k: v for k, v in c.items() if k != "lastUpdateTime" and v != ""} for c in conditions]
+    kept = [{k: v for k, v in c.items() if k != "lastUpdateTime"} for c in conditions]
     return {"status": {"conditions": kept}}
 
 

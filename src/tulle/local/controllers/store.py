@@ -66,7 +66,7 @@ class Store:
         if uid in self._deleted:
             return
         old = self._objects.get(key)
-        if old is not None and version_of(old) >= version_of(obj):
+        if old is not None and version_of(old) > version_of(obj):
             return
         if old is not None:
             self._unlink(key, old)
@@ -75,7 +75,9 @@ class Store:
         owner = controller_of(obj)
         if owner is not None:
             self._by_owner.setdefault(owner["uid"], {})[key] = obj
-        self._tell(old, obj)
+        # The same version again is the watch's, which the API shares with everybody: keep that one, tell nobody.
+        if old is None or version_of(old) < version_of(obj):
+            self._tell(old, obj)
 
     def forget(self, obj: Obj) -> None:
         """Take in that an object is gone for good."""

@@ -15,8 +15,8 @@ __all__ = ["StatusPublisher", "foreign_conditions"]
 REMEMBERED_MOMENTS = 64
 """Monotonic moments whose wall time is kept, so that a moment is always shown as the same time."""
 
-OURS = ("PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready")
-"""Conditions that the node agent writes; the others (PodScheduled, readiness gates) belong to somebody else."""
+OURS = ("PodScheduled", "PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready")
+"""Conditions that the node agent writes; the others (readiness gates) belong to somebody else."""
 
 
 class StatusPublisher:

@@ -84,6 +84,7 @@ def _conditions(
             entry |= {"reason": reason, "message": message} if message else {"reason": reason}
         conditions = _with(conditions, entry, moment)
 
+    put("PodScheduled", True)
     completed = in_phase == "Succeeded"
     put("PodReadyToStartContainers", bool(machine.ip) and machine.stage is not Stage.ENDED)
     waiting = [c.spec.name for c in init if not (c.started or (c.spec.role is Role.INIT and c.ready))]

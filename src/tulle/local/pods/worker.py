@@ -28,6 +28,7 @@ from tulle.local.pods.preparation import Preparation
 from tulle.local.pods.probing import ActionFailed, Actions, probe_forever
 from tulle.local.pods.publishing import StatusPublisher, foreign_conditions
 from tulle.local.pods.spec import ProbeKind, parse_pod
+from tulle.local.pods.status import phase
 from tulle.local.pods.termination import termination_message
 from tulle.local.pods.volumes import VolumeError
 
@@ -112,9 +113,18 @@ class PodWorker:
             keeper = tasks.create_task(self._keep_tokens_fresh())
             await self._name_what_is_missing()
             await self._carry_out(self.machine.begin(self._now()))
+            told: object = None
+            behind = True
             while not self._released:
-                await self._status.publish(self._image_id)
-                fact = await self._next_fact()
+                if told != (told := self._what_others_wait_for()):
+                    await self._status.publish(self._image_id)
+                    behind = False
+                fact = await self._next_fact(QUIET_SECONDS if behind else None)
+                if fact is None:
+                    await self._status.publish(self._image_id)
+                    behind = False
+                    continue
+                behind = True
                 await self._carry_out(self.machine.tell(fact, self._now()))
                 while not self._facts.empty():
                     await self._carry_out(self.machine.tell(self._facts.get_nowait(), self._now()))
@@ -142,14 +152,20 @@ class PodWorker:
     def _now(self) -> float:
         return self._around.clock.monotonic()
 
-    async def _next_fact(self) -> m.Event:
+    def _what_others_wait_for(self) -> object:
+        """Return the part of the state that is published at once: endpoints and rollouts hang on it."""
+        ready = tuple(c.ready for c in self.machine.containers.values())
+        return phase(self.machine), ready, self.machine.stage in (m.Stage.STOPPING, m.Stage.ENDED)
+
+    async def _next_fact(self, quiet: float | None) -> m.Event | None:
+        """Wait for a fact, which may be that time has passed; None after `quiet` seconds without one."""
         due = self.machine.wake_at()
+        left = None if due is None else max(due - self._now(), 0.0)
+        waits = [seconds for seconds in (left, quiet) if seconds is not None]
         try:
-            return await asyncio.wait_for(
-                self._facts.get(), None if due is None else max(due - self._now(), 0.0)
-            )
+            return await asyncio.wait_for(self._facts.get(), min(waits, default=None))
         except TimeoutError:
-            return m.Tick()
+            return None if quiet is not None and (left is None or quiet < left) else m.Tick()
 
     async def _carry_out(self, commands: list[m.Command]) -> None:
         assert self._tasks is not None
@@ -325,6 +341,11 @@ class PodWorker:
             if error.code != 404:
                 raise
 
+
+QUIET_SECONDS = 0.02
+"""A change of status that nobody waits for is published when nothing has happened for so long: a pod starts with a burst
+of facts, and each publication costs every watcher.
+"""
 
 HOOK_SECONDS = 600.0
 """Longest time a hook may run; a preStop hook ends with the grace period anyway, because its container does."""
