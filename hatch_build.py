@@ -26,7 +26,9 @@ class NativeParts(BuildHookInterface):
         if version == "editable" or self.target_name != "wheel":
             return
         if shutil.which("cargo") is None:
-            raise RuntimeError("cargo was not found: the sidecar is built from source; install Rust 1.85 or newer")
+            raise RuntimeError(
+                "cargo was not found: the sidecar is built from source; install Rust 1.85 or newer"
+            )
         root = Path(self.root)
         subprocess.run(
             ["cargo", "build", "--release", "--locked", "-p", "tulle-proxy", "-p", "tulle-engine-py"],
@@ -37,13 +39,18 @@ class NativeParts(BuildHookInterface):
         build_data["pure_python"] = False
         # abi3: one wheel serves every CPython from 3.11 on.
         build_data["tag"] = f"cp311-abi3-{_platform_tag()}"
-        stripped = Path(self.directory) / ".native" / "tulle-proxy"
-        stripped.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(release / "tulle-proxy", stripped)
+        build_data["shared_scripts"][str(self._stripped(release / "tulle-proxy"))] = "tulle-proxy"
+        module = self._stripped(release / "libtulle_engine_py.so")
+        build_data["force_include"][str(module)] = "tulle/_engine.abi3.so"
+
+    def _stripped(self, built: Path) -> Path:
+        """Return a copy without debug information, where the machine has `strip`."""
+        copy = Path(self.directory) / ".native" / built.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(built, copy)
         if shutil.which("strip"):
-            subprocess.run(["strip", str(stripped)], check=True)
-        build_data["shared_scripts"][str(stripped)] = "tulle-proxy"
-        build_data["force_include"][str(release / "libtulle_engine_py.so")] = "tulle/_engine.abi3.so"
+            subprocess.run(["strip", "--strip-unneeded", str(copy)], check=True)
+        return copy
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Remove the stripped copy."""
