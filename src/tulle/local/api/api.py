@@ -24,7 +24,8 @@ from tulle.local.api.registry import Registry, ResourceType
 from tulle.local.api.selectors import Selector
 from tulle.local.api.services import Allocator
 from tulle.local.api.store import HISTORY, Store
-from tulle.local.api.writes import Target, WriteOptions, Writer
+from tulle.local.api.targets import Target, WriteOptions
+from tulle.local.api.writes import Writer
 
 __all__ = ["Api"]
 

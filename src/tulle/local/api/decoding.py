@@ -4,21 +4,17 @@ Raises the errors of a cluster: 400 for what cannot be read as the kind, with th
 client asks for strict validation (and a warning per field when it asks to be warned).
 """
 
-from typing import TYPE_CHECKING
-
 from tulle.local.api import events
 from tulle.local.api.errors import Cause, bad_request, invalid
 from tulle.local.api.objects import Obj, copy_json, meta, name_of
 from tulle.local.api.registry import ResourceType
 from tulle.local.api.schema import TypeMismatch, drop_nulls, mismatches, prune, unknown_fields
-
-if TYPE_CHECKING:
-    from tulle.local.api.writes import Target, WriteOptions
+from tulle.local.api.targets import Target, WriteOptions
 
 __all__ = ["decode", "in_version", "to_storage"]
 
 
-def decode(target: "Target", sent: Obj, options: "WriteOptions") -> Obj:
+def decode(target: Target, sent: Obj, options: WriteOptions) -> Obj:
     """Return a copy of what was sent, pruned to the kind's fields, with kind, apiVersion and namespace in place."""
     resource = target.resource
     obj = copy_json(sent)
@@ -44,7 +40,7 @@ def decode(target: "Target", sent: Obj, options: "WriteOptions") -> Obj:
     return obj
 
 
-def _check_identity(target: "Target", obj: Obj) -> None:
+def _check_identity(target: Target, obj: Obj) -> None:
     resource = target.resource
     kind, api_version = obj.get("kind"), obj.get("apiVersion")
     expected = target.api_version
@@ -80,7 +76,7 @@ def _check_identity(target: "Target", obj: Obj) -> None:
         )
 
 
-def _subject(target: "Target") -> str:
+def _subject(target: Target) -> str:
     version = target.version or target.resource.version
     return f'{target.resource.kind} in version "{version}" cannot be handled as a {target.resource.kind}'
 

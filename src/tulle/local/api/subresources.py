@@ -8,7 +8,8 @@ from tulle.local.api.objects import Obj, copy_json, lookup
 from tulle.local.api.patch import PatchKind, json_patch, merge_patch
 from tulle.local.api.registry import ResourceType
 from tulle.local.api.tables.printing import label_text
-from tulle.local.api.writes import Target, WriteOptions, Writer
+from tulle.local.api.targets import Target, WriteOptions
+from tulle.local.api.writes import Writer
 
 __all__ = ["bind", "evict", "finalize", "scale_of", "set_scale"]
 

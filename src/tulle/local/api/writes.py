@@ -7,14 +7,12 @@ meanwhile starts again or ends in 409, as its caller asked.
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any
 
 from tulle.clock import Clock
 from tulle.local.api import apply, crds, decoding, defaults, lifecycle, services, structural, validation
-from tulle.local.api.auth.users import SYSTEM, User
 from tulle.local.api.bootstrap import Seed
+from tulle.local.api.commits import Committer
 from tulle.local.api.errors import (
     ApiError,
     already_exists,
@@ -30,72 +28,12 @@ from tulle.local.api.patch import PatchKind, json_patch, merge_patch, strategic_
 from tulle.local.api.registry import Registry, ResourceType
 from tulle.local.api.selectors import matches_labels, selector_of
 from tulle.local.api.store import Record, Store
+from tulle.local.api.targets import Admission, AdmissionRequest, Target, WriteOptions
 
-__all__ = ["Admission", "AdmissionRequest", "FieldValidation", "Target", "WriteOptions", "Writer"]
+__all__ = ["Writer"]
 
 RETRIES = 8
 """Times that an unconditional write starts again when another one came first, and names tried for generateName."""
-
-MAX_EVENTS = 2000
-EVENT_LIFE = timedelta(hours=1)
-"""How many Events are kept, and for how long after they were last told."""
-
-FieldValidation: TypeAlias = Literal["Ignore", "Warn", "Strict"]
-
-
-@dataclass(frozen=True, slots=True)
-class WriteOptions:
-    """How a write is asked for."""
-
-    user: User = SYSTEM
-    dry_run: bool = False
-    field_manager: str = "tulle"
-    validation: FieldValidation = "Strict"
-    warnings: list[str] = field(default_factory=list)
-    """Filled with what the client should be told although the write succeeds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a write is about."""
-
-    resource: ResourceType
-    namespace: str | None
-    name: str = ""
-    subresource: str | None = None
-    version: str | None = None
-
-    @property
-    def api_version(self) -> str:
-        """Return the apiVersion that the client uses."""
-        return self.resource.api_version(self.version)
-
-    def missing(self) -> ApiError:
-        """Return the 404 for this target."""
-        return not_found(self.resource.plural, self.resource.group, self.name)
-
-
-@dataclass(frozen=True, slots=True)
-class AdmissionRequest:
-    """What admission is asked about. `obj` is None for a delete, `old` for a create."""
-
-    operation: Literal["CREATE", "UPDATE", "DELETE", "CONNECT"]
-    target: Target
-    obj: Obj | None
-    old: Obj | None
-    options: WriteOptions
-
-
-class Admission(Protocol):
-    """Admission webhooks and the built-in admission steps."""
-
-    async def mutate(self, request: AdmissionRequest) -> Obj:
-        """Return the object to go on with; raise ApiError to refuse."""
-        ...
-
-    async def validate(self, request: AdmissionRequest) -> None:
-        """Raise ApiError to refuse."""
-        ...
 
 
 class Writer:
@@ -113,6 +51,7 @@ class Writer:
         self._store, self._registry, self._clock = store, registry, clock
         self._admission, self._allocator = admission, allocator
         self._namespace_seeds = namespace_seeds
+        self._commits = Committer(store, registry, clock)
 
     def current(self, target: Target) -> Obj:
         """Return the target as stored, for reading; raise 404."""
@@ -189,7 +128,7 @@ class Writer:
         self._check_namespace(target)
         if options.dry_run:
             return stored
-        created = self._put(target, stored).obj
+        created = self._commits.put(target, stored).obj
         if resource.key == "namespaces":
             await self.ensure(self._namespace_seeds(name_of(created)))
         return created
@@ -361,8 +300,8 @@ class Writer:
         if options.dry_run:
             return stored
         if lifecycle.is_released(stored):
-            return self._remove(target, record.obj, stored).obj
-        return self._put(target, stored).obj
+            return self._commits.remove(target, record.obj, stored).obj
+        return self._commits.put(target, stored).obj
 
     # --- delete -------------------------------------------------------------------------------------------------
 
@@ -393,8 +332,8 @@ class Writer:
             if options.dry_run:
                 return decided.obj, decided.gone
             if decided.gone:
-                return self._remove(target, record.obj, decided.obj).obj, True
-            left = self._put(target, decided.obj).obj if decided.changed else record.obj
+                return self._commits.remove(target, record.obj, decided.obj).obj, True
+            left = self._commits.put(target, decided.obj).obj if decided.changed else record.obj
             if resource.key == crds.KEY:
                 await self._delete_instances(left, options)
                 still = self._store.get(resource.key, None, target.name)
@@ -422,24 +361,7 @@ class Writer:
             except ApiError as error:
                 if error.code != 404:
                     raise
-        self._end_definition(resource)
-
-    def _end_definition(self, resource: ResourceType) -> None:
-        if self._store.collection(resource.key).records:
-            return
-        record = self._store.get(crds.KEY, None, f"{resource.plural}.{resource.group}")
-        if record is None or "deletionTimestamp" not in record.obj["metadata"]:
-            return
-        last = copy_json(record.obj)
-        left = [f for f in last["metadata"].get("finalizers") or () if f != crds.CLEANUP]
-        last["metadata"]["finalizers"] = left
-        definitions = self._registry.find("apiextensions.k8s.io", "customresourcedefinitions")
-        target = Target(definitions, None, record.obj["metadata"]["name"])
-        if left:
-            self._put(target, last)
-        else:
-            del last["metadata"]["finalizers"]
-            self._remove(target, record.obj, last)
+        self._commits.end_definition(resource)
 
     # --- the store ----------------------------------------------------------------------------------------------
 
@@ -463,45 +385,6 @@ class Writer:
         elif resource.key == crds.KEY and subresource is None:
             options.warnings.extend(crds.warnings_for(obj))
             crds.settle(obj, self._registry, self._clock.now())
-
-    def _put(self, target: Target, obj: Obj) -> Record:
-        record = self._store.put(target.resource.key, target.namespace, name_of(obj), obj)
-        if target.resource.key == "events":
-            self._forget_old_events()
-        if target.resource.key == crds.KEY and crds.is_established(record.obj):
-            self._registry.add(crds.resource_type(record.obj))
-        return record
-
-    def _forget_old_events(self) -> None:
-        """Keep no more than so many Events, and none for longer than an hour: the ones created first go first."""
-        events = self._store.collection("events").records
-        oldest_kept = lifecycle.timestamp(self._clock.now() - EVENT_LIFE)
-        while events:
-            (namespace, name), record = next(iter(events.items()))
-            metadata = record.obj["metadata"]
-            told = record.obj.get("lastTimestamp") or metadata["creationTimestamp"]
-            if len(events) <= MAX_EVENTS and str(told) >= oldest_kept:
-                return
-            self._store.remove("events", namespace, name, {**record.obj, "metadata": dict(metadata)})
-
-    def _remove(self, target: Target, before: Obj, last: Obj) -> Record:
-        record = self._store.remove(target.resource.key, target.namespace, name_of(before), last)
-        if target.resource.key == crds.KEY:
-            gone = crds.resource_type(last)
-            self._registry.remove(gone.group, gone.plural)
-            self._store.drop(gone.key)
-        elif target.resource.is_custom:
-            self._end_definition(target.resource)
-        elif (target.resource.key, target.namespace, name_of(before)) == (
-            "services",
-            "default",
-            "kubernetes",
-        ):
-            # Pods find the API through it, so it comes back when somebody deletes every Service.
-            again = copy_json(before)
-            again["metadata"]["uid"] = str(uuid.uuid4())
-            self._store.put("services", "default", "kubernetes", again)
-        return record
 
 
 def _same(live: Obj, new: Obj) -> bool:

@@ -74,16 +74,18 @@ def test_a_token_of_another_world_is_refused(store: Store, tokens: TokenAuthorit
     assert tokens.verify(token) == "not signed by this API"
 
 
-@given(data=st.data())
-def test_any_changed_byte_breaks_a_token(data: st.DataObject) -> None:
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
+
+
+@given(st.integers(0, 2000), st.integers(1, len(ALPHABET) - 1))
+def test_any_changed_byte_breaks_a_token(place: int, shift: int) -> None:
     store, clock = Store(), FixedClock()
     put(store, "serviceaccounts", "ns", "bob")
     tokens = TokenAuthority(store, clock)
     token, _ = tokens.issue(account(store), [], 600)
-    position = data.draw(st.integers(0, len(token) - 1))
-    other = data.draw(st.sampled_from([c for c in "AZaz09-_." if c != token[position]]))
-    changed = token[:position] + other + token[position + 1 :]
-    verified = tokens.verify(changed)
+    position = place % len(token)
+    other = ALPHABET[(ALPHABET.index(token[position]) + shift) % len(ALPHABET)]
+    verified = tokens.verify(token[:position] + other + token[position + 1 :])
     # The last letter of a base64 text may carry bits that say nothing: then the token is the same one.
     assert isinstance(verified, str) or position == len(token) - 1 or token[position + 1] == "."
 

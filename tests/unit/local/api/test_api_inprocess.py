@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from tulle.local.api import Api, ApiError, writes
+from tulle.local.api import Api, ApiError, commits
 from tulle.local.api.disruptions import disruptions_allowed
 from tulle.local.api.reads import WatchOptions
 from tulle.local.api.services import Allocator
 from tulle.local.api.store import Store
 from tulle.local.api.subresources import evict
-from tulle.local.api.writes import Target, WriteOptions
+from tulle.local.api.targets import Target, WriteOptions
 
 
 @pytest.fixture
@@ -337,7 +337,7 @@ async def test_a_job_selects_its_own_pods(api: Api) -> None:
 
 
 async def test_events_are_forgotten(api: Api) -> None:
-    for number in range(writes.MAX_EVENTS + 20):
+    for number in range(commits.MAX_EVENTS + 20):
         about = {"kind": "Pod", "name": "p", "namespace": "default"}
         event = {
             "metadata": {"name": f"e{number}", "namespace": "default"},
@@ -346,9 +346,9 @@ async def test_events_are_forgotten(api: Api) -> None:
         }
         await api.create("events", event)
     kept = [item["metadata"]["name"] for item in (await api.list("events")).items]
-    assert len(kept) == writes.MAX_EVENTS
+    assert len(kept) == commits.MAX_EVENTS
     assert "e0" not in kept
-    assert f"e{writes.MAX_EVENTS + 19}" in kept
+    assert f"e{commits.MAX_EVENTS + 19}" in kept
 
 
 @pytest.mark.parametrize(

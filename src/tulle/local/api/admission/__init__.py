@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from tulle.local.api.objects import Obj
-from tulle.local.api.writes import AdmissionRequest
+from tulle.local.api.targets import AdmissionRequest
 
 __all__ = ["AdmissionChain", "AdmissionStep"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tulle.local.api.objects import Obj
 from tulle.local.api.selectors import matches_labels, selector_of
-from tulle.local.api.writes import AdmissionRequest
+from tulle.local.api.targets import AdmissionRequest
 
 __all__ = ["Webhook", "matching_webhooks"]
 

@@ -6,7 +6,7 @@ from tulle.local.api.errors import forbidden
 from tulle.local.api.lifecycle import random_suffix
 from tulle.local.api.objects import Obj, copy_json
 from tulle.local.api.store import Store
-from tulle.local.api.writes import AdmissionRequest
+from tulle.local.api.targets import AdmissionRequest
 
 __all__ = ["PodAccounts"]
 

@@ -11,7 +11,7 @@ from tulle.local.api import decoding
 from tulle.local.api.admission.matching import Webhook
 from tulle.local.api.errors import ApiError
 from tulle.local.api.objects import Obj
-from tulle.local.api.writes import AdmissionRequest
+from tulle.local.api.targets import AdmissionRequest
 
 __all__ = ["BadAnswer", "Verdict", "read_answer", "review_for"]
 

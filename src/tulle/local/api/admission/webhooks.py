@@ -22,7 +22,7 @@ from tulle.local.api.objects import Obj, lookup
 from tulle.local.api.outgoing import ServiceUnreachable, exchange, service_endpoint
 from tulle.local.api.patch import json_patch
 from tulle.local.api.store import Store
-from tulle.local.api.writes import AdmissionRequest
+from tulle.local.api.targets import AdmissionRequest
 
 __all__ = ["Webhooks"]
 

@@ -19,7 +19,7 @@ from tulle.local.api.reads import Match, Page, revision_of
 from tulle.local.api.registry import ResourceType
 from tulle.local.api.store import Record
 from tulle.local.api.tables import metadata_only, printer_for, table
-from tulle.local.api.writes import FieldValidation, Target, WriteOptions
+from tulle.local.api.targets import FieldValidation, Target, WriteOptions
 
 __all__ = ["PATCH_TYPES", "ResourceRequest", "serve_resource"]
 
