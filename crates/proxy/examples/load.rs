@@ -20,7 +20,10 @@ const END: &[u8] = b"\r\n\r\n";
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .unwrap();
     match words.as_slice() {
         ["serve", address, bytes] => runtime.block_on(serve(address, number(bytes))),
         ["run", address, host, connections, seconds, bytes] => {
@@ -53,9 +56,12 @@ async fn serve(address: &str, bytes: usize) {
     }
     let listener = TcpListener::bind(format!("{host}:{port}")).await.unwrap();
     let body = "x".repeat(bytes);
-    let answer = Rc::new(format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n\r\n{body}").into_bytes());
+    let answer =
+        Rc::new(format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n\r\n{body}").into_bytes());
     loop {
-        let Ok((socket, _)) = listener.accept().await else { continue };
+        let Ok((socket, _)) = listener.accept().await else {
+            continue;
+        };
         let answer = answer.clone();
         tokio::task::spawn_local(async move { answer_all(socket, &answer).await });
     }
@@ -78,7 +84,10 @@ async fn answer_all(mut socket: TcpStream, answer: &[u8]) {
 }
 
 fn find(input: &[u8]) -> Option<usize> {
-    input.windows(END.len()).position(|window| window == END).map(|start| start + END.len())
+    input
+        .windows(END.len())
+        .position(|window| window == END)
+        .map(|start| start + END.len())
 }
 
 struct Plan {
@@ -101,7 +110,11 @@ async fn run(plan: Rc<Plan>, connections: usize) {
     let seconds = began.elapsed().as_secs_f64();
     let mut sorted = latencies.borrow_mut();
     sorted.sort_unstable();
-    let at = |share: f64| sorted.get(((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1))).copied();
+    let at = |share: f64| {
+        sorted
+            .get(((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1)))
+            .copied()
+    };
     println!(
         "{{\"requests\":{},\"errors\":{errors},\"seconds\":{seconds:.3},\"p50_us\":{},\"p99_us\":{}}}",
         sorted.len(),
@@ -128,7 +141,9 @@ async fn client(plan: Rc<Plan>, latencies: Rc<RefCell<Vec<u32>>>) -> u64 {
                 errors += 1;
                 break;
             }
-            latencies.borrow_mut().push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
+            latencies
+                .borrow_mut()
+                .push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
         }
     }
     errors

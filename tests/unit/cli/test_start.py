@@ -18,7 +18,9 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_help_imports_nothing_heavy() -> None:
     script = "import sys, tulle.cli; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True
+    )
     assert not set(HEAVY) & set(done.stdout.split())
     listed = run("--help")
     assert listed.returncode == 0
