@@ -13,6 +13,7 @@ from tulle.local.controllers.manager import Controller, itself
 from tulle.local.controllers.metadata import (
     condition,
     is_deleting,
+    key_of,
     labels_of,
     name_of,
     namespace_of,
@@ -70,6 +71,10 @@ def reconcile(key: Key, stores: Stores, now: datetime) -> Sequence[Action]:
 def obstacles(pod: Obj, node: Obj, pods: Iterable[Obj]) -> Iterator[str]:
     """Yield, one sentence each, why the node cannot have the pod."""
     spec = pod["spec"]
+    pods = [other for other in pods if other["spec"].get("nodeName") and pod_is_active(other)]
+    most = ((node.get("status") or {}).get("allocatable") or {}).get("pods")
+    if most is not None and len(pods) >= int(most):
+        yield f"too many pods: {most} run already"
     yield from _volumes(spec)
     yield from _devices(spec)
     yield from placement(spec, labels_of(node))
@@ -138,7 +143,7 @@ def _host_ports(pod: Obj, pods: Iterable[Obj]) -> Iterator[str]:
     if not wanted:
         return
     for other in pods:
-        if other["spec"].get("nodeName") and pod_is_active(other) and name_of(other) != name_of(pod):
+        if key_of(other) != key_of(pod):
             for protocol, port in sorted(wanted & set(_ports(other))):
                 yield f"host port {port}/{protocol} is taken by pod {namespace_of(other)}/{name_of(other)}"
 

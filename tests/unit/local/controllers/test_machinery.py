@@ -211,6 +211,13 @@ def test_what_the_machine_cannot_give_is_named(spec: Obj, reason: str) -> None:
     assert found == [] if not reason else len(found) == 1 and reason in found[0]
 
 
+def test_a_node_has_room_for_so_many_pods() -> None:
+    full = {**NODE, "status": {"allocatable": {"pods": "2"}}}
+    running = [pod(name, nodeName="tulle") for name in ("a", "b")]
+    assert list(obstacles(pod(), full, running)) == ["too many pods: 2 run already"]
+    assert list(obstacles(pod(), full, [running[0], pod("waiting")])) == []
+
+
 def test_a_host_port_can_be_had_once() -> None:
     ports = [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 8080}]}]
     other = pod("other", containers=ports, nodeName="tulle")
