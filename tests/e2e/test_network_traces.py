@@ -87,5 +87,18 @@ def test_a_world_that_is_killed_takes_everything_with_it(tmp_path: Path, mode: M
     assert traces.left() == {}
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_when_the_launcher_of_pods_is_killed_the_mesh_says_so_and_ends(tmp_path: Path, mode: Mode) -> None:
+    traces = Traces(tmp_path / "state")
+    manifest = tmp_path / "sleeper.yaml"
+    manifest.write_text(MANIFEST)
+    mesh = Mesh(tmp_path / "state", ["up", str(manifest), "--mode", mode]).wait_until_ready()
+    os.kill(_child(_child(_child(mesh.process.pid))), signal.SIGKILL)
+    assert mesh.process.wait(GONE_WITHIN) == 1
+    mesh.end()
+    assert "the process that starts pods has ended" in "\n".join(mesh.lines)
+    assert traces.left() == {}
+
+
 def _child(pid: int) -> int:
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])

@@ -69,6 +69,9 @@ class ScriptedNetwork:
     def plain_port(self, port: int) -> int:
         return port + 30000
 
+    async def lost(self) -> None:
+        await asyncio.Event().wait()
+
     def listens(self, ip: str, port: int) -> bool:
         return True
 

@@ -84,6 +84,9 @@ class IsolatedNetwork:
         await self._dns.stop()
         self._launcher.close()
 
+    async def lost(self) -> None:
+        await self._launcher.lost.wait()
+
     async def add_pod(self, key: PodKey) -> PodNetwork:
         if key in self._pods:
             return self._pods[key]

@@ -130,6 +130,9 @@ class LoopbackNetwork:
         if self._claim is not None:
             self._claim.close()
 
+    async def lost(self) -> None:
+        await self._launcher.lost.wait()
+
     async def add_pod(self, key: PodKey) -> PodNetwork:
         if key in self._pods:
             return self._pods[key]

@@ -182,6 +182,10 @@ class Network(Protocol):
         """End every process and take away whatever would outlive the world."""
         ...
 
+    async def lost(self) -> None:
+        """Return when the network has broken down and no process can be started in it any more."""
+        ...
+
     async def add_pod(self, key: PodKey) -> PodNetwork:
         """Give a pod its place; asked twice for the same key, answer the same.
 

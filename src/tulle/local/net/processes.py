@@ -66,7 +66,10 @@ class _Started:
 
 
 class Launcher:
-    """Asks one request at a time of the launcher process; each answer comes within a few milliseconds."""
+    """Asks one request at a time of the launcher process; each answer comes within a few milliseconds.
+
+    `lost` is set when the launcher has ended, and with it every process that it started.
+    """
 
     def __init__(self, link: socket.socket) -> None:
         self._link = link
@@ -75,6 +78,7 @@ class Launcher:
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._running: dict[int, _Started] = {}
         self._turn = asyncio.Lock()
+        self.lost = asyncio.Event()
 
     def start(self) -> None:
         """Begin to hear answers; needs a running event loop."""
@@ -224,3 +228,4 @@ class Launcher:
         for process in self._running.values():
             process.end(-signal.SIGKILL)
         self._running.clear()
+        self.lost.set()

@@ -9,13 +9,14 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tulle.errors import TulleError
 from tulle.local import channel
 from tulle.local.channel import Channel, ChannelClosed
-from tulle.local.net import Network
+from tulle.local.net import Network, NetworkError
 from tulle.local.net.isolated import IsolatedNetwork
 from tulle.local.net.loopback import OUTBOUND_PORT, LoopbackNetwork
 from tulle.local.world.applying import Refused
@@ -29,6 +30,7 @@ __all__ = ["run"]
 
 START_WITHIN = 10.0  # seconds that the owner has to say what to run
 ANSWER_WITHIN = 5.0
+UNWIND_WITHIN = 6.0  # seconds; more than processes have to end, less than the keeper waits
 
 log = logging.getLogger("tulle.world")
 
@@ -45,6 +47,7 @@ class _World:
     def __init__(self, control: socket.socket, launcher: socket.socket, began: float) -> None:
         self._control, self._launcher, self._began = control, launcher, began
         self._wishes: dict[int, asyncio.Future[tuple[int, int] | str]] = {}
+        self._failed = asyncio.Event()
 
     async def run(self) -> int:
         self._link = Channel(self._control)
@@ -54,22 +57,45 @@ class _World:
         except (ChannelClosed, TimeoutError):
             return 1
         assert isinstance(start, channel.Start)
-        status = 0
-        try:
-            async with asyncio.TaskGroup() as group:
-                living = group.create_task(self._live(start, descriptors))
-                await self._listen()
-                living.cancel()
-        except* TulleError as errors:
-            error = _first(errors)
-            where, fields = (error.where, error.fields) if isinstance(error, Refused) else ("", [])
-            self._link.send(channel.Failed(error.what, error.why, error.next_step, where, fields))
-            log.error("%s", error)
-            status = 1
-        finally:
-            await asyncio.sleep(0)
-            self._link.close()
+        living = asyncio.ensure_future(self._live(start, descriptors))
+        hearing = asyncio.ensure_future(self._listen())
+        failing = asyncio.ensure_future(self._failed.wait())
+        tasks = {living, hearing, failing}
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        # Python 3.11 loses a cancellation that meets an error in a task group or a result in wait_for, so a task may
+        # stay behind; the end of this process does not wait for it longer than the processes have to end themselves.
+        _, unending = await asyncio.wait(tasks, timeout=UNWIND_WITHIN)
+        if living.done() and not living.cancelled() and (error := living.exception()) is not None:
+            self._fail(error)
+        status = 1 if self._failed.is_set() else 0
+        self._link.close()
+        if unending:
+            log.warning("did not end in %.0f s: %s", UNWIND_WITHIN, unending)
+            os._exit(status)
         return status
+
+    def _fail(self, error: BaseException) -> None:
+        """Tell the owner why the mesh cannot go on, once; what is not meant for people is left in the log."""
+        if self._failed.is_set():
+            return
+        self._failed.set()
+        told = _told(error)
+        if told is None:
+            log.error("the world failed", exc_info=error)
+            return
+        log.error("%s", told)
+        where, fields = (told.where, told.fields) if isinstance(told, Refused) else ("", [])
+        self._link.send(channel.Failed(told.what, told.why, told.next_step, where, fields))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do a part of the world's work; its failure is told at once, before the other parts have been unwound."""
+        try:
+            await work
+        except Exception as error:
+            self._fail(error)
+            raise
 
     async def _listen(self) -> None:
         """Hear the owner; return when it says so or is gone."""
@@ -128,11 +154,13 @@ class _World:
             )
             publisher = Publisher(network, self._open, self._announce)
             async with asyncio.TaskGroup() as group:
-                group.create_task(cluster.run(), name="cluster")
-                group.create_task(follow_services(cluster.api, network, publisher), name="services")
+                group.create_task(self._guarded(_end_when_lost(network)), name="network")
+                group.create_task(self._guarded(cluster.run()), name="cluster")
+                services = follow_services(cluster.api, network, publisher)
+                group.create_task(self._guarded(services), name="services")
                 if isinstance(network, LoopbackNetwork):
                     group.create_task(self._serve_localhost(network), name="localhost:4140")
-                await bring_up(cluster, start, self._say)
+                await self._guarded(bring_up(cluster, start, self._say))
                 await _until_published(cluster, publisher)
                 self._link.send(channel.Ready(time.monotonic() - self._began))
         finally:
@@ -148,6 +176,13 @@ class _World:
         self._link.send(channel.Published(service, port, url))
 
 
+async def _end_when_lost(network: Network) -> None:
+    await network.lost()
+    raise NetworkError(
+        "the process that starts pods has ended", "all pods have ended with it", "start the mesh again"
+    )
+
+
 async def _until_published(cluster: "Cluster", publisher: "Publisher") -> None:
     """Return when every Service that is there now has its ways in from the host."""
     while not publisher.handled(routes((await cluster.api.list("services")).items, ())):
@@ -155,12 +190,11 @@ async def _until_published(cluster: "Cluster", publisher: "Publisher") -> None:
         await publisher.changed.wait()
 
 
-def _first(group: BaseExceptionGroup[TulleError]) -> TulleError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, TulleError)
-    return error
+def _told(error: BaseException) -> TulleError | None:
+    """Return the error meant for people, if there is one in a group of them."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((told for part in error.exceptions if (told := _told(part)) is not None), None)
+    return error if isinstance(error, TulleError) else None
 
 
 def _network(
