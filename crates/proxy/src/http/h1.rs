@@ -389,6 +389,10 @@ impl Connection {
         let ended = async {
             self.flush().await?;
             poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)).await?;
+            if self.incoming_done && self.input.is_empty() && !self.is_stale() {
+                // Nothing is unread, so nothing can take the answer away.
+                return Ok(());
+            }
             loop {
                 self.input.clear();
                 if poll_fn(|cx| self.io.poll_read_onto(cx, &mut self.input)).await? == 0 {

@@ -144,11 +144,13 @@ thread_local! {
 /// Heads of ended streams, with their buffers; so many are kept.
 const SPARE_HEADS_KEPT: usize = 64;
 
-fn spare_head() -> Head {
+/// A head to be used for a while, with the buffers of an ended one.
+pub fn spare_head() -> Head {
     SPARE_HEADS.with_borrow_mut(Vec::pop).unwrap_or_default()
 }
 
-fn keep_head(mut head: Head) {
+/// Gives such a head back.
+pub fn keep_head(mut head: Head) {
     head.clear();
     SPARE_HEADS.with_borrow_mut(|heads| {
         if heads.len() < SPARE_HEADS_KEPT {

@@ -15,10 +15,12 @@ use tulle_engine::Reason;
 use tulle_engine::balance::{Balancer, EndpointId, Load};
 use tulle_engine::destination::{Endpoint, Endpoints, ProtocolHint, State as Known};
 use tulle_engine::outbound::{Backend as Policy, BackendKind, Queue};
+use tulle_http::Head;
 
 use crate::clock;
 use crate::config::Backoff;
 use crate::discovery::Target;
+use crate::http::answer::REASON;
 use crate::http::h2;
 use crate::http::origin::{self, Origin};
 use crate::metrics::http::HttpMetrics;
@@ -82,6 +84,18 @@ impl InUse {
         self.backend.state.borrow_mut().balancer.on_first_response(self.member.id, self.started, now);
     }
 
+    /// Has the endpoint's proxy answered that it could not reach its application? Then no application has seen the
+    /// request. The endpoint leaves the draw for a moment, if there are others.
+    pub fn declined(&self, answer: &Head) -> bool {
+        let declined = self.member.origin.reach().is_meshed()
+            && answer.get(REASON).is_some_and(|reason| DECLINED.iter().any(|known| known.code().as_bytes() == reason));
+        let others = self.backend.state.borrow().balancer.ready_len() > 1;
+        if declined && others {
+            self.backend.retire(&self.member, ConnectError::new(Reason::ConnectFailed, "its application does not listen"));
+        }
+        declined && others
+    }
+
     /// It could not be connected to: others are used until it can.
     pub fn failed(&self, error: ConnectError) {
         self.backend.retire(&self.member, error);
@@ -93,6 +107,9 @@ impl Drop for InUse {
         self.backend.state.borrow_mut().balancer.on_end(self.member.id);
     }
 }
+
+/// What a proxy says for an application that has not seen the request.
+const DECLINED: [Reason; 2] = [Reason::ConnectFailed, Reason::ShuttingDown];
 
 /// Why there is no endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use crate::http::account::{self, Account};
 use crate::http::answer::{self, Refusal};
 use crate::http::decision::{self, Fields};
 use crate::http::exchange::{Exchange, Failure};
-use crate::http::serve::{Handled, Handler};
+use crate::http::serve::{self, Handled, Handler};
 use crate::http::side::{Answer, Downstream, Upstream};
 use crate::http::Fault;
 use crate::net::io::Io;
@@ -218,7 +218,13 @@ impl Requests {
                 }
             };
             let mut exchange = Exchange::new(down, up, deadlines);
-            let answer = match exchange.head(head).await {
+            // Beside the request's head, which another try may need.
+            let mut answer_head = serve::spare_head();
+            let answer = match exchange.head(&mut answer_head).await {
+                Ok(_) if tries < MAX_TRIES && !exchange.body_begun() && in_use.declined(&answer_head) => {
+                    restore(head, &in_use);
+                    continue;
+                }
                 Ok(answer) => answer,
                 Err(Failure::Upstream(fault)) if tries < MAX_TRIES && !exchange.body_begun() && unseen(fault, fresh, body) => {
                     restore(head, &in_use);
@@ -226,6 +232,8 @@ impl Requests {
                 }
                 Err(failure) => return self.failed(failure, &in_use, account, down, head),
             };
+            std::mem::swap(head, &mut answer_head);
+            serve::keep_head(answer_head);
             return Sent::Handled(finish(exchange, answer, plan, in_use, head, account).await);
         }
     }

@@ -215,6 +215,50 @@ fn a_request_that_insists_on_an_identity_goes_to_nobody_else() {
     });
 }
 
+#[test]
+fn an_expired_certificate_is_refused_and_counted() {
+    run(async {
+        let mesh = Mesh::new();
+        let (_web, voting) = pair(&mesh).await;
+        let (leaf, key) = mesh.leaf("web", 2021);
+        let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Gullible))
+            .with_client_auth_cert(vec![leaf], key)
+            .unwrap();
+        config.alpn_protocols = vec![b"transport.l5d.io/v1".to_vec()];
+        let stream = TcpStream::connect(voting.address(4143)).await.unwrap();
+        let name = ServerName::try_from(identity("voting")).unwrap();
+        if let Ok(mut tls) = TlsConnector::from(Arc::new(config)).connect(name, stream).await {
+            assert!(tls.read_to_end(&mut Vec::new()).await.is_err());
+        }
+        let labels = ["direction=\"inbound\"", "reason=\"expired\""];
+        assert_eq!(voting.metric("tls_handshake_failures_total", &labels), 1.0, "{}", voting.metrics());
+    });
+}
+
+#[test]
+fn a_renewal_drops_no_connection_and_new_ones_use_the_new_certificate() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, voting) = pair(&mesh).await;
+        let mut client = Http1::new(web.call().await);
+        assert_eq!(client.get("voting", "/").await.status(), 200);
+        for pod in [&web, &voting] {
+            pod.epochs.send_replace(Some(Arc::new(mesh.epoch(&pod.name))));
+        }
+        assert_eq!(client.get("voting", "/").await.status(), 200);
+        assert_eq!(web.metric("tcp_open_total", &["peer=\"dst\"", "tls=\"true\""]), 1.0);
+        // A WebSocket gets a connection of its own, and a refused one is an ordinary answer.
+        client.send("GET / HTTP/1.1\r\nHost: voting\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n").await;
+        assert_eq!(client.answer().await.status(), 200);
+        assert_eq!(web.metric("tcp_open_total", &["peer=\"dst\"", "tls=\"true\""]), 2.0);
+        assert_eq!(voting.metric("tls_handshake_failures_total", &[]), 0.0);
+    });
+}
+
 /// Believes every server.
 #[derive(Debug)]
 struct Gullible;

@@ -67,15 +67,22 @@ impl Mesh {
 
     /// A certificate for a pod's identity, with the pod in its subject.
     pub fn epoch(&self, name: &str) -> Epoch {
-        let identity = identity(name);
+        let (leaf, key) = self.leaf(name, 2100);
+        Epoch::new(&identity(name), &self.anchors(), vec![leaf], &key).unwrap()
+    }
+
+    /// The certificate itself and its key.
+    pub fn leaf(&self, name: &str, year: i32) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![identity.clone()]).unwrap();
+        let mut params = CertificateParams::new(vec![identity(name)]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, "default");
         params.distinguished_name.push(DnType::OrganizationalUnitName, name);
         let leaf = params.signed_by(&key, &self.0.issuer).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        Epoch::new(&identity, &self.anchors(), vec![CertificateDer::from(leaf.der().to_vec())], &key).unwrap()
+        (CertificateDer::from(leaf.der().to_vec()), key)
     }
 
     /// A pod with a sidecar.

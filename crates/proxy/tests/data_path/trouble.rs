@@ -163,6 +163,24 @@ fn an_application_that_is_not_there_is_502_with_its_address() {
 }
 
 #[test]
+fn a_request_that_no_application_has_seen_goes_to_another_endpoint() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, dead, voting) = (mesh.pod("web").await, mesh.pod("dead").await, mesh.pod("voting").await);
+        app(voting.address(18080), echo).await;
+        mesh.service("voting", &[dead.endpoint(80), voting.endpoint(80)]);
+        let mut client = Http1::new(web.call().await);
+        for _ in 0..30 {
+            assert_eq!(client.get("voting", "/").await.status(), 200);
+        }
+        // Where there is no other, its own word is passed on.
+        mesh.endpoints("voting", &[dead.endpoint(80)]);
+        let answer = client.get("voting", "/").await;
+        assert_eq!((answer.status(), answer.field("tulle-reason")), (502, Some("connect-failed")));
+    });
+}
+
+#[test]
 fn an_idle_connection_that_the_server_closed_costs_no_request() {
     run(async {
         let pod = Mesh::new().pod("voting").await;
