@@ -33,6 +33,25 @@ server.serve_forever()
 """
 
 
+ECHO_UDP = """
+import socket
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("0.0.0.0", 5353))
+print("listening", flush=True)
+while True:
+    data, client = server.recvfrom(2048)
+    server.sendto(data + b" to " + client[0].encode(), client)
+"""
+ASK_UDP = """
+import socket
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.settimeout(5)
+client.connect((socket.gethostbyname("udp.other"), 53))
+client.send(b"hello")
+print(client.recv(2048).decode())
+"""
+
+
 def enter(mode: str) -> None:
     """Be the first process of the namespaces, or stay where we are."""
     if mode == "loopback":
@@ -69,13 +88,15 @@ def main(mode: str) -> None:
         with os.fdopen(read, "rb") as pipe:
             return pipe.read().decode().strip()
 
-    async def serve(network: Network, pod: PodNetwork, name: str, port: int) -> Any:
+    async def serve(network: Network, pod: PodNetwork, name: str, port: int, program: str = ECHO) -> Any:
         read, write = os.pipe()
         bind = "0.0.0.0" if network.transparent else pod.ip
         env = {"PATH": os.environ["PATH"], "NAME": name, "BIND": bind, "PORT": str(network.app_port(port))}
         # Any other user than root, where there is one, to see that port 80 is hers to bind.
         interpreter = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
-        process = await network.spawn(pod, ProcessSpec([interpreter, "-c", ECHO], env, write, 2, uid=65534))
+        process = await network.spawn(
+            pod, ProcessSpec([interpreter, "-c", program], env, write, 2, uid=65534)
+        )
         os.close(write)
         with os.fdopen(read, "rb") as pipe:
             await asyncio.to_thread(pipe.readline)
@@ -94,6 +115,8 @@ def main(mode: str) -> None:
         seen: dict[str, Any] = {"same": again == one, "ips": [one.ip, two.ip]}
         server = await serve(network, two, "two", 80)
         await serve(network, one, "one", 80)
+        if network.transparent:
+            await serve(network, two, "udp", 5353, ECHO_UDP)
         reader, writer = await network.dial(two.ip, 80)
         writer.write(b"GET / HTTP/1.0\r\n\r\n")
         seen["dialled"] = (await reader.read()).decode().splitlines()[-1]
@@ -103,6 +126,7 @@ def main(mode: str) -> None:
                 ServiceRoute("other", "web", "http", 8000, "TCP", "10.96.7.7", (Backend(two.ip, 80),)),
                 ServiceRoute("default", "self", "http", 80, "TCP", "10.96.7.8", (Backend(one.ip, 80),)),
                 ServiceRoute("other", "none", "http", 80, "TCP", "10.96.7.9"),
+                ServiceRoute("other", "udp", "dns", 53, "UDP", "10.96.7.10", (Backend(two.ip, 5353),)),
                 ServiceRoute("other", "alias", "", 0, external_name="web.other.svc.cluster.local"),
                 ServiceRoute("other", "heads", "http", 80, "TCP", None, (Backend(two.ip, 80, "two"),)),
             ]
@@ -116,6 +140,8 @@ def main(mode: str) -> None:
             seen["itself"] = await output(network, one, *curl, "http://self/")
             seen["refused"] = await output(network, one, *curl, "http://none.other/")
             seen["unknown port"] = await output(network, one, *curl, "http://10.96.7.7:81/")
+            interpreter = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
+            seen["by UDP"] = await output(network, one, interpreter, "-c", ASK_UDP)
             lookup = "import socket; print(sorted({a[4][0] for a in socket.getaddrinfo('%s', 80)}))"
             python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
             for name in ("web.other", "alias.other", "heads.other", "two.heads.other.svc.cluster.local"):

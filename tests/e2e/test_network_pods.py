@@ -52,6 +52,11 @@ def test_a_service_is_reached_by_short_and_full_name(seen: dict[str, Any]) -> No
 
 
 @isolated
+def test_a_service_is_reached_by_udp(seen: dict[str, Any]) -> None:
+    assert seen["by UDP"] == f"hello to {seen['ips'][0]}"
+
+
+@isolated
 def test_a_pod_reaches_itself_through_its_service(seen: dict[str, Any]) -> None:
     assert seen["itself"] == "one saw 10.42.0.1"
 
