@@ -25,7 +25,10 @@ fn main() {
     let key = KeyPair::generate().unwrap().serialize_pem();
     let (told, tell) = mpsc::channel::<(String, SocketAddr)>();
     let thread = |name: &str, work: Box<dyn FnOnce() + Send>| {
-        std::thread::Builder::new().name(name.to_owned()).spawn(work).unwrap();
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(work)
+            .unwrap();
     };
     let inbound = {
         let (key, told) = (key.clone(), told.clone());
@@ -40,18 +43,26 @@ fn main() {
     };
     thread("inbound", Box::new(inbound));
     let (_, voting) = tell.recv().unwrap();
-    thread("application", Box::new(move || on_runtime(application(SocketAddr::new(voting.ip(), 18080)))));
+    thread(
+        "application",
+        Box::new(move || on_runtime(application(SocketAddr::new(voting.ip(), 18080)))),
+    );
     let outbound = move || {
         on_runtime(async move {
             let mesh = rig::Mesh::with_key(KeyPair::from_pem(&key).unwrap());
             let pod = mesh.pod("web").await;
             let mut endpoint = rig::plain(voting);
             let like = pod.endpoint(80);
-            (endpoint.tls_identity, endpoint.protocol_hint) = (like.tls_identity, like.protocol_hint);
+            (endpoint.tls_identity, endpoint.protocol_hint) =
+                (like.tls_identity, like.protocol_hint);
             if let Some(identity) = &mut endpoint.tls_identity {
-                identity.strategy = Some(tulle_api::destination::tls_identity::Strategy::DnsLikeIdentity(
-                    tulle_api::destination::tls_identity::DnsLikeIdentity { name: rig::identity("voting") },
-                ));
+                identity.strategy = Some(
+                    tulle_api::destination::tls_identity::Strategy::DnsLikeIdentity(
+                        tulle_api::destination::tls_identity::DnsLikeIdentity {
+                            name: rig::identity("voting"),
+                        },
+                    ),
+                );
             }
             mesh.service("voting", &[endpoint]);
             told.send((pod.name.clone(), pod.address(4140))).unwrap();
@@ -63,15 +74,28 @@ fn main() {
     std::thread::sleep(std::time::Duration::from_millis(300));
 
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let arguments = if arguments.is_empty() { ["-t1", "-c50", "-d5s"].map(str::to_owned).to_vec() } else { arguments };
+    let arguments = if arguments.is_empty() {
+        ["-t1", "-c50", "-d5s"].map(str::to_owned).to_vec()
+    } else {
+        arguments
+    };
     // Both proxies on one core, what surrounds them on the other: as the reference measurements were made.
     for (name, core) in [("outbound", "1"), ("inbound", "1"), ("application", "0")] {
         let task = task(name);
         let id = task.file_name().unwrap().to_str().unwrap();
-        Command::new("taskset").args(["-cp", core, id]).output().unwrap();
+        Command::new("taskset")
+            .args(["-cp", core, id])
+            .output()
+            .unwrap();
     }
     let (before, waited) = (cpu("outbound") + cpu("inbound"), std::time::Instant::now());
-    let output = Command::new("taskset").args(["-c", "0", "wrk"]).args(&arguments).args(["-H", "Host: voting"]).arg(format!("http://{web}/")).output().unwrap();
+    let output = Command::new("taskset")
+        .args(["-c", "0", "wrk"])
+        .args(&arguments)
+        .args(["-H", "Host: voting"])
+        .arg(format!("http://{web}/"))
+        .output()
+        .unwrap();
     let used = cpu("outbound") + cpu("inbound") - before;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     print!("{text}");
@@ -80,11 +104,18 @@ fn main() {
         .find_map(|line| line.trim().split_once(" requests in"))
         .map(|(count, _)| count.trim().parse().unwrap())
         .expect("wrk prints how many requests it made");
-    println!("{:.1} us per request, both hops; {:.0} % of a core", used as f64 / 1e3 / requests, used as f64 / 1e7 / waited.elapsed().as_secs_f64());
+    println!(
+        "{:.1} us per request, both hops; {:.0} % of a core",
+        used as f64 / 1e3 / requests,
+        used as f64 / 1e7 / waited.elapsed().as_secs_f64()
+    );
 }
 
 fn on_runtime(work: impl Future<Output = ()>) {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .unwrap();
     runtime.block_on(work);
 }
 
@@ -117,5 +148,7 @@ fn cpu(name: &str) -> u64 {
 fn task(name: &str) -> std::path::PathBuf {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let mut paths = tasks.map(|task| task.unwrap().path());
-    paths.find(|task| std::fs::read_to_string(task.join("comm")).unwrap().trim() == name).unwrap()
+    paths
+        .find(|task| std::fs::read_to_string(task.join("comm")).unwrap().trim() == name)
+        .unwrap()
 }

@@ -41,16 +41,28 @@ pub fn detect(bytes: &[u8]) -> Option<Protocol> {
 
 fn detect_request_line(bytes: &[u8]) -> Option<Protocol> {
     // Clients may send an empty line between requests, and some send one first (RFC 9112 §2.2).
-    let start = bytes.iter().take(4).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let start = bytes
+        .iter()
+        .take(4)
+        .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+        .count();
     let line = &bytes[start..];
     let Some(method) = line.iter().position(|byte| !is_token(*byte)) else {
-        return if line.len() > MAX_METHOD { Some(Protocol::Opaque) } else { None };
+        return if line.len() > MAX_METHOD {
+            Some(Protocol::Opaque)
+        } else {
+            None
+        };
     };
     if method == 0 || method > MAX_METHOD || line[method] != b' ' {
         return Some(Protocol::Opaque);
     }
     match line.iter().position(|byte| *byte == b'\n') {
-        Some(end) => Some(if names_http1(&line[..end]) { Protocol::Http1 } else { Protocol::Opaque }),
+        Some(end) => Some(if names_http1(&line[..end]) {
+            Protocol::Http1
+        } else {
+            Protocol::Opaque
+        }),
         // The version may be there before the end of the line is.
         None if names_http1(line) => Some(Protocol::Http1),
         None if line.contains(&0) => Some(Protocol::Opaque),
@@ -95,15 +107,28 @@ mod tests {
             (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", Protocol::Opaque),
             (b"GET /\r\n", Protocol::Opaque),
         ] {
-            assert_eq!(detect(bytes), Some(expected), "{:?}", String::from_utf8_lossy(bytes));
+            assert_eq!(
+                detect(bytes),
+                Some(expected),
+                "{:?}",
+                String::from_utf8_lossy(bytes)
+            );
         }
     }
 
     #[test]
     fn every_split_of_a_prefix_asks_for_more_and_never_decides_wrongly() {
-        for (whole, expected) in [(&b"POST /a?b=c HTTP/1.1"[..], Protocol::Http1), (&H2_PREFACE[..14], Protocol::Http2)] {
+        for (whole, expected) in [
+            (&b"POST /a?b=c HTTP/1.1"[..], Protocol::Http1),
+            (&H2_PREFACE[..14], Protocol::Http2),
+        ] {
             for split in 0..whole.len() {
-                assert_eq!(detect(&whole[..split]), None, "{:?}", String::from_utf8_lossy(&whole[..split]));
+                assert_eq!(
+                    detect(&whole[..split]),
+                    None,
+                    "{:?}",
+                    String::from_utf8_lossy(&whole[..split])
+                );
             }
             assert_eq!(detect(whole), Some(expected));
         }

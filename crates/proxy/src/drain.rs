@@ -27,7 +27,14 @@ impl Default for Drain {
     fn default() -> Self {
         let (begin, begun) = watch::channel(false);
         let (alive, guards) = mpsc::channel(1);
-        Drain { begin, guards, first: Some(Guard { begun, _alive: alive }) }
+        Drain {
+            begin,
+            guards,
+            first: Some(Guard {
+                begun,
+                _alive: alive,
+            }),
+        }
     }
 }
 
@@ -45,7 +52,9 @@ impl Drain {
 
     /// Waits for the last guard. `false`: the deadline came first.
     pub async fn finish(&mut self, deadline: Duration) -> bool {
-        tokio::time::timeout(deadline, self.guards.recv()).await.is_ok()
+        tokio::time::timeout(deadline, self.guards.recv())
+            .await
+            .is_ok()
     }
 }
 
@@ -67,7 +76,9 @@ pub async fn finish(inbound: &mut Drain, outbound: &mut Drain, grace: Duration) 
     inbound.begin();
     let inbound_done = inbound.finish(grace).await;
     outbound.begin();
-    let outbound_done = outbound.finish(deadline.saturating_duration_since(tokio::time::Instant::now())).await;
+    let outbound_done = outbound
+        .finish(deadline.saturating_duration_since(tokio::time::Instant::now()))
+        .await;
     inbound_done && outbound_done
 }
 
@@ -76,7 +87,11 @@ mod tests {
     use super::*;
 
     fn run<T>(test: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(test)
     }
 
     #[test]

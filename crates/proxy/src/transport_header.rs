@@ -71,7 +71,9 @@ impl TransportHeader {
         if bytes[..seen] != PREFACE[..seen] {
             return Err(Invalid::Preface);
         }
-        let Some(length) = bytes.get(PREFACE.len()..PREFACE.len() + 4) else { return Ok(None) };
+        let Some(length) = bytes.get(PREFACE.len()..PREFACE.len() + 4) else {
+            return Ok(None);
+        };
         let length = u32::from_be_bytes([length[0], length[1], length[2], length[3]]) as usize;
         if length > MAX_HEADER {
             return Err(Invalid::Length);
@@ -107,7 +109,11 @@ fn decode_message(message: &[u8]) -> Result<TransportHeader, Invalid> {
         }
     }
     match u16::try_from(port) {
-        Ok(port) if port > 0 => Ok(TransportHeader { port, name, protocol }),
+        Ok(port) if port > 0 => Ok(TransportHeader {
+            port,
+            name,
+            protocol,
+        }),
         _ => Err(Invalid::Port),
     }
 }
@@ -177,14 +183,21 @@ mod tests {
     use super::*;
 
     fn header(port: u16, name: Option<&str>, protocol: Option<SessionProtocol>) -> TransportHeader {
-        TransportHeader { port, name: name.map(str::to_owned), protocol }
+        TransportHeader {
+            port,
+            name: name.map(str::to_owned),
+            protocol,
+        }
     }
 
     #[test]
     fn the_wire_form_is_linkerds() {
         let mut out = Vec::new();
         header(4321, None, Some(SessionProtocol::Http2)).encode(&mut out);
-        assert_eq!(out, b"transport.l5d.io/v1\r\n\r\n\x00\x00\x00\x07\x08\xe1\x21\x1a\x02\x12\x00");
+        assert_eq!(
+            out,
+            b"transport.l5d.io/v1\r\n\r\n\x00\x00\x00\x07\x08\xe1\x21\x1a\x02\x12\x00"
+        );
     }
 
     #[test]
@@ -214,7 +227,10 @@ mod tests {
             out.extend_from_slice(message);
             TransportHeader::decode(&out)
         };
-        assert_eq!(TransportHeader::decode(b"GET / HTTP/1.1"), Err(Invalid::Preface));
+        assert_eq!(
+            TransportHeader::decode(b"GET / HTTP/1.1"),
+            Err(Invalid::Preface)
+        );
         assert_eq!(framed(&[0; MAX_HEADER + 1]), Err(Invalid::Length));
         assert_eq!(framed(&[]), Err(Invalid::Port));
         assert_eq!(framed(&[0x08, 0x80, 0x80, 0x04]), Err(Invalid::Port));

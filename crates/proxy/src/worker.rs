@@ -34,12 +34,22 @@ impl Listeners {
             user_timeout: connections.accept_user_timeout,
             backlog: connections.backlog,
         };
-        let (inbound, outbound) = (options(&config.inbound.connections), options(&config.outbound.connections));
+        let (inbound, outbound) = (
+            options(&config.inbound.connections),
+            options(&config.outbound.connections),
+        );
         let extra = config.inbound.extra_listeners.iter();
         Ok(Listeners {
             inbound: listen::bind(config.inbound.listen, inbound)?,
-            extra: extra.map(|(address, port)| Ok((listen::bind(*address, inbound)?, *port))).collect::<io::Result<_>>()?,
-            outbound: config.outbound.listen.iter().map(|address| listen::bind(*address, outbound)).collect::<io::Result<_>>()?,
+            extra: extra
+                .map(|(address, port)| Ok((listen::bind(*address, inbound)?, *port)))
+                .collect::<io::Result<_>>()?,
+            outbound: config
+                .outbound
+                .listen
+                .iter()
+                .map(|address| listen::bind(*address, outbound))
+                .collect::<io::Result<_>>()?,
         })
     }
 }
@@ -56,19 +66,49 @@ pub struct Parts {
 
 /// Runs until both drains have let go of every connection. Must be called inside a `LocalRuntime`.
 pub async fn run(listeners: Listeners, parts: Parts) -> io::Result<()> {
-    let Parts { config, discovery, epochs, shard, inbound: inbound_guard, outbound: outbound_guard } = parts;
-    let listening = listeners.outbound.iter().map(std::net::TcpListener::local_addr).collect::<io::Result<Vec<SocketAddr>>>()?;
-    let inbound = Inbound::new(config.clone(), discovery.clone(), epochs.clone(), shard.clone());
+    let Parts {
+        config,
+        discovery,
+        epochs,
+        shard,
+        inbound: inbound_guard,
+        outbound: outbound_guard,
+    } = parts;
+    let listening = listeners
+        .outbound
+        .iter()
+        .map(std::net::TcpListener::local_addr)
+        .collect::<io::Result<Vec<SocketAddr>>>()?;
+    let inbound = Inbound::new(
+        config.clone(),
+        discovery.clone(),
+        epochs.clone(),
+        shard.clone(),
+    );
     let outbound = Outbound::new(config, discovery, epochs, shard, listening);
     let mut accepting = Vec::new();
-    let plain = std::iter::once((listeners.inbound, None)).chain(listeners.extra.into_iter().map(|(socket, port)| (socket, Some(port))));
+    let plain = std::iter::once((listeners.inbound, None)).chain(
+        listeners
+            .extra
+            .into_iter()
+            .map(|(socket, port)| (socket, Some(port))),
+    );
     for (listener, stands_for) in plain {
         let listener = TcpListener::from_std(listener)?;
-        accepting.push(tokio::task::spawn_local(accept_inbound(listener, inbound.clone(), stands_for, inbound_guard.clone())));
+        accepting.push(tokio::task::spawn_local(accept_inbound(
+            listener,
+            inbound.clone(),
+            stands_for,
+            inbound_guard.clone(),
+        )));
     }
     for listener in listeners.outbound {
         let listener = TcpListener::from_std(listener)?;
-        accepting.push(tokio::task::spawn_local(accept_outbound(listener, outbound.clone(), outbound_guard.clone())));
+        accepting.push(tokio::task::spawn_local(accept_outbound(
+            listener,
+            outbound.clone(),
+            outbound_guard.clone(),
+        )));
     }
     let (mut inbound_guard, mut outbound_guard) = (inbound_guard, outbound_guard);
     inbound_guard.draining().await;
@@ -82,7 +122,12 @@ pub async fn run(listeners: Listeners, parts: Parts) -> io::Result<()> {
     Ok(())
 }
 
-async fn accept_inbound(listener: TcpListener, inbound: Rc<Inbound>, stands_for: Option<u16>, guard: Guard) {
+async fn accept_inbound(
+    listener: TcpListener,
+    inbound: Rc<Inbound>,
+    stands_for: Option<u16>,
+    guard: Guard,
+) {
     let mut drain = guard.clone();
     loop {
         let accepted = tokio::select! {
@@ -90,7 +135,12 @@ async fn accept_inbound(listener: TcpListener, inbound: Rc<Inbound>, stands_for:
             accepted = listen::accept(&listener) => accepted,
             () = drain.draining() => return,
         };
-        tokio::task::spawn_local(inbound::serve(inbound.clone(), accepted, stands_for, guard.clone()));
+        tokio::task::spawn_local(inbound::serve(
+            inbound.clone(),
+            accepted,
+            stands_for,
+            guard.clone(),
+        ));
     }
 }
 

@@ -16,7 +16,12 @@ pub struct Account {
 
 impl Account {
     pub fn begin() -> Self {
-        Account { started: Instant::now(), answered: None, status: 0, grpc_status: None }
+        Account {
+            started: Instant::now(),
+            answered: None,
+            status: 0,
+            grpc_status: None,
+        }
     }
 
     /// The answer's head has come, or has been made. Returns the moment.
@@ -35,9 +40,21 @@ impl Account {
     /// Counts the request. `error` is empty, or a word of a closed set.
     pub fn end(&self, metrics: &HttpMetrics, error: &'static str) {
         let now = Instant::now();
-        let success = error.is_empty() && self.status != 0 && self.status < 500 && !self.grpc_status.is_some_and(is_failure);
-        let outcome = Outcome { status: self.status, grpc_status: self.grpc_status, success, error };
-        metrics.response(outcome, self.answered.unwrap_or(now) - self.started, now - self.started);
+        let success = error.is_empty()
+            && self.status != 0
+            && self.status < 500
+            && !self.grpc_status.is_some_and(is_failure);
+        let outcome = Outcome {
+            status: self.status,
+            grpc_status: self.grpc_status,
+            success,
+            error,
+        };
+        metrics.response(
+            outcome,
+            self.answered.unwrap_or(now) - self.started,
+            now - self.started,
+        );
     }
 }
 

@@ -31,11 +31,21 @@ pub struct Refusal {
 
 impl Refusal {
     pub fn new(reason: Reason) -> Self {
-        Refusal { reason, status: reason.http_status(), grpc_status: None, detail: None, location: None, close: false }
+        Refusal {
+            reason,
+            status: reason.http_status(),
+            grpc_status: None,
+            detail: None,
+            location: None,
+            close: false,
+        }
     }
 
     pub fn because(reason: Reason, detail: impl std::fmt::Display) -> Self {
-        Refusal { detail: Some(detail.to_string().into()), ..Self::new(reason) }
+        Refusal {
+            detail: Some(detail.to_string().into()),
+            ..Self::new(reason)
+        }
     }
 
     /// For a request that breaks a rule of HTTP: the codec knows the status.
@@ -44,7 +54,11 @@ impl Refusal {
             431 | 414 => Reason::HeadTooLarge,
             _ => Reason::BadRequest,
         };
-        Refusal { status: error.status(), close: true, ..Self::because(reason, error.reason()) }
+        Refusal {
+            status: error.status(),
+            close: true,
+            ..Self::because(reason, error.reason())
+        }
     }
 
     /// For a server that failed before it answered.
@@ -69,21 +83,38 @@ impl Refusal {
 
 /// Is this a gRPC call, whose answer must look like one?
 pub fn is_grpc(request: &Head) -> bool {
-    request.get("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"))
+    request
+        .get("content-type")
+        .is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
 
 /// Writes the head of the answer into `head`, and its body.
 fn compose(refusal: &Refusal, grpc: bool, head: &mut Head) -> Result<Bytes, tulle_http::Error> {
     let text = refusal.text();
     // A header value is one line of visible text.
-    let line: String = text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+    let line: String = text
+        .chars()
+        .map(|c| {
+            if c.is_ascii_graphic() || c == ' ' {
+                c
+            } else {
+                '?'
+            }
+        })
+        .collect();
     head.clear();
     head.set_status(if grpc { 200 } else { refusal.status })?;
     head.push(PROXY_ERROR, &line)?;
     head.push(REASON, refusal.reason.code())?;
     if grpc {
         head.push("content-type", "application/grpc")?;
-        head.push("grpc-status", refusal.grpc_status.unwrap_or(refusal.reason.grpc_status()).to_string())?;
+        head.push(
+            "grpc-status",
+            refusal
+                .grpc_status
+                .unwrap_or(refusal.reason.grpc_status())
+                .to_string(),
+        )?;
         head.push("grpc-message", percent_encoded(&line))?;
         return Ok(Bytes::new());
     }

@@ -74,10 +74,21 @@ pub fn refusal(answer: Answer<'_>, head: &Head, matcher: &Matcher) -> Refusal {
         }
         Answer::Redirect(redirect) => {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let scheme = if head.scheme() == b"https" { "https" } else { "http" };
-            let (authority, path) = (text(head.authority().unwrap_or_default()), text(head.path()));
+            let scheme = if head.scheme() == b"https" {
+                "https"
+            } else {
+                "http"
+            };
+            let (authority, path) = (
+                text(head.authority().unwrap_or_default()),
+                text(head.path()),
+            );
             match redirect.location(scheme, &authority, &path, matcher) {
-                Some(location) => Refusal { status: redirect.status, location: Some(location.into()), ..Refusal::new(Reason::Redirected) },
+                Some(location) => Refusal {
+                    status: redirect.status,
+                    location: Some(location.into()),
+                    ..Refusal::new(Reason::Redirected)
+                },
                 None => Refusal::new(Reason::RedirectInvalid),
             }
         }

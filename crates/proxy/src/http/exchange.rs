@@ -65,7 +65,12 @@ struct Limits {
 
 impl Limits {
     fn new(deadlines: Deadlines) -> Option<Box<Self>> {
-        deadlines.next().map(|next| Box::new(Limits { deadlines, timer: Box::pin(tokio::time::sleep_until(clock::instant(next))) }))
+        deadlines.next().map(|next| {
+            Box::new(Limits {
+                deadlines,
+                timer: Box::pin(tokio::time::sleep_until(clock::instant(next))),
+            })
+        })
     }
 
     /// `moved`: something has passed this turn.
@@ -80,7 +85,10 @@ impl Limits {
         if let Some(reason) = self.deadlines.expired(now) {
             return Poll::Ready(reason);
         }
-        let next = self.deadlines.next().map_or(self.timer.deadline(), clock::instant);
+        let next = self
+            .deadlines
+            .next()
+            .map_or(self.timer.deadline(), clock::instant);
         if next != self.timer.deadline() {
             self.timer.as_mut().reset(next);
         }
@@ -123,7 +131,9 @@ impl<'e, 'd> Exchange<'e, 'd> {
                     Poll::Ready(Ok(Answer::Interim)) => {
                         tulle_http::l5d::strip_all(head);
                         hop::strip(head, UpgradeField::Drop);
-                        self.down.send_head(head, Answer::Interim).map_err(Failure::Downstream)?;
+                        self.down
+                            .send_head(head, Answer::Interim)
+                            .map_err(Failure::Downstream)?;
                     }
                     Poll::Ready(Ok(answer)) => return Poll::Ready(Ok(answer)),
                     Poll::Ready(Err(fault)) => return Poll::Ready(Err(Failure::Upstream(fault))),
@@ -155,7 +165,14 @@ impl<'e, 'd> Exchange<'e, 'd> {
                     Poll::Pending => break,
                 }
             }
-            self.rest(cx, if request_turn == Turn::Again { request_turn } else { turn })
+            self.rest(
+                cx,
+                if request_turn == Turn::Again {
+                    request_turn
+                } else {
+                    turn
+                },
+            )
         })
         .await
     }
@@ -210,7 +227,11 @@ impl<'e, 'd> Exchange<'e, 'd> {
 
     fn end_request(&mut self, trailers: bool) {
         let trailers = trailers.then_some(&self.trailers);
-        self.request = if self.up.finish(trailers).is_ok() { Flow::Done } else { Flow::Stopped };
+        self.request = if self.up.finish(trailers).is_ok() {
+            Flow::Done
+        } else {
+            Flow::Stopped
+        };
     }
 
     /// Moves one piece of the answer.
@@ -226,7 +247,9 @@ impl<'e, 'd> Exchange<'e, 'd> {
                     Poll::Pending => Ok(Poll::Pending),
                     Poll::Ready(count) => {
                         let count = count.map_err(Failure::Downstream)?;
-                        self.down.send(chunk.slice(..count)).map_err(Failure::Downstream)?;
+                        self.down
+                            .send(chunk.slice(..count))
+                            .map_err(Failure::Downstream)?;
                         self.up.consume(count);
                         self.moved = true;
                         Ok(Poll::Ready(Flow::Open))
@@ -236,7 +259,9 @@ impl<'e, 'd> Exchange<'e, 'd> {
             Event::Trailers => {
                 tulle_http::l5d::strip_all(&mut self.trailers);
                 self.grpc_status = grpc_status(&self.trailers);
-                self.down.finish(Some(&self.trailers)).map_err(Failure::Downstream)?;
+                self.down
+                    .finish(Some(&self.trailers))
+                    .map_err(Failure::Downstream)?;
                 // HTTP/1 tells the end after the trailers; it must be taken for the connection to be used again.
                 self.take_end(cx);
                 Ok(Poll::Ready(Flow::Done))
@@ -276,7 +301,10 @@ impl<'e, 'd> Exchange<'e, 'd> {
 
 /// The `grpc-status` of a head or of trailers.
 pub fn grpc_status(head: &Head) -> Option<u8> {
-    std::str::from_utf8(head.get("grpc-status")?).ok()?.parse().ok()
+    std::str::from_utf8(head.get("grpc-status")?)
+        .ok()?
+        .parse()
+        .ok()
 }
 
 /// Why a direction stopped for now.

@@ -16,7 +16,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 use tokio::time::Sleep;
-use tulle_http::h1::{Answering, Asked, BodyKind, BodyWriter, Decoder, Eof, Framing, Persist, encode_request, encode_response};
+use tulle_http::h1::{
+    Answering, Asked, BodyKind, BodyWriter, Decoder, Eof, Framing, Persist, encode_request,
+    encode_response,
+};
 use tulle_http::{Head, Limits};
 
 use crate::http::{Event, Fault};
@@ -116,7 +119,11 @@ impl Connection {
     }
 
     /// Client: an interim or final response head.
-    pub fn poll_response(&mut self, cx: &mut Context<'_>, head: &mut Head) -> Poll<Result<Framing, Fault>> {
+    pub fn poll_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &mut Head,
+    ) -> Poll<Result<Framing, Fault>> {
         loop {
             match self.decoder.next(&mut self.input, head) {
                 Ok(tulle_http::h1::Event::Head(framing)) => {
@@ -138,7 +145,11 @@ impl Connection {
     }
 
     /// The next event of the message whose head was read.
-    pub fn poll_event(&mut self, cx: &mut Context<'_>, trailers: &mut Head) -> Poll<Result<Event, Fault>> {
+    pub fn poll_event(
+        &mut self,
+        cx: &mut Context<'_>,
+        trailers: &mut Head,
+    ) -> Poll<Result<Event, Fault>> {
         if !self.chunk.is_empty() {
             return Poll::Ready(Ok(Event::Data));
         }
@@ -150,12 +161,18 @@ impl Connection {
                     return Poll::Ready(Ok(Event::Data));
                 }
                 Ok(tulle_http::h1::Event::Trailers) => return Poll::Ready(Ok(Event::Trailers)),
-                Ok(tulle_http::h1::Event::End | tulle_http::h1::Event::Held | tulle_http::h1::Event::Closed) => {
+                Ok(
+                    tulle_http::h1::Event::End
+                    | tulle_http::h1::Event::Held
+                    | tulle_http::h1::Event::Closed,
+                ) => {
                     self.incoming_done = true;
                     return Poll::Ready(Ok(Event::End));
                 }
                 Ok(tulle_http::h1::Event::NeedMore) => {}
-                Ok(tulle_http::h1::Event::Head(_)) => return Poll::Ready(Err(self.broken(Fault::Closed))),
+                Ok(tulle_http::h1::Event::Head(_)) => {
+                    return Poll::Ready(Err(self.broken(Fault::Closed)));
+                }
                 Err(error) => return Poll::Ready(Err(self.broken(Fault::Malformed(error)))),
             }
             match ready!(self.io.poll_read_onto(cx, &mut self.input)) {
@@ -205,9 +222,21 @@ impl Connection {
     // --- the message going out ---------------------------------------------------------------------------------------
 
     /// Client: writes a request's head.
-    pub fn send_request(&mut self, head: &Head, body: BodyKind, upgrade: bool) -> Result<(), Fault> {
-        self.decoder.expect(Asked { method: head.method_kind(), upgrade });
-        let persist = if upgrade { Persist::Upgrade } else { Persist::KeepAlive };
+    pub fn send_request(
+        &mut self,
+        head: &Head,
+        body: BodyKind,
+        upgrade: bool,
+    ) -> Result<(), Fault> {
+        self.decoder.expect(Asked {
+            method: head.method_kind(),
+            upgrade,
+        });
+        let persist = if upgrade {
+            Persist::Upgrade
+        } else {
+            Persist::KeepAlive
+        };
         match encode_request(head, body, persist, &mut self.out) {
             Ok(writer) => {
                 (self.writer, self.incoming_done, self.persist) = (Some(writer), false, true);
@@ -218,7 +247,13 @@ impl Connection {
     }
 
     /// Server: writes an answer's head, or an interim one.
-    pub fn send_response(&mut self, head: &Head, to: Answering, body: BodyKind, persist: Persist) -> Result<(), Fault> {
+    pub fn send_response(
+        &mut self,
+        head: &Head,
+        to: Answering,
+        body: BodyKind,
+        persist: Persist,
+    ) -> Result<(), Fault> {
         match encode_response(head, to, body, persist, &mut self.out) {
             Ok(writer) => {
                 if head.status() >= 200 || head.status() == 101 {
@@ -232,7 +267,11 @@ impl Connection {
     }
 
     /// How many of `wanted` bytes may be given now; pending while too much waits to be written.
-    pub fn poll_capacity(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, Fault>> {
+    pub fn poll_capacity(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: usize,
+    ) -> Poll<Result<usize, Fault>> {
         while self.out.len() - self.sent >= HIGH_WATER {
             ready!(self.poll_write(cx))?;
         }
@@ -355,7 +394,9 @@ impl Connection {
 
     /// Has the peer closed an idle connection, or sent something on it? No system call while it has not.
     pub fn is_stale(&self) -> bool {
-        self.io.poll_idle_readable(&mut Context::from_waker(Waker::noop())).is_ready()
+        self.io
+            .poll_idle_readable(&mut Context::from_waker(Waker::noop()))
+            .is_ready()
     }
 
     /// Server: after an answer that came before the request's end, takes in the rest so that the connection can go on.
@@ -380,7 +421,9 @@ impl Connection {
                 }
             }
         });
-        tokio::time::timeout(patience, discard).await.unwrap_or(false)
+        tokio::time::timeout(patience, discard)
+            .await
+            .unwrap_or(false)
     }
 
     /// Server: closes so that the peer can still read the answer. A socket closed with unread bytes in it is reset, and

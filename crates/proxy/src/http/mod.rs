@@ -49,14 +49,20 @@ impl Fault {
         match error.reason() {
             Some(::h2::Reason::REFUSED_STREAM) if error.is_remote() => Fault::Refused,
             // A stream above the last one that a GOAWAY says was processed.
-            Some(::h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => Fault::Refused,
+            Some(::h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => {
+                Fault::Refused
+            }
             Some(reason) if error.is_reset() => Fault::Reset(reason),
             _ => Fault::Closed,
         }
     }
 
     pub fn of_reason(reason: ::h2::Reason) -> Fault {
-        if reason == ::h2::Reason::REFUSED_STREAM { Fault::Refused } else { Fault::Reset(reason) }
+        if reason == ::h2::Reason::REFUSED_STREAM {
+            Fault::Refused
+        } else {
+            Fault::Reset(reason)
+        }
     }
 
     /// The connection ended under it.

@@ -54,7 +54,13 @@ enum H2 {
 }
 
 impl Origin {
-    pub fn new(reach: Reach, dialer: Dialer, epochs: Epochs, limits: Limits, meter: Meter) -> Rc<Self> {
+    pub fn new(
+        reach: Reach,
+        dialer: Dialer,
+        epochs: Epochs,
+        limits: Limits,
+        meter: Meter,
+    ) -> Rc<Self> {
         Rc::new(Origin {
             reach,
             dialer,
@@ -74,7 +80,15 @@ impl Origin {
 
     /// A connection of its own, for bytes or for an HTTP/1 exchange.
     pub async fn connect(&self, session: Option<SessionProtocol>) -> Result<Io, ConnectError> {
-        let mut io = self.reach.connect(&self.dialer, &self.epochs, self.limits.connect_timeout, session).await?;
+        let mut io = self
+            .reach
+            .connect(
+                &self.dialer,
+                &self.epochs,
+                self.limits.connect_timeout,
+                session,
+            )
+            .await?;
         io.measure(self.meter.clone());
         Ok(io)
     }
@@ -116,7 +130,10 @@ impl Origin {
         if idle.len() >= self.limits.idle {
             idle.remove(0);
         }
-        idle.push(Idle { connection, since: Instant::now() });
+        idle.push(Idle {
+            connection,
+            since: Instant::now(),
+        });
         if !self.sweeping.replace(true) {
             tokio::task::spawn_local(sweep(Rc::downgrade(self), self.limits.idle_time));
         }
@@ -181,7 +198,9 @@ impl Origin {
 async fn sweep(origin: std::rc::Weak<Origin>, idle_time: Duration) {
     loop {
         tokio::time::sleep(idle_time.max(Duration::from_millis(10))).await;
-        let Some(origin) = origin.upgrade() else { return };
+        let Some(origin) = origin.upgrade() else {
+            return;
+        };
         let mut idle = origin.idle.borrow_mut();
         idle.retain(|idle| idle.since.elapsed() < idle_time && !idle.connection.is_stale());
         if idle.is_empty() {

@@ -44,29 +44,51 @@ pub trait Handler {
     type Tunnel;
 
     /// Serves one request. `head` is the request's; it is scratch space afterwards.
-    fn handle(&self, head: &mut Head, down: &mut Downstream<'_>) -> impl Future<Output = Handled<Self::Tunnel>>;
+    fn handle(
+        &self,
+        head: &mut Head,
+        down: &mut Downstream<'_>,
+    ) -> impl Future<Output = Handled<Self::Tunnel>>;
 
     /// Everything that the client sends from here on belongs to the tunnel.
     fn tunnel(&self, client: Io, to: Self::Tunnel, guard: Guard) -> impl Future<Output = ()>;
 }
 
 /// Serves HTTP/1 until the client leaves, breaks the rules, or draining lets go of it.
-pub async fn http1<H: Handler>(io: Io, handler: &H, limits: Limits, head_timeout: Duration, guard: Guard) {
+pub async fn http1<H: Handler>(
+    io: Io,
+    handler: &H,
+    limits: Limits,
+    head_timeout: Duration,
+    guard: Guard,
+) {
     let mut connection = h1::Connection::server(io, limits);
     let mut head = Head::new();
     let mut watch = guard.clone();
     let draining = watch.draining();
     let mut draining = std::pin::pin!(draining);
     loop {
-        let request = match connection.read_request(&mut head, draining.as_mut(), head_timeout).await {
+        let request = match connection
+            .read_request(&mut head, draining.as_mut(), head_timeout)
+            .await
+        {
             Ok(Some(request)) => request,
             Ok(None) => return,
             Err(fault) => return refuse_head(connection, fault, &guard).await,
         };
-        let answering = Answering { method: head.method_kind(), version: head.version() };
+        let answering = Answering {
+            method: head.method_kind(),
+            version: head.version(),
+        };
         let waits_for_continue = request.expect_continue;
         let upgrade = request.upgrade;
-        let mut down = Downstream::H1 { connection: &mut connection, request, answering, guard: &guard, close: false };
+        let mut down = Downstream::H1 {
+            connection: &mut connection,
+            request,
+            answering,
+            guard: &guard,
+            close: false,
+        };
         match bounded(handler.handle(&mut head, &mut down)).await {
             // What was written before the cut still leaves, if it can at once.
             Handled::Cut => return connection.flush_now(),
@@ -83,7 +105,8 @@ pub async fn http1<H: Handler>(io: Io, handler: &H, limits: Limits, head_timeout
         }
         // A client that was never told to go on may send the body or the next request: nobody can tell which.
         let untold = waits_for_continue && !connection.incoming_done();
-        if !connection.persists() || untold || !connection.discard_request(DISCARD, PATIENCE).await {
+        if !connection.persists() || untold || !connection.discard_request(DISCARD, PATIENCE).await
+        {
             return connection.linger(PATIENCE).await;
         }
         if upgrade {
@@ -96,11 +119,17 @@ pub async fn http1<H: Handler>(io: Io, handler: &H, limits: Limits, head_timeout
 async fn refuse_head(mut connection: h1::Connection, fault: Fault, guard: &Guard) {
     let refusal = match fault {
         Fault::Malformed(error) => Refusal::malformed(error),
-        Fault::Timeout => Refusal { close: true, ..Refusal::new(tulle_engine::Reason::HeadTimeout) },
+        Fault::Timeout => Refusal {
+            close: true,
+            ..Refusal::new(tulle_engine::Reason::HeadTimeout)
+        },
         _ => return,
     };
     let mut head = Head::new();
-    let answering = Answering { method: head.method_kind(), version: Version::Http11 };
+    let answering = Answering {
+        method: head.method_kind(),
+        version: Version::Http11,
+    };
     let request = tulle_http::h1::Framing {
         body: BodyKind::None,
         keep_alive: false,
@@ -108,20 +137,36 @@ async fn refuse_head(mut connection: h1::Connection, fault: Fault, guard: &Guard
         expect_continue: false,
         interim: false,
     };
-    let mut down = Downstream::H1 { connection: &mut connection, request, answering, guard, close: true };
+    let mut down = Downstream::H1 {
+        connection: &mut connection,
+        request,
+        answering,
+        guard,
+        close: true,
+    };
     if answer::refuse(&mut down, &mut head, &refusal).is_ok() {
         connection.linger(PATIENCE).await;
     }
 }
 
 /// Serves HTTP/2 until the client leaves or draining has finished.
-pub async fn http2<H: Handler + 'static>(io: Io, handler: Rc<H>, settings: h2::Settings, guard: Guard) -> Result<(), Fault> {
+pub async fn http2<H: Handler + 'static>(
+    io: Io,
+    handler: Rc<H>,
+    settings: h2::Settings,
+    guard: Guard,
+) -> Result<(), Fault> {
     let held = guard.clone();
     h2::server::serve(io, settings, guard, move |request, mut stream| {
         // Read here, so that the stream's task does not carry the `h2` crate's form of the request.
         let mut head = spare_head();
         match h2::server::Stream::read_head(&request, &mut head) {
-            Ok(()) => drop(tokio::task::spawn_local(bounded(serve_stream(handler.clone(), head, stream, held.clone())))),
+            Ok(()) => drop(tokio::task::spawn_local(bounded(serve_stream(
+                handler.clone(),
+                head,
+                stream,
+                held.clone(),
+            )))),
             Err(_) => stream.reset(::h2::Reason::PROTOCOL_ERROR),
         }
     })
@@ -129,7 +174,12 @@ pub async fn http2<H: Handler + 'static>(io: Io, handler: Rc<H>, settings: h2::S
 }
 
 /// One stream. `_held` keeps a draining process alive until it has ended.
-async fn serve_stream<H: Handler>(handler: Rc<H>, mut head: Head, stream: h2::server::Stream, _held: Guard) {
+async fn serve_stream<H: Handler>(
+    handler: Rc<H>,
+    mut head: Head,
+    stream: h2::server::Stream,
+    _held: Guard,
+) {
     let mut down = Downstream::H2(Box::new(stream));
     if let Handled::Cut = handler.handle(&mut head, &mut down).await {
         down.cut(Fault::Closed);
@@ -158,4 +208,3 @@ pub fn keep_head(mut head: Head) {
         }
     });
 }
-

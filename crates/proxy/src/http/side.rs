@@ -68,7 +68,11 @@ impl Downstream<'_> {
         matches!(self, Downstream::H1 { request, .. } if request.upgrade)
     }
 
-    pub fn poll_event(&mut self, cx: &mut Context<'_>, trailers: &mut Head) -> Poll<Result<Event, Fault>> {
+    pub fn poll_event(
+        &mut self,
+        cx: &mut Context<'_>,
+        trailers: &mut Head,
+    ) -> Poll<Result<Event, Fault>> {
         match self {
             Downstream::H1 { connection, .. } => connection.poll_event(cx, trailers),
             Downstream::H2(stream) => stream.incoming.poll_event(cx, trailers),
@@ -92,13 +96,29 @@ impl Downstream<'_> {
     /// Begins the answer. `body` as it came; fields of the old hop have been removed from `head`.
     pub fn send_head(&mut self, head: &Head, answer: Answer) -> Result<(), Fault> {
         match (self, answer) {
-            (Downstream::H1 { connection, answering, guard, close, .. }, answer) => {
+            (
+                Downstream::H1 {
+                    connection,
+                    answering,
+                    guard,
+                    close,
+                    ..
+                },
+                answer,
+            ) => {
                 let (body, persist) = match answer {
                     Answer::Interim => (BodyKind::None, Persist::KeepAlive),
                     Answer::Tunnel => (BodyKind::UntilClose, Persist::Upgrade),
                     Answer::Final(body) => {
                         let last = *close || guard.is_draining() || !connection.persists();
-                        (body, if last { Persist::Close } else { Persist::KeepAlive })
+                        (
+                            body,
+                            if last {
+                                Persist::Close
+                            } else {
+                                Persist::KeepAlive
+                            },
+                        )
                     }
                 };
                 connection.send_response(head, *answering, body, persist)
@@ -108,11 +128,17 @@ impl Downstream<'_> {
                 stream.send_head(head, matches!(body, BodyKind::None | BodyKind::Length(0)))
             }
             // Not asked for: see `asks_tunnel`.
-            (Downstream::H2(_), Answer::Tunnel) => Err(Fault::Malformed(tulle_http::Error::UnexpectedUpgrade)),
+            (Downstream::H2(_), Answer::Tunnel) => {
+                Err(Fault::Malformed(tulle_http::Error::UnexpectedUpgrade))
+            }
         }
     }
 
-    pub fn poll_capacity(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, Fault>> {
+    pub fn poll_capacity(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: usize,
+    ) -> Poll<Result<usize, Fault>> {
         match self {
             Downstream::H1 { connection, .. } => connection.poll_capacity(cx, wanted),
             Downstream::H2(stream) => match stream.outgoing() {
@@ -125,7 +151,9 @@ impl Downstream<'_> {
     pub fn send(&mut self, data: bytes::Bytes) -> Result<(), Fault> {
         match self {
             Downstream::H1 { connection, .. } => connection.send(&data),
-            Downstream::H2(stream) => stream.outgoing().map_or(Ok(()), |outgoing| outgoing.send(data, false)),
+            Downstream::H2(stream) => stream
+                .outgoing()
+                .map_or(Ok(()), |outgoing| outgoing.send(data, false)),
         }
     }
 
@@ -174,28 +202,48 @@ impl Downstream<'_> {
 
 impl Upstream {
     /// An HTTP/1 connection with the request's head written on it.
-    pub fn h1(mut connection: Box<h1::Connection>, head: &Head, body: BodyKind, upgrade: bool) -> Result<Self, Fault> {
+    pub fn h1(
+        mut connection: Box<h1::Connection>,
+        head: &Head,
+        body: BodyKind,
+        upgrade: bool,
+    ) -> Result<Self, Fault> {
         connection.send_request(head, body, upgrade)?;
         Ok(Upstream::H1(connection))
     }
 
     /// The next head of the answer.
-    pub fn poll_head(&mut self, cx: &mut Context<'_>, head: &mut Head) -> Poll<Result<Answer, Fault>> {
+    pub fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &mut Head,
+    ) -> Poll<Result<Answer, Fault>> {
         match self {
-            Upstream::H1(connection) => connection.poll_response(cx, head).map_ok(|framing| match framing {
-                Framing { interim: true, .. } => Answer::Interim,
-                Framing { upgrade: true, .. } => Answer::Tunnel,
-                Framing { body, .. } => Answer::Final(body),
-            }),
+            Upstream::H1(connection) => {
+                connection
+                    .poll_response(cx, head)
+                    .map_ok(|framing| match framing {
+                        Framing { interim: true, .. } => Answer::Interim,
+                        Framing { upgrade: true, .. } => Answer::Tunnel,
+                        Framing { body, .. } => Answer::Final(body),
+                    })
+            }
             Upstream::H2(stream) => stream.poll_head(cx, head).map_ok(|()| match head.status() {
                 100..=199 => Answer::Interim,
                 204 | 304 => Answer::Final(BodyKind::None),
-                _ => Answer::Final(body_kind(head, stream.incoming().is_none_or(|incoming| incoming.is_ended()))),
+                _ => Answer::Final(body_kind(
+                    head,
+                    stream.incoming().is_none_or(|incoming| incoming.is_ended()),
+                )),
             }),
         }
     }
 
-    pub fn poll_event(&mut self, cx: &mut Context<'_>, trailers: &mut Head) -> Poll<Result<Event, Fault>> {
+    pub fn poll_event(
+        &mut self,
+        cx: &mut Context<'_>,
+        trailers: &mut Head,
+    ) -> Poll<Result<Event, Fault>> {
         match self {
             Upstream::H1(connection) => connection.poll_event(cx, trailers),
             Upstream::H2(stream) => match stream.incoming() {
@@ -208,7 +256,10 @@ impl Upstream {
     pub fn chunk(&mut self) -> bytes::Bytes {
         match self {
             Upstream::H1(connection) => connection.chunk().clone(),
-            Upstream::H2(stream) => stream.incoming().map(|incoming| incoming.chunk().clone()).unwrap_or_default(),
+            Upstream::H2(stream) => stream
+                .incoming()
+                .map(|incoming| incoming.chunk().clone())
+                .unwrap_or_default(),
         }
     }
 
@@ -223,7 +274,11 @@ impl Upstream {
         }
     }
 
-    pub fn poll_capacity(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, Fault>> {
+    pub fn poll_capacity(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: usize,
+    ) -> Poll<Result<usize, Fault>> {
         match self {
             Upstream::H1(connection) => connection.poll_capacity(cx, wanted),
             Upstream::H2(stream) => match stream.outgoing() {
@@ -236,7 +291,9 @@ impl Upstream {
     pub fn send(&mut self, data: bytes::Bytes) -> Result<(), Fault> {
         match self {
             Upstream::H1(connection) => connection.send(&data),
-            Upstream::H2(stream) => stream.outgoing().map_or(Ok(()), |outgoing| outgoing.send(data, false)),
+            Upstream::H2(stream) => stream
+                .outgoing()
+                .map_or(Ok(()), |outgoing| outgoing.send(data, false)),
         }
     }
 

@@ -19,11 +19,22 @@ use crate::transport_header::{SessionProtocol, TransportHeader};
 /// How long a peer may take for its transport header.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub async fn serve(inbound: Rc<Inbound>, mut io: Io, client: SocketAddr, local: SocketAddr, guard: Guard) {
+pub async fn serve(
+    inbound: Rc<Inbound>,
+    mut io: Io,
+    client: SocketAddr,
+    local: SocketAddr,
+    guard: Guard,
+) {
     let detect_timeout = inbound.config.inbound.connections.detect_timeout;
-    let Ok(spoken) = sniff::sniff(&mut io, detect_timeout).await else { return };
-    let Some(epoch) = ours(&inbound.epochs, &spoken) else { return inbound.refused("direct connections must be mutually authenticated") };
-    let mut io = match tls::accept(io, epoch.server(ServerAlpn::TransportHeader), TLS_TIMEOUT).await {
+    let Ok(spoken) = sniff::sniff(&mut io, detect_timeout).await else {
+        return;
+    };
+    let Some(epoch) = ours(&inbound.epochs, &spoken) else {
+        return inbound.refused("direct connections must be mutually authenticated");
+    };
+    let mut io = match tls::accept(io, epoch.server(ServerAlpn::TransportHeader), TLS_TIMEOUT).await
+    {
         Ok(io) => io,
         Err(error) => return inbound.handshake_failed(&error),
     };
@@ -41,11 +52,33 @@ pub async fn serve(inbound: Rc<Inbound>, mut io: Io, client: SocketAddr, local: 
     if inbound.is_own_port(header.port) {
         return inbound.refused("loop");
     }
-    let port = Ports::get(&inbound, header.port, inbound.application(local.ip(), header.port));
+    let port = Ports::get(
+        &inbound,
+        header.port,
+        inbound.application(local.ip(), header.port),
+    );
     let session = Session::new(port, client, tls);
-    inbound.shard.counter(&families::INBOUND_TCP_TRANSPORT_HEADER_CONNECTIONS_TOTAL, &labels::direct(&session, header.protocol)).inc();
-    match header.protocol.filter(|_| session.port().server().http().is_some()) {
-        Some(protocol) => serve_http(inbound, io, session, protocol == SessionProtocol::Http2, guard).await,
+    inbound
+        .shard
+        .counter(
+            &families::INBOUND_TCP_TRANSPORT_HEADER_CONNECTIONS_TOTAL,
+            &labels::direct(&session, header.protocol),
+        )
+        .inc();
+    match header
+        .protocol
+        .filter(|_| session.port().server().http().is_some())
+    {
+        Some(protocol) => {
+            serve_http(
+                inbound,
+                io,
+                session,
+                protocol == SessionProtocol::Http2,
+                guard,
+            )
+            .await
+        }
         None => tcp::serve(inbound, io, session, guard).await,
     }
 }

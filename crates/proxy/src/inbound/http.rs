@@ -57,13 +57,20 @@ struct Admitted {
 
 impl Admitted {
     fn filters(&self) -> &[Filter] {
-        self.server.rules.get(self.rule).map_or(&[], |rule| &rule.filters)
+        self.server
+            .rules
+            .get(self.rule)
+            .map_or(&[], |rule| &rule.filters)
     }
 }
 
 impl Requests {
     pub fn new(inbound: Rc<Inbound>, session: Session) -> Self {
-        Requests { inbound, session, last: RefCell::new(None) }
+        Requests {
+            inbound,
+            session,
+            last: RefCell::new(None),
+        }
     }
 
     /// Asks the engine: may this request come in, and on which route?
@@ -73,34 +80,54 @@ impl Requests {
         let found = server.route(&fields.view());
         let permit = found.as_ref().map(|found| server.authorize(&grants, found));
         let route = found.as_ref().map_or(NONE, |found| found.rule.route);
-        let authorization = permit.as_ref().and_then(|permit| permit.as_ref().ok()).map_or(NONE, |permit| permit.id.index());
+        let authorization = permit
+            .as_ref()
+            .and_then(|permit| permit.as_ref().ok())
+            .map_or(NONE, |permit| permit.id.index());
         let series = self.series(&server, head, route, authorization);
         let admitted = match (&found, permit) {
             (Some(found), Some(Ok(_))) => match found.answer(fastrand::u64(..)) {
                 Some(answer) => Err(decision::refusal(answer, head, found.matcher)),
                 None => {
                     series.allowed.inc();
-                    Ok(Admitted { rule: found.id.index(), server: server.clone() })
+                    Ok(Admitted {
+                        rule: found.id.index(),
+                        server: server.clone(),
+                    })
                 }
             },
             (Some(_), Some(Err(denial))) => {
                 let labels = labels::server(&self.inbound, &self.session);
-                self.inbound.shard.counter(&families::INBOUND_HTTP_AUTHZ_DENY_TOTAL, &labels).inc();
+                self.inbound
+                    .shard
+                    .counter(&families::INBOUND_HTTP_AUTHZ_DENY_TOTAL, &labels)
+                    .inc();
                 Err(Refusal::new(denial.reason))
             }
             _ => {
                 let labels = labels::server(&self.inbound, &self.session);
-                self.inbound.shard.counter(&families::INBOUND_HTTP_ROUTE_NOT_FOUND_TOTAL, &labels).inc();
+                self.inbound
+                    .shard
+                    .counter(&families::INBOUND_HTTP_ROUTE_NOT_FOUND_TOTAL, &labels)
+                    .inc();
                 Err(Refusal::new(Reason::RouteNotFound))
             }
         };
         (admitted, series)
     }
 
-    fn series(&self, server: &Arc<Server>, head: &Head, route: usize, authorization: usize) -> Rc<Series> {
+    fn series(
+        &self,
+        server: &Arc<Server>,
+        head: &Head,
+        route: usize,
+        authorization: usize,
+    ) -> Rc<Series> {
         let service = server.service(head.authority().unwrap_or_default());
         let authority = match head.authority() {
-            Some(authority) if self.inbound.config.inbound.authority_labels => String::from_utf8_lossy(authority),
+            Some(authority) if self.inbound.config.inbound.authority_labels => {
+                String::from_utf8_lossy(authority)
+            }
             _ => "".into(),
         };
         let mut last = self.last.borrow_mut();
@@ -128,11 +155,21 @@ impl Requests {
         };
         let resolve = |key: &SeriesKey| {
             let labels = labels::requests(&self.inbound, &self.session, server, key);
-            let allowed = self.inbound.shard.counter(&families::INBOUND_HTTP_AUTHZ_ALLOW_TOTAL, &labels.linkerd);
-            Series { allowed, http: HttpMetrics::new(&self.inbound.shard, labels) }
+            let allowed = self
+                .inbound
+                .shard
+                .counter(&families::INBOUND_HTTP_AUTHZ_ALLOW_TOTAL, &labels.linkerd);
+            Series {
+                allowed,
+                http: HttpMetrics::new(&self.inbound.shard, labels),
+            }
         };
         let series = self.session.port().series(key.clone(), resolve);
-        *last = Some(Known { server: server.clone(), key, series: series.clone() });
+        *last = Some(Known {
+            server: server.clone(),
+            key,
+            series: series.clone(),
+        });
         series
     }
 }
@@ -146,7 +183,11 @@ impl Handler for Requests {
             return refuse(down, head, &Refusal::new(Reason::LoadShed));
         };
         let mut account = Account::begin();
-        let peer = if self.session.peer().is_some() { Peer::Meshed } else { Peer::Untrusted };
+        let peer = if self.session.peer().is_some() {
+            Peer::Meshed
+        } else {
+            Peer::Untrusted
+        };
         l5d::strip_unbelievable(head, peer);
         let bridged = head.version() == Version::Http2 && head.get(l5d::ORIG_PROTO).is_some();
         let (admitted, series) = self.admit(head);
@@ -159,7 +200,13 @@ impl Handler for Requests {
         let body = down.request_body(head);
         let upgrade = down.asks_tunnel();
         if let Err(error) = self.prepare_request(head, &admitted, upgrade) {
-            return self.refused(down, head, &Refusal::malformed(error), &mut account, metrics);
+            return self.refused(
+                down,
+                head,
+                &Refusal::malformed(error),
+                &mut account,
+                metrics,
+            );
         }
         let mut retried = false;
         loop {
@@ -175,14 +222,30 @@ impl Handler for Requests {
             let mut exchange = Exchange::new(down, up, deadlines);
             let answer = match exchange.head(head).await {
                 Ok(answer) => answer,
-                Err(Failure::Upstream(fault)) if !retried && !fresh && !exchange.body_begun() && !has_body(body) && fault.is_closed() => {
+                Err(Failure::Upstream(fault))
+                    if !retried
+                        && !fresh
+                        && !exchange.body_begun()
+                        && !has_body(body)
+                        && fault.is_closed() =>
+                {
                     // The idle connection was closed just when it was taken.
                     retried = true;
                     continue;
                 }
                 Err(failure) => return self.failed(failure, down, head, &mut account, metrics),
             };
-            return self.finish(exchange, answer, bridged, &admitted, head, &mut account, metrics).await;
+            return self
+                .finish(
+                    exchange,
+                    answer,
+                    bridged,
+                    &admitted,
+                    head,
+                    &mut account,
+                    metrics,
+                )
+                .await;
         }
     }
 
@@ -195,7 +258,12 @@ impl Handler for Requests {
 
 impl Requests {
     /// What the application sees of the request.
-    fn prepare_request(&self, head: &mut Head, admitted: &Admitted, upgrade: bool) -> Result<(), tulle_http::Error> {
+    fn prepare_request(
+        &self,
+        head: &mut Head,
+        admitted: &Admitted,
+        upgrade: bool,
+    ) -> Result<(), tulle_http::Error> {
         decision::modify_request(admitted.filters(), head)?;
         if head.version() == Version::Http2 {
             if head.get(l5d::ORIG_PROTO).is_some() {
@@ -203,7 +271,14 @@ impl Requests {
                 l5d::unbridge(head);
             }
         } else {
-            hop::strip(head, if upgrade { UpgradeField::Keep } else { UpgradeField::Drop });
+            hop::strip(
+                head,
+                if upgrade {
+                    UpgradeField::Keep
+                } else {
+                    UpgradeField::Drop
+                },
+            );
         }
         l5d::strip_controls(head);
         head.remove(CLIENT_ID);
@@ -214,7 +289,12 @@ impl Requests {
     }
 
     /// A connection to the application with the request's head on it. `true`: made for it.
-    async fn open(&self, head: &Head, body: BodyKind, upgrade: bool) -> Result<(Upstream, bool), ConnectError> {
+    async fn open(
+        &self,
+        head: &Head,
+        body: BodyKind,
+        upgrade: bool,
+    ) -> Result<(Upstream, bool), ConnectError> {
         let application = &self.session.port().application;
         let broken = |fault: Fault| ConnectError::new(Reason::ConnectFailed, fault);
         if head.version() == Version::Http2 {
@@ -246,7 +326,13 @@ impl Requests {
         metrics: &HttpMetrics,
     ) -> Handled<Box<Io>> {
         account.answered(head);
-        let prepared = prepare_answer(head, answer, bridged, admitted, matches!(exchange.down, Downstream::H2(_)));
+        let prepared = prepare_answer(
+            head,
+            answer,
+            bridged,
+            admitted,
+            matches!(exchange.down, Downstream::H2(_)),
+        );
         if let Err(fault) = prepared.and_then(|()| exchange.down.send_head(head, answer)) {
             account.end(metrics, "cancelled");
             exchange.down.cut(fault);
@@ -279,7 +365,14 @@ impl Requests {
     }
 
     /// The exchange failed before there was an answer.
-    fn failed(&self, failure: Failure, down: &mut Downstream<'_>, head: &mut Head, account: &mut Account, metrics: &HttpMetrics) -> Handled<Box<Io>> {
+    fn failed(
+        &self,
+        failure: Failure,
+        down: &mut Downstream<'_>,
+        head: &mut Head,
+        account: &mut Account,
+        metrics: &HttpMetrics,
+    ) -> Handled<Box<Io>> {
         match failure {
             Failure::Downstream(fault) => {
                 account.end(metrics, account::error_label(failure));
@@ -292,12 +385,23 @@ impl Requests {
                 down.cut(fault);
                 Handled::Cut
             }
-            Failure::Upstream(fault) => self.refused(down, head, &Refusal::of_upstream(fault), account, metrics),
-            Failure::Deadline(reason) => self.refused(down, head, &Refusal::new(reason), account, metrics),
+            Failure::Upstream(fault) => {
+                self.refused(down, head, &Refusal::of_upstream(fault), account, metrics)
+            }
+            Failure::Deadline(reason) => {
+                self.refused(down, head, &Refusal::new(reason), account, metrics)
+            }
         }
     }
 
-    fn refused(&self, down: &mut Downstream<'_>, head: &mut Head, refusal: &Refusal, account: &mut Account, metrics: &HttpMetrics) -> Handled<Box<Io>> {
+    fn refused(
+        &self,
+        down: &mut Downstream<'_>,
+        head: &mut Head,
+        refusal: &Refusal,
+        account: &mut Account,
+        metrics: &HttpMetrics,
+    ) -> Handled<Box<Io>> {
         self.inbound.answered_itself(refusal.reason);
         let handled = refuse(down, head, refusal);
         account.answered(head);
@@ -307,13 +411,26 @@ impl Requests {
 }
 
 /// Rewrites the application's answer for the caller: it may assert nothing in the mesh's name.
-fn prepare_answer(head: &mut Head, answer: Answer, bridged: bool, admitted: &Admitted, h2: bool) -> Result<(), Fault> {
+fn prepare_answer(
+    head: &mut Head,
+    answer: Answer,
+    bridged: bool,
+    admitted: &Admitted,
+    h2: bool,
+) -> Result<(), Fault> {
     l5d::strip_all(head);
     head.remove(answer::REASON);
     if bridged && head.version() != Version::Http2 {
         l5d::bridge(head)?;
     }
-    hop::strip(head, if answer == Answer::Tunnel { UpgradeField::Keep } else { UpgradeField::Drop });
+    hop::strip(
+        head,
+        if answer == Answer::Tunnel {
+            UpgradeField::Keep
+        } else {
+            UpgradeField::Drop
+        },
+    );
     if h2 {
         translate::response_to_h2(head);
     }

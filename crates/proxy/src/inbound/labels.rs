@@ -52,7 +52,9 @@ fn base(session: &Session, server: &Server) -> LabelsBuilder {
 
 /// A port's policy alone.
 pub fn port(port: &Port, server: &Server) -> Labels {
-    meta(Labels::builder(), "srv", &server.meta).add_number("srv_port", u64::from(port.number)).build()
+    meta(Labels::builder(), "srv", &server.meta)
+        .add_number("srv_port", u64::from(port.number))
+        .build()
 }
 
 /// A port's policy and a client, for what it refuses.
@@ -62,13 +64,27 @@ pub fn server(_inbound: &Inbound, session: &Session) -> Labels {
 
 /// A port's policy and the authorization that let something in.
 pub fn authorized(_inbound: &Inbound, session: &Session, authorization: &Meta) -> Labels {
-    meta(base(session, &session.port().server()), "authz", authorization).build()
+    meta(
+        base(session, &session.port().server()),
+        "authz",
+        authorization,
+    )
+    .build()
 }
 
 /// For requests of one client on one route.
-pub fn requests(inbound: &Inbound, session: &Session, server: &Server, key: &SeriesKey) -> HttpLabels {
+pub fn requests(
+    inbound: &Inbound,
+    session: &Session,
+    server: &Server,
+    key: &SeriesKey,
+) -> HttpLabels {
     let labels = base(session, server);
-    let labels = if key.authority.is_empty() { labels } else { labels.add("authority", &key.authority) };
+    let labels = if key.authority.is_empty() {
+        labels
+    } else {
+        labels.add("authority", &key.authority)
+    };
     let labels = match server.routes.get(key.route) {
         Some(route) => meta(labels, "route", &route.meta),
         None => labels,
@@ -77,26 +93,36 @@ pub fn requests(inbound: &Inbound, session: &Session, server: &Server, key: &Ser
         Some(authorization) => meta(labels, "authz", &authorization.meta),
         None => labels,
     };
-    let (pod, namespace) = session.peer().map_or(("", ""), |peer| (peer.pod.as_str(), peer.namespace.as_str()));
+    let (pod, namespace) = session.peer().map_or(("", ""), |peer| {
+        (peer.pod.as_str(), peer.namespace.as_str())
+    });
     let article = direction()
         .add("dst_pod", &inbound.config.pod.name)
         .add("dst_service", &key.service)
         .add("src_pod", pod)
         .add("src_namespace", namespace)
         .build();
-    HttpLabels { linkerd: labels.build(), article }
+    HttpLabels {
+        linkerd: labels.build(),
+        article,
+    }
 }
 
 /// Connections of clients.
 pub fn client_meter(inbound: &Inbound, session: &Session) -> Meter {
-    let labels = target(direction().add("peer", "src"), session.port().application.reach().address());
+    let labels = target(
+        direction().add("peer", "src"),
+        session.port().application.reach().address(),
+    );
     let labels = srv(tls(labels, session), session, &session.port().server());
     Some(Rc::new(TcpMetrics::new(&inbound.shard, labels.build())))
 }
 
 /// Connections to the application.
 pub fn application_meter(inbound: &Inbound, address: SocketAddr) -> Meter {
-    let labels = target(direction().add("peer", "dst"), address).add("tls", "disabled").add("no_tls_reason", "loopback");
+    let labels = target(direction().add("peer", "dst"), address)
+        .add("tls", "disabled")
+        .add("no_tls_reason", "loopback");
     Some(Rc::new(TcpMetrics::new(&inbound.shard, labels.build())))
 }
 
@@ -108,6 +134,8 @@ pub fn direct(session: &Session, protocol: Option<SessionProtocol>) -> Labels {
         None => "",
     };
     let client = session.peer().map_or("", |peer| &peer.name);
-    let labels = Labels::builder().add("session_protocol", protocol).add_number("target_port", u64::from(session.port().number));
+    let labels = Labels::builder()
+        .add("session_protocol", protocol)
+        .add_number("target_port", u64::from(session.port().number));
     labels.add("client_id", client).build()
 }

@@ -53,45 +53,92 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    pub fn new(config: Arc<Config>, discovery: Discovery, epochs: Epochs, shard: Shard) -> Rc<Self> {
+    pub fn new(
+        config: Arc<Config>,
+        discovery: Discovery,
+        epochs: Epochs,
+        shard: Shard,
+    ) -> Rc<Self> {
         let connections = &config.inbound.connections;
-        let options = SocketOptions { keepalive: connections.connect_keepalive, user_timeout: connections.connect_user_timeout, ..SocketOptions::default() };
-        let dialer = Dialer { options, mark: config.mark };
-        Rc::new(Inbound { discovery, epochs, shard, dialer, ports: RefCell::default(), in_flight: Cell::new(0), config })
+        let options = SocketOptions {
+            keepalive: connections.connect_keepalive,
+            user_timeout: connections.connect_user_timeout,
+            ..SocketOptions::default()
+        };
+        let dialer = Dialer {
+            options,
+            mark: config.mark,
+        };
+        Rc::new(Inbound {
+            discovery,
+            epochs,
+            shard,
+            dialer,
+            ports: RefCell::default(),
+            in_flight: Cell::new(0),
+            config,
+        })
     }
 
     /// Where the application listens for what is sent to this port of the mesh.
     fn application(&self, ip: IpAddr, port: u16) -> SocketAddr {
-        SocketAddr::new(ip, self.config.inbound.port_map.get(&port).copied().unwrap_or(port))
+        SocketAddr::new(
+            ip,
+            self.config
+                .inbound
+                .port_map
+                .get(&port)
+                .copied()
+                .unwrap_or(port),
+        )
     }
 
     /// Is this one of our own listeners? A connection for it would come back.
     fn is_own_port(&self, port: u16) -> bool {
-        port == self.config.inbound.listen.port() || self.config.outbound.listen.iter().any(|own| own.port() == port)
+        port == self.config.inbound.listen.port()
+            || self
+                .config
+                .outbound
+                .listen
+                .iter()
+                .any(|own| own.port() == port)
     }
 
     fn handshake_failed(&self, error: &std::io::Error) {
-        let labels = Labels::builder().add("direction", "inbound").add("reason", failure_reason(error)).build();
-        self.shard.counter(&families::TLS_HANDSHAKE_FAILURES_TOTAL, &labels).inc();
+        let labels = Labels::builder()
+            .add("direction", "inbound")
+            .add("reason", failure_reason(error))
+            .build();
+        self.shard
+            .counter(&families::TLS_HANDSHAKE_FAILURES_TOTAL, &labels)
+            .inc();
     }
 
     fn detected(&self, port: &Port, server: &Server, result: &str, took: Duration) {
         let srv = labels::port(port, server);
         let results = srv.extend().add("result", result).build();
-        self.shard.counter(&families::INBOUND_TCP_DETECT_HTTP_RESULTS_TOTAL, &results).inc();
-        self.shard.histogram(&families::INBOUND_TCP_DETECT_HTTP_DURATION_SECONDS, &srv).record(took);
+        self.shard
+            .counter(&families::INBOUND_TCP_DETECT_HTTP_RESULTS_TOTAL, &results)
+            .inc();
+        self.shard
+            .histogram(&families::INBOUND_TCP_DETECT_HTTP_DURATION_SECONDS, &srv)
+            .record(took);
     }
 
     /// Counts a request that we answered instead of the application.
     fn answered_itself(&self, reason: Reason) {
         let labels = Labels::builder().add("error", reason.code()).build();
-        self.shard.counter(&families::INBOUND_HTTP_ERRORS_TOTAL, &labels).inc();
+        self.shard
+            .counter(&families::INBOUND_HTTP_ERRORS_TOTAL, &labels)
+            .inc();
     }
 
     /// Counts a connection that we closed, or could not carry.
     fn refused(&self, error: &str) {
         let labels = Labels::builder().add("error", error).build();
-        self.shard.counter(&families::INBOUND_TCP_ERRORS_TOTAL, &labels).inc();
+        self.shard
+            .counter(&families::INBOUND_TCP_ERRORS_TOTAL, &labels)
+            .inc();
     }
 
     fn server_settings(&self) -> h2::Settings {
@@ -100,7 +147,12 @@ impl Inbound {
 }
 
 /// Serves one accepted connection to its end. `stands_for`: the listener is plain and stands for this port.
-pub async fn serve(inbound: Rc<Inbound>, accepted: Accepted, stands_for: Option<u16>, guard: Guard) {
+pub async fn serve(
+    inbound: Rc<Inbound>,
+    accepted: Accepted,
+    stands_for: Option<u16>,
+    guard: Guard,
+) {
     let client = accepted.client;
     let io = Io::from(accepted.stream);
     let (ip, port) = match stands_for {
@@ -124,11 +176,21 @@ pub async fn serve(inbound: Rc<Inbound>, accepted: Accepted, stands_for: Option<
 /// The address that a plain listener's connections are for.
 fn pod_ip(config: &Config, local: IpAddr) -> IpAddr {
     let ips = &config.inbound.ips;
-    if ips.contains(&local) { local } else { ips.first().copied().unwrap_or(local) }
+    if ips.contains(&local) {
+        local
+    } else {
+        ips.first().copied().unwrap_or(local)
+    }
 }
 
 /// Serves a connection to a port of the workload.
-async fn transparent(inbound: Rc<Inbound>, mut io: Io, client: SocketAddr, port: Rc<Port>, guard: Guard) {
+async fn transparent(
+    inbound: Rc<Inbound>,
+    mut io: Io,
+    client: SocketAddr,
+    port: Rc<Port>,
+    guard: Guard,
+) {
     let server = port.server();
     let detect_timeout = match &server.protocol {
         Protocol::Opaque => {
@@ -141,7 +203,11 @@ async fn transparent(inbound: Rc<Inbound>, mut io: Io, client: SocketAddr, port:
     let begun = Instant::now();
     let mut spoken = sniff::sniff(&mut io, detect_timeout).await;
     let mut tls = ClientTls::None("no_tls_from_remote");
-    if let Some(epoch) = spoken.as_ref().ok().and_then(|spoken| ours(&inbound.epochs, spoken)) {
+    if let Some(epoch) = spoken
+        .as_ref()
+        .ok()
+        .and_then(|spoken| ours(&inbound.epochs, spoken))
+    {
         io = match tls::accept(io, epoch.server(ServerAlpn::None), TLS_TIMEOUT).await {
             Ok(io) => io,
             Err(error) => return inbound.handshake_failed(&error),
@@ -170,18 +236,31 @@ async fn transparent(inbound: Rc<Inbound>, mut io: Io, client: SocketAddr, port:
 
 /// Our certificates, if the client begins TLS for our name.
 fn ours(epochs: &Epochs, spoken: &Spoken) -> Option<Arc<crate::identity::Epoch>> {
-    let Spoken::Tls { server_name: Some(name) } = spoken else { return None };
-    epochs.borrow().clone().filter(|epoch| epoch.name().eq_ignore_ascii_case(name))
+    let Spoken::Tls {
+        server_name: Some(name),
+    } = spoken
+    else {
+        return None;
+    };
+    epochs
+        .borrow()
+        .clone()
+        .filter(|epoch| epoch.name().eq_ignore_ascii_case(name))
 }
 
 /// Who the client is, after a handshake. `None`: a certificate that names nobody we could name, or one that a resumed
 /// session has brought back after its end.
 fn client_tls(io: &Io) -> Option<ClientTls> {
     let (_, connection) = io.tls()?.get_ref();
-    match connection.peer_certificates().and_then(|chain| chain.first()) {
+    match connection
+        .peer_certificates()
+        .and_then(|chain| chain.first())
+    {
         None => Some(ClientTls::Unauthenticated),
         Some(leaf) => {
-            let peer = PeerIdentity::from_leaf(leaf).ok().filter(|peer| peer.not_after > SystemTime::now())?;
+            let peer = PeerIdentity::from_leaf(leaf)
+                .ok()
+                .filter(|peer| peer.not_after > SystemTime::now())?;
             Some(ClientTls::Peer(Rc::new(peer)))
         }
     }
@@ -195,6 +274,13 @@ async fn serve_http(inbound: Rc<Inbound>, mut io: Io, session: Session, http2: b
         // The connection's task has told the peer what was wrong with it.
         let _ended = serve::http2(io, Rc::new(requests), settings, guard).await;
     } else {
-        serve::http1(io, &requests, tulle_http::Limits::default(), head_timeout, guard).await;
+        serve::http1(
+            io,
+            &requests,
+            tulle_http::Limits::default(),
+            head_timeout,
+            guard,
+        )
+        .await;
     }
 }

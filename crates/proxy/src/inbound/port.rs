@@ -78,7 +78,10 @@ impl Port {
             idle_time: connections.pool_idle,
             h1: tulle_http::Limits::default(),
             // The application is next door; a ping tells nothing that the socket does not.
-            h2: h2::Settings { keepalive_interval: None, ..h2::Settings::default() },
+            h2: h2::Settings {
+                keepalive_interval: None,
+                ..h2::Settings::default()
+            },
         };
         let meter = labels::application_meter(inbound, address);
         let mut server = inbound.discovery.inbound(number);
@@ -87,7 +90,13 @@ impl Port {
             number,
             server: RefCell::new(server),
             current: RefCell::new(current),
-            application: Origin::new(Reach::plain(address), inbound.dialer, inbound.epochs.clone(), limits, meter),
+            application: Origin::new(
+                Reach::plain(address),
+                inbound.dialer,
+                inbound.epochs.clone(),
+                limits,
+                meter,
+            ),
             series: RefCell::default(),
         }
     }

@@ -31,7 +31,12 @@ pub struct Session {
 
 impl Session {
     pub fn new(port: Rc<Port>, client: SocketAddr, tls: ClientTls) -> Self {
-        Session { port, client, tls, weighed: RefCell::new(None) }
+        Session {
+            port,
+            client,
+            tls,
+            weighed: RefCell::new(None),
+        }
     }
 
     pub fn port(&self) -> &Rc<Port> {
@@ -65,7 +70,10 @@ impl Session {
                     ClientTls::Unauthenticated => PeerTls::Unauthenticated,
                     ClientTls::Peer(peer) => PeerTls::Identity(&peer.name),
                 };
-                let grants = Rc::new(server.grants(&Peer { addr: self.client_ip(), tls }));
+                let grants = Rc::new(server.grants(&Peer {
+                    addr: self.client_ip(),
+                    tls,
+                }));
                 *weighed = Some((server.clone(), grants.clone()));
                 (server, grants)
             }

@@ -35,12 +35,18 @@ fn permitted(inbound: &Inbound, session: &Session) -> bool {
     match server.authorize_connection(&grants) {
         Ok(permit) => {
             let labels = labels::authorized(inbound, session, &permit.authorization.meta);
-            inbound.shard.counter(&families::INBOUND_TCP_AUTHZ_ALLOW_TOTAL, &labels).inc();
+            inbound
+                .shard
+                .counter(&families::INBOUND_TCP_AUTHZ_ALLOW_TOTAL, &labels)
+                .inc();
             true
         }
         Err(_) => {
             let labels = labels::server(inbound, session);
-            inbound.shard.counter(&families::INBOUND_TCP_AUTHZ_DENY_TOTAL, &labels).inc();
+            inbound
+                .shard
+                .counter(&families::INBOUND_TCP_AUTHZ_DENY_TOTAL, &labels)
+                .inc();
             false
         }
     }

@@ -19,7 +19,11 @@ pub struct Dialer {
 impl Dialer {
     /// Connects within `timeout`; a late connection is an error of kind `TimedOut`.
     pub async fn connect(&self, address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
         {
             let socket = SockRef::from(&socket);
             self.options.apply(&socket)?;
@@ -29,7 +33,10 @@ impl Dialer {
         }
         match tokio::time::timeout(timeout, socket.connect(address)).await {
             Ok(connected) => connected,
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {address} within {timeout:?}"))),
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no connection to {address} within {timeout:?}"),
+            )),
         }
     }
 }

@@ -12,7 +12,9 @@ pub enum Hello {
     /// Not a ClientHello, or a broken one.
     NotTls,
     /// A whole ClientHello with the server name it asks for, in lower case.
-    Complete { server_name: Option<String> },
+    Complete {
+        server_name: Option<String>,
+    },
 }
 
 pub fn sniff(bytes: &[u8]) -> Hello {
@@ -39,7 +41,9 @@ fn parse(bytes: &[u8]) -> Result<Option<String>, Stop> {
     if hello.rest.is_empty() {
         return Ok(None);
     }
-    let mut extensions = Reader { rest: hello.vector16()? };
+    let mut extensions = Reader {
+        rest: hello.vector16()?,
+    };
     while !extensions.rest.is_empty() {
         let kind = extensions.u16()?;
         let body = extensions.vector16()?;
@@ -51,7 +55,9 @@ fn parse(bytes: &[u8]) -> Result<Option<String>, Stop> {
 }
 
 fn server_name(body: &[u8]) -> Result<Option<String>, Stop> {
-    let mut list = Reader { rest: Reader { rest: body }.vector16()? };
+    let mut list = Reader {
+        rest: Reader { rest: body }.vector16()?,
+    };
     while !list.rest.is_empty() {
         let kind = list.take(1)?[0];
         let name = list.vector16()?;
@@ -77,7 +83,9 @@ fn handshake(mut bytes: &[u8]) -> Result<Vec<u8>, Stop> {
         if bytes.get(1).is_some_and(|major| *major != 3) {
             return Err(Stop::NotTls);
         }
-        let Some(header) = bytes.get(..5) else { return Err(Stop::Incomplete) };
+        let Some(header) = bytes.get(..5) else {
+            return Err(Stop::Incomplete);
+        };
         let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
         if length == 0 || length > 16 * 1024 {
             return Err(Stop::NotTls);
@@ -88,7 +96,8 @@ fn handshake(mut bytes: &[u8]) -> Result<Vec<u8>, Stop> {
             return Err(Stop::NotTls);
         }
         if let Some(header) = joined.get(..4) {
-            let wanted = usize::from(header[1]) << 16 | usize::from(header[2]) << 8 | usize::from(header[3]);
+            let wanted =
+                usize::from(header[1]) << 16 | usize::from(header[2]) << 8 | usize::from(header[3]);
             if wanted > MAX_HELLO {
                 return Err(Stop::NotTls);
             }
@@ -121,7 +130,8 @@ impl<'a> Reader<'a> {
     }
 
     fn u16(&mut self) -> Result<u16, Stop> {
-        self.take(2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
+        self.take(2)
+            .map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
     }
 
     fn vector8(&mut self) -> Result<&'a [u8], Stop> {
@@ -149,7 +159,8 @@ mod tests {
             .unwrap()
             .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth();
-        let mut client = rustls::ClientConnection::new(Arc::new(config), name.try_into().unwrap()).unwrap();
+        let mut client =
+            rustls::ClientConnection::new(Arc::new(config), name.try_into().unwrap()).unwrap();
         let mut out = Vec::new();
         client.write_tls(&mut out).unwrap();
         out
@@ -158,7 +169,10 @@ mod tests {
     #[test]
     fn the_name_is_found_at_no_split_too_early_and_the_hello_is_long() {
         let bytes = hello("Web.emojivoto.svc.cluster.local");
-        assert!(bytes.len() > 1200, "the test wants a hello with a post-quantum share");
+        assert!(
+            bytes.len() > 1200,
+            "the test wants a hello with a post-quantum share"
+        );
         for split in 0..bytes.len() {
             assert_eq!(sniff(&bytes[..split]), Hello::Incomplete, "at {split}");
         }
@@ -175,12 +189,20 @@ mod tests {
             cut.extend_from_slice(&(piece.len() as u16).to_be_bytes());
             cut.extend_from_slice(piece);
         }
-        assert_eq!(sniff(&cut), Hello::Complete { server_name: Some("a.example".into()) });
+        assert_eq!(
+            sniff(&cut),
+            Hello::Complete {
+                server_name: Some("a.example".into())
+            }
+        );
     }
 
     #[test]
     fn an_address_has_no_server_name_and_other_bytes_are_not_tls() {
-        assert_eq!(sniff(&hello("127.0.0.1")), Hello::Complete { server_name: None });
+        assert_eq!(
+            sniff(&hello("127.0.0.1")),
+            Hello::Complete { server_name: None }
+        );
         assert_eq!(sniff(b"GET / HTTP/1.1\r\n"), Hello::NotTls);
         assert_eq!(sniff(&[0x16, 3, 1, 0, 5, 2, 0, 0, 1, 0]), Hello::NotTls);
         assert_eq!(sniff(&[0x16, 3, 1, 0xff, 0xff]), Hello::NotTls);

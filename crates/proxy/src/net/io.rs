@@ -73,12 +73,19 @@ pub struct Transport {
 
 impl Transport {
     pub fn new(stream: TcpStream) -> Self {
-        Transport { stream, ahead: Ahead::default() }
+        Transport {
+            stream,
+            ahead: Ahead::default(),
+        }
     }
 }
 
 impl AsyncRead for Transport {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if !this.ahead.is_empty() {
             this.ahead.give(buf);
@@ -102,11 +109,19 @@ impl AsyncRead for Transport {
 }
 
 impl AsyncWrite for Transport {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
     }
 
@@ -167,13 +182,21 @@ fn errno(error: &io::Error) -> &'static str {
 
 impl From<TcpStream> for Io {
     fn from(stream: TcpStream) -> Self {
-        Io { stream: Stream::Tcp(stream), ahead: Ahead::default(), metered: None }
+        Io {
+            stream: Stream::Tcp(stream),
+            ahead: Ahead::default(),
+            metered: None,
+        }
     }
 }
 
 impl From<TlsStream<Transport>> for Io {
     fn from(stream: TlsStream<Transport>) -> Self {
-        Io { stream: Stream::Tls(Box::new(stream)), ahead: Ahead::default(), metered: None }
+        Io {
+            stream: Stream::Tls(Box::new(stream)),
+            ahead: Ahead::default(),
+            metered: None,
+        }
     }
 }
 
@@ -209,7 +232,11 @@ impl Io {
 
     /// Appends what is there to `out` and says how many bytes came; 0 is the end of the stream. `out` grows by what
     /// came, not by what might have come: a connection holds a buffer only as large as its messages.
-    pub fn poll_read_onto(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<io::Result<usize>> {
+    pub fn poll_read_onto(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
         if !self.ahead.is_empty() {
             let count = self.ahead.as_slice().len();
             out.extend_from_slice(self.ahead.as_slice());
@@ -229,7 +256,10 @@ impl Io {
         if !bytes.is_empty() {
             let mut ahead = bytes.to_vec();
             ahead.extend_from_slice(self.ahead.as_slice());
-            self.ahead = Ahead { bytes: ahead, at: 0 };
+            self.ahead = Ahead {
+                bytes: ahead,
+                at: 0,
+            };
         }
     }
 
@@ -241,7 +271,10 @@ impl Io {
     /// The TCP stream below, for a TLS handshake to begin on. `None`: it is TLS already.
     pub fn into_transport(self) -> Option<Transport> {
         match self.stream {
-            Stream::Tcp(stream) => Some(Transport { stream, ahead: self.ahead }),
+            Stream::Tcp(stream) => Some(Transport {
+                stream,
+                ahead: self.ahead,
+            }),
             Stream::Tls(_) => None,
         }
     }
@@ -274,7 +307,10 @@ impl Io {
         });
         if let Some(metered) = &mut self.metered {
             match &result {
-                Ok(()) => metered.metrics.read_bytes.add((buf.filled().len() - before) as u64),
+                Ok(()) => metered
+                    .metrics
+                    .read_bytes
+                    .add((buf.filled().len() - before) as u64),
                 Err(error) => metered.errno = errno(error),
             }
         }
@@ -292,7 +328,11 @@ impl Io {
 }
 
 impl AsyncRead for Io {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if !self.ahead.is_empty() {
             self.ahead.give(buf);
             return Poll::Ready(Ok(()));
@@ -302,7 +342,11 @@ impl AsyncRead for Io {
 }
 
 impl AsyncWrite for Io {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let result = ready!(match &mut self.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
@@ -311,7 +355,11 @@ impl AsyncWrite for Io {
         Poll::Ready(result)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let result = ready!(match &mut self.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),

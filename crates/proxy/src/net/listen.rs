@@ -19,7 +19,11 @@ pub struct SocketOptions {
 
 impl Default for SocketOptions {
     fn default() -> Self {
-        SocketOptions { keepalive: Some(Duration::from_secs(10)), user_timeout: Some(Duration::from_secs(30)), backlog: 1024 }
+        SocketOptions {
+            keepalive: Some(Duration::from_secs(10)),
+            user_timeout: Some(Duration::from_secs(30)),
+            backlog: 1024,
+        }
     }
 }
 
@@ -36,7 +40,11 @@ impl SocketOptions {
 /// Listens on `address`. The error names the address.
 pub fn bind(address: SocketAddr, options: SocketOptions) -> io::Result<std::net::TcpListener> {
     let listen = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
         socket.set_reuse_address(true)?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
@@ -47,7 +55,9 @@ pub fn bind(address: SocketAddr, options: SocketOptions) -> io::Result<std::net:
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
         Ok(socket.into())
     };
-    listen().map_err(|error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+    listen().map_err(|error: io::Error| {
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+    })
 }
 
 /// An accepted connection and its three addresses.
@@ -74,10 +84,20 @@ pub async fn accept(listener: &TcpListener) -> Accepted {
             Ok((stream, client)) => {
                 if let Ok(local) = stream.local_addr() {
                     let original = original_destination(&stream, local).unwrap_or(local);
-                    return Accepted { stream, client, local, original };
+                    return Accepted {
+                        stream,
+                        client,
+                        local,
+                        original,
+                    };
                 }
             }
-            Err(error) if matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM)) => {
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(EMFILE | ENFILE | ENOBUFS | ENOMEM)
+                ) =>
+            {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             Err(_) => {}

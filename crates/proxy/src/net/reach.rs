@@ -49,7 +49,11 @@ impl std::fmt::Display for ConnectError {
 
 impl ConnectError {
     pub fn new(reason: Reason, detail: impl std::fmt::Display) -> Self {
-        ConnectError { reason, detail: detail.to_string().into(), handshake: None }
+        ConnectError {
+            reason,
+            detail: detail.to_string().into(),
+            handshake: None,
+        }
     }
 
     fn of_tcp(address: SocketAddr, error: &io::Error) -> Self {
@@ -65,7 +69,10 @@ impl ConnectError {
             "wrong_identity" => Self::new(Reason::IdentityMismatch, address),
             why => Self::new(Reason::TlsFailed, format!("{address}: {why}")),
         };
-        ConnectError { handshake: Some(why), ..error }
+        ConnectError {
+            handshake: Some(why),
+            ..error
+        }
     }
 }
 
@@ -77,14 +84,30 @@ impl Reach {
     /// The way to an endpoint: mutual TLS when it has an identity. An identity that cannot be a server name fails here,
     /// not in plain text.
     pub fn endpoint(endpoint: &Endpoint) -> Result<Self, ConnectError> {
-        let Some(identity) = &endpoint.tls else { return Ok(Self::plain(endpoint.addr)) };
-        let Some(name) = identity::server_name(&identity.server_name) else {
-            return Err(ConnectError::new(Reason::IdentityMismatch, format!("{} is not a server name", identity.server_name)));
+        let Some(identity) = &endpoint.tls else {
+            return Ok(Self::plain(endpoint.addr));
         };
-        let address = SocketAddr::new(endpoint.addr.ip(), endpoint.transport_port.unwrap_or(endpoint.addr.port()));
+        let Some(name) = identity::server_name(&identity.server_name) else {
+            return Err(ConnectError::new(
+                Reason::IdentityMismatch,
+                format!("{} is not a server name", identity.server_name),
+            ));
+        };
+        let address = SocketAddr::new(
+            endpoint.addr.ip(),
+            endpoint.transport_port.unwrap_or(endpoint.addr.port()),
+        );
         let header_port = endpoint.transport_port.map(|_| endpoint.addr.port());
         let differs = !identity.name.eq_ignore_ascii_case(&identity.server_name);
-        Ok(Reach { address, tls: Some(Peer { name, identity: identity.name.clone(), differs, header_port }) })
+        Ok(Reach {
+            address,
+            tls: Some(Peer {
+                name,
+                identity: identity.name.clone(),
+                differs,
+                header_port,
+            }),
+        })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -108,21 +131,41 @@ impl Reach {
         timeout: Duration,
         session: Option<SessionProtocol>,
     ) -> Result<Io, ConnectError> {
-        let stream = dialer.connect(self.address, timeout).await.map_err(|error| ConnectError::of_tcp(self.address, &error))?;
-        let Some(peer) = &self.tls else { return Ok(stream.into()) };
+        let stream = dialer
+            .connect(self.address, timeout)
+            .await
+            .map_err(|error| ConnectError::of_tcp(self.address, &error))?;
+        let Some(peer) = &self.tls else {
+            return Ok(stream.into());
+        };
         let Some(epoch) = epochs.borrow().clone() else {
             return Err(ConnectError::new(Reason::NoCertificate, self.address));
         };
-        let alpn = if peer.header_port.is_some() { ClientAlpn::TransportHeader } else { ClientAlpn::None };
-        let config = if peer.differs { epoch.client_expecting(alpn, &peer.identity) } else { epoch.client(alpn) };
+        let alpn = if peer.header_port.is_some() {
+            ClientAlpn::TransportHeader
+        } else {
+            ClientAlpn::None
+        };
+        let config = if peer.differs {
+            epoch.client_expecting(alpn, &peer.identity)
+        } else {
+            epoch.client(alpn)
+        };
         let mut io = tls::connect(stream, config, peer.name.clone(), TLS_TIMEOUT)
             .await
             .map_err(|error| ConnectError::of_tls(self.address, &error))?;
         if let Some(port) = peer.header_port {
             let mut header = Vec::new();
-            TransportHeader { port, name: None, protocol: session }.encode(&mut header);
+            TransportHeader {
+                port,
+                name: None,
+                protocol: session,
+            }
+            .encode(&mut header);
             // Not flushed: it leaves with the first bytes, or with the relay's first turn.
-            io.write_all(&header).await.map_err(|error| ConnectError::of_tcp(self.address, &error))?;
+            io.write_all(&header)
+                .await
+                .map_err(|error| ConnectError::of_tcp(self.address, &error))?;
         }
         Ok(io)
     }

@@ -40,12 +40,17 @@ pub enum Broken {
 pub async fn relay(client: &mut Io, server: &mut Io) -> Result<Relayed, Broken> {
     let (mut up, mut down) = (Half::default(), Half::default());
     std::future::poll_fn(|cx| {
-        let up_done = up.poll(cx, client, server).map_err(|end| end.name(Broken::Client, Broken::Server))?;
-        let down_done = down.poll(cx, server, client).map_err(|end| end.name(Broken::Server, Broken::Client))?;
+        let up_done = up
+            .poll(cx, client, server)
+            .map_err(|end| end.name(Broken::Client, Broken::Server))?;
+        let down_done = down
+            .poll(cx, server, client)
+            .map_err(|end| end.name(Broken::Server, Broken::Client))?;
         match (up_done, down_done) {
-            (Poll::Ready(()), Poll::Ready(())) => {
-                Poll::Ready(Ok(Relayed { client_to_server: up.relayed, server_to_client: down.relayed }))
-            }
+            (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(Relayed {
+                client_to_server: up.relayed,
+                server_to_client: down.relayed,
+            })),
             _ => Poll::Pending,
         }
     })
@@ -99,7 +104,12 @@ impl Half {
         Ok(Poll::Pending)
     }
 
-    fn poll_gulp(&mut self, cx: &mut Context<'_>, from: &mut Io, to: &mut Io) -> Poll<Result<(), End>> {
+    fn poll_gulp(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Io,
+        to: &mut Io,
+    ) -> Poll<Result<(), End>> {
         ready!(self.poll_kept(cx, to))?;
         match self.state {
             State::Closed => Poll::Ready(Ok(())),
@@ -132,7 +142,9 @@ impl Half {
                 let mut sent = 0;
                 while sent < bytes.len() {
                     match Pin::new(&mut *to).poll_write(cx, &bytes[sent..]) {
-                        Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::To(io::ErrorKind::WriteZero.into()))),
+                        Poll::Ready(Ok(0)) => {
+                            return Poll::Ready(Err(End::To(io::ErrorKind::WriteZero.into())));
+                        }
                         Poll::Ready(Ok(count)) => sent += count,
                         Poll::Ready(Err(error)) => return Poll::Ready(Err(End::To(error))),
                         Poll::Pending => break,
@@ -169,13 +181,23 @@ mod tests {
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (ours, theirs) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (ours, theirs) = tokio::join!(
+            TcpStream::connect(listener.local_addr().unwrap()),
+            listener.accept()
+        );
         (ours.unwrap(), theirs.unwrap().0)
     }
 
     fn run<T>(test: impl Future<Output = T>) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { tokio::time::timeout(std::time::Duration::from_secs(20), test).await.unwrap() })
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            tokio::time::timeout(std::time::Duration::from_secs(20), test)
+                .await
+                .unwrap()
+        })
     }
 
     #[test]
@@ -205,7 +227,13 @@ mod tests {
                 (sent, received)
             };
             let (relayed, (answer, request)) = tokio::join!(relay(&mut near, &mut far), talk);
-            assert_eq!(relayed.unwrap(), Relayed { client_to_server: 3_000_000, server_to_client: 13 });
+            assert_eq!(
+                relayed.unwrap(),
+                Relayed {
+                    client_to_server: 3_000_000,
+                    server_to_client: 13
+                }
+            );
             assert!(request == body);
             assert_eq!(answer, b"after the end");
         });
@@ -223,7 +251,10 @@ mod tests {
                     match client.try_write(&[7; 65536]) {
                         Ok(count) => sent += count,
                         Err(_) => {
-                            let more = tokio::time::timeout(std::time::Duration::from_millis(300), client.writable());
+                            let more = tokio::time::timeout(
+                                std::time::Duration::from_millis(300),
+                                client.writable(),
+                            );
                             if more.await.is_err() {
                                 return sent;
                             }

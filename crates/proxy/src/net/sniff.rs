@@ -12,7 +12,9 @@ use crate::net::io::Io;
 pub enum Spoken {
     Known(Protocol),
     /// It begins TLS, for this name.
-    Tls { server_name: Option<String> },
+    Tls {
+        server_name: Option<String>,
+    },
     /// It waits for the server to speak first, or is slow.
     Silent,
 }

@@ -81,17 +81,28 @@ pub struct InUse {
 impl InUse {
     /// The answer has begun.
     pub fn answered(&self, now: u64) {
-        self.backend.state.borrow_mut().balancer.on_first_response(self.member.id, self.started, now);
+        self.backend.state.borrow_mut().balancer.on_first_response(
+            self.member.id,
+            self.started,
+            now,
+        );
     }
 
     /// Has the endpoint's proxy answered that it could not reach its application? Then no application has seen the
     /// request. The endpoint leaves the draw for a moment, if there are others.
     pub fn declined(&self, answer: &Head) -> bool {
         let declined = self.member.origin.reach().is_meshed()
-            && answer.get(REASON).is_some_and(|reason| DECLINED.iter().any(|known| known.code().as_bytes() == reason));
+            && answer.get(REASON).is_some_and(|reason| {
+                DECLINED
+                    .iter()
+                    .any(|known| known.code().as_bytes() == reason)
+            });
         let others = self.backend.state.borrow().balancer.ready_len() > 1;
         if declined && others {
-            self.backend.retire(&self.member, ConnectError::new(Reason::ConnectFailed, "its application does not listen"));
+            self.backend.retire(
+                &self.member,
+                ConnectError::new(Reason::ConnectFailed, "its application does not listen"),
+            );
         }
         declined && others
     }
@@ -104,7 +115,11 @@ impl InUse {
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        self.backend.state.borrow_mut().balancer.on_end(self.member.id);
+        self.backend
+            .state
+            .borrow_mut()
+            .balancer
+            .on_end(self.member.id);
     }
 }
 
@@ -123,7 +138,11 @@ impl Backends {
     pub fn get(outbound: &Rc<Outbound>, target: &Target, policy: &Policy) -> Rc<Backend> {
         let mut backends = outbound.backends.borrow_mut();
         backends.0.retain(|backend| backend.strong_count() > 0);
-        let known = backends.0.iter().filter_map(Weak::upgrade).find(|backend| backend.policy == *policy);
+        let known = backends
+            .0
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find(|backend| backend.policy == *policy);
         if let Some(backend) = known {
             return backend;
         }
@@ -136,8 +155,14 @@ impl Backends {
 impl Backend {
     fn new(outbound: &Rc<Outbound>, target: &Target, policy: Policy) -> Rc<Self> {
         let (load, endpoints, authority) = match &policy.kind {
-            BackendKind::Forward(_) | BackendKind::Missing => (Load::default(), None, labels::authority(target)),
-            BackendKind::Balancer { dst, load } => (*load, Some(RefCell::new(outbound.discovery.endpoints(dst))), dst.to_string()),
+            BackendKind::Forward(_) | BackendKind::Missing => {
+                (Load::default(), None, labels::authority(target))
+            }
+            BackendKind::Balancer { dst, load } => (
+                *load,
+                Some(RefCell::new(outbound.discovery.endpoints(dst))),
+                dst.to_string(),
+            ),
         };
         let backend = Rc::new(Backend {
             outbound: Rc::downgrade(outbound),
@@ -155,7 +180,9 @@ impl Backend {
             policy,
         });
         match &backend.policy.kind {
-            BackendKind::Forward(endpoint) => backend.update(std::iter::once(endpoint), Known::Exists),
+            BackendKind::Forward(endpoint) => {
+                backend.update(std::iter::once(endpoint), Known::Exists)
+            }
             BackendKind::Balancer { .. } => backend.follow(true),
             BackendKind::Missing => backend.update(std::iter::empty(), Known::Missing),
         }
@@ -175,7 +202,11 @@ impl Backend {
         let member = state.members.get(id.index())?.clone()?;
         state.balancer.on_start(id);
         drop(state);
-        Some(InUse { backend: self.clone(), member, started: now })
+        Some(InUse {
+            backend: self.clone(),
+            member,
+            started: now,
+        })
     }
 
     /// An endpoint as soon as one is ready: at once when it is known that there is none, else within the fail-fast
@@ -183,7 +214,10 @@ impl Backend {
     pub async fn wait(self: &Rc<Self>) -> Result<InUse, Unavailable> {
         let queue = self.policy.queue;
         if self.waiting.get() >= queue.capacity.max(1) {
-            return Err(Unavailable { reason: Reason::LoadShed, detail: None });
+            return Err(Unavailable {
+                reason: Reason::LoadShed,
+                detail: None,
+            });
         }
         self.waiting.set(self.waiting.get() + 1);
         let waited = self.wait_in_queue(queue).await;
@@ -200,11 +234,17 @@ impl Backend {
             let deadline = {
                 let mut state = self.state.borrow_mut();
                 if state.balancer.is_empty() && state.known != Known::Unknown {
-                    return Err(Unavailable { reason: Reason::NoEndpoints, detail: Some(self.authority.as_str().into()) });
+                    return Err(Unavailable {
+                        reason: Reason::NoEndpoints,
+                        detail: Some(self.authority.as_str().into()),
+                    });
                 }
                 *state.unready_since.get_or_insert_with(Instant::now) + queue.failfast
             };
-            let mut endpoints = self.endpoints.as_ref().map(|endpoints| endpoints.borrow().clone());
+            let mut endpoints = self
+                .endpoints
+                .as_ref()
+                .map(|endpoints| endpoints.borrow().clone());
             let changed = async {
                 let changed = match &mut endpoints {
                     Some(endpoints) => endpoints.changed().await.is_ok(),
@@ -229,27 +269,46 @@ impl Backend {
 
     /// Takes in what discovery has told since the last time.
     fn follow(self: &Rc<Self>, first: bool) {
-        let Some(endpoints) = &self.endpoints else { return };
+        let Some(endpoints) = &self.endpoints else {
+            return;
+        };
         if !first && !endpoints.borrow().has_changed().unwrap_or(false) {
             return;
         }
-        let Some(endpoints) = endpoints.borrow_mut().borrow_and_update().clone() else { return };
+        let Some(endpoints) = endpoints.borrow_mut().borrow_and_update().clone() else {
+            return;
+        };
         self.update(endpoints.iter(), endpoints.state());
     }
 
-    fn update<'e>(self: &Rc<Self>, endpoints: impl Iterator<Item = &'e Arc<Endpoint>>, known: Known) {
-        let Some(outbound) = self.outbound.upgrade() else { return };
+    fn update<'e>(
+        self: &Rc<Self>,
+        endpoints: impl Iterator<Item = &'e Arc<Endpoint>>,
+        known: Known,
+    ) {
+        let Some(outbound) = self.outbound.upgrade() else {
+            return;
+        };
         let endpoints: Vec<&Arc<Endpoint>> = endpoints.collect();
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         state.known = known;
         // An endpoint whose facts have changed is another endpoint: its connections were made by the old ones.
         let same = |endpoint: &Endpoint| {
-            let member = state.balancer.id(&endpoint.addr).and_then(|id| state.members.get(id.index())?.as_ref());
+            let member = state
+                .balancer
+                .id(&endpoint.addr)
+                .and_then(|id| state.members.get(id.index())?.as_ref());
             member.is_none_or(|member| *member.endpoint == *endpoint)
         };
-        let kept: Vec<_> = endpoints.iter().filter(|endpoint| same(endpoint)).map(|e| (e.addr, e.weight)).collect();
-        let wanted = endpoints.iter().map(|endpoint| (endpoint.addr, endpoint.weight));
+        let kept: Vec<_> = endpoints
+            .iter()
+            .filter(|endpoint| same(endpoint))
+            .map(|e| (e.addr, e.weight))
+            .collect();
+        let wanted = endpoints
+            .iter()
+            .map(|endpoint| (endpoint.addr, endpoint.weight));
         let now = clock::now();
         let mut removed = state.balancer.update(now, kept).removed;
         let diff = state.balancer.update(now, wanted);
@@ -260,11 +319,16 @@ impl Backend {
             }
         }
         for endpoint in endpoints {
-            let Some(id) = state.balancer.id(&endpoint.addr) else { continue };
+            let Some(id) = state.balancer.id(&endpoint.addr) else {
+                continue;
+            };
             if state.members.len() <= id.index() {
                 state.members.resize_with(id.index() + 1, || None);
             }
-            if state.members[id.index()].as_ref().is_some_and(|member| member.id == id) {
+            if state.members[id.index()]
+                .as_ref()
+                .is_some_and(|member| member.id == id)
+            {
                 continue;
             }
             match Member::new(&outbound, self, id, endpoint) {
@@ -283,14 +347,26 @@ impl Backend {
 
     /// Takes an endpoint out of the draw until it can be connected to.
     fn retire(self: &Rc<Self>, member: &Rc<Member>, error: ConnectError) {
-        let Some(outbound) = self.outbound.upgrade() else { return };
+        let Some(outbound) = self.outbound.upgrade() else {
+            return;
+        };
         if let Some(why) = error.handshake {
-            let labels = Labels::builder().add("direction", "outbound").add("reason", why).build();
-            outbound.shard.counter(&families::TLS_HANDSHAKE_FAILURES_TOTAL, &labels).inc();
+            let labels = Labels::builder()
+                .add("direction", "outbound")
+                .add("reason", why)
+                .build();
+            outbound
+                .shard
+                .counter(&families::TLS_HANDSHAKE_FAILURES_TOTAL, &labels)
+                .inc();
         }
         let mut state = self.state.borrow_mut();
         state.last_error = Some(error);
-        let is_current = state.members.get(member.id.index()).and_then(Option::as_ref).is_some_and(|m| Rc::ptr_eq(m, member));
+        let is_current = state
+            .members
+            .get(member.id.index())
+            .and_then(Option::as_ref)
+            .is_some_and(|m| Rc::ptr_eq(m, member));
         if self.is_single() || !is_current || member.retired.replace(true) {
             return;
         }
@@ -317,7 +393,9 @@ async fn recover(backend: Weak<Backend>, member: Weak<Member>, backoff: Backoff)
     loop {
         tokio::time::sleep(pause.mul_f64(1.0 + backoff.jitter * fastrand::f64())).await;
         pause = (pause * 2).min(backoff.max);
-        let (Some(backend), Some(member)) = (backend.upgrade(), member.upgrade()) else { return };
+        let (Some(backend), Some(member)) = (backend.upgrade(), member.upgrade()) else {
+            return;
+        };
         match member.origin.probe(member.bridges()).await {
             Ok(()) => return backend.restore(&member),
             Err(error) => backend.state.borrow_mut().last_error = Some(error),
@@ -326,10 +404,19 @@ async fn recover(backend: Weak<Backend>, member: Weak<Member>, backoff: Backoff)
 }
 
 impl Member {
-    fn new(outbound: &Rc<Outbound>, backend: &Backend, id: EndpointId, endpoint: &Arc<Endpoint>) -> Result<Self, ConnectError> {
+    fn new(
+        outbound: &Rc<Outbound>,
+        backend: &Backend,
+        id: EndpointId,
+        endpoint: &Arc<Endpoint>,
+    ) -> Result<Self, ConnectError> {
         let connections = &outbound.config.outbound.connections;
         // Without an identity of our own there is no mesh to speak of, and the server's own port is what is left.
-        let reach = if outbound.config.identity.is_some() { Reach::endpoint(endpoint)? } else { Reach::plain(endpoint.addr) };
+        let reach = if outbound.config.identity.is_some() {
+            Reach::endpoint(endpoint)?
+        } else {
+            Reach::plain(endpoint.addr)
+        };
         let meshed = reach.is_meshed();
         let limits = origin::Limits {
             connect_timeout: connections.connect_timeout,
@@ -343,9 +430,17 @@ impl Member {
             id,
             retired: Cell::new(false),
             endpoint: endpoint.clone(),
-            origin: Origin::new(reach, outbound.dialer, outbound.epochs.clone(), limits, meter),
-            metrics: HttpMetrics::new(&outbound.shard, labels::endpoint(outbound, &backend.authority, endpoint, meshed)),
+            origin: Origin::new(
+                reach,
+                outbound.dialer,
+                outbound.epochs.clone(),
+                limits,
+                meter,
+            ),
+            metrics: HttpMetrics::new(
+                &outbound.shard,
+                labels::endpoint(outbound, &backend.authority, endpoint, meshed),
+            ),
         })
     }
 }
-

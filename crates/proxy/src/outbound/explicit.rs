@@ -22,7 +22,12 @@ use crate::outbound::{Outbound, tcp};
 /// Serves a connection whose requests name their destinations. `original`: where it was redirected from, in ingress
 /// mode; what names nothing goes there.
 pub async fn serve(outbound: Rc<Outbound>, mut io: Io, original: Option<SocketAddr>, guard: Guard) {
-    let Ok(spoken) = outbound.detect(&mut io, outbound.config.outbound.connections.detect_timeout).await else { return };
+    let Ok(spoken) = outbound
+        .detect(&mut io, outbound.config.outbound.connections.detect_timeout)
+        .await
+    else {
+        return;
+    };
     let (limits, head_timeout) = (outbound.h1_limits(), outbound.config.http1_head_timeout);
     match (spoken, original) {
         (Spoken::Known(detect::Protocol::Http2), _) => {
@@ -31,7 +36,8 @@ pub async fn serve(outbound: Rc<Outbound>, mut io: Io, original: Option<SocketAd
             // The connection's task has told the peer what was wrong with it.
             let _ended = serve::http2(io, Rc::new(requests), settings, guard).await;
         }
-        (Spoken::Known(detect::Protocol::Http1) | Spoken::Known(_), None) | (Spoken::Known(detect::Protocol::Http1), _) => {
+        (Spoken::Known(detect::Protocol::Http1) | Spoken::Known(_), None)
+        | (Spoken::Known(detect::Protocol::Http1), _) => {
             let requests = Requests::by_authority(outbound, original);
             serve::http1(io, &requests, limits, head_timeout, guard).await;
         }
@@ -55,12 +61,21 @@ pub fn target(
     last: &RefCell<Option<(Vec<u8>, Rc<State>)>>,
     original: Option<SocketAddr>,
 ) -> Result<Rc<State>, Refusal> {
-    let overridden = if outbound.config.outbound.ingress_mode { head.get("l5d-dst-override") } else { None };
-    let authority = overridden.or(head.authority()).filter(|authority| !authority.is_empty());
+    let overridden = if outbound.config.outbound.ingress_mode {
+        head.get("l5d-dst-override")
+    } else {
+        None
+    };
+    let authority = overridden
+        .or(head.authority())
+        .filter(|authority| !authority.is_empty());
     let Some(authority) = authority else {
         return match original {
             Some(original) => Ok(Targets::get(outbound, Target::Addr(original))),
-            None => Err(Refusal::because(Reason::BadRequest, "the request names no host")),
+            None => Err(Refusal::because(
+                Reason::BadRequest,
+                "the request names no host",
+            )),
         };
     };
     if let Some((known, state)) = &*last.borrow() {
@@ -68,7 +83,12 @@ pub fn target(
             return Ok(state.clone());
         }
     }
-    let target = parse(authority).ok_or_else(|| Refusal::because(Reason::BadRequest, "the request's host is not a name or address"))?;
+    let target = parse(authority).ok_or_else(|| {
+        Refusal::because(
+            Reason::BadRequest,
+            "the request's host is not a name or address",
+        )
+    })?;
     if comes_back(&target, &outbound.listening) {
         return Err(Refusal::new(Reason::Loop));
     }
@@ -83,7 +103,10 @@ fn parse(authority: &[u8]) -> Option<Target> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Some(Target::Addr(address));
     }
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
     match bare.parse::<IpAddr>() {
         Ok(ip) => Some(Target::Addr(SocketAddr::new(ip, 80))),
         Err(_) => Some(Target::Authority(text.to_ascii_lowercase())),
@@ -93,12 +116,14 @@ fn parse(authority: &[u8]) -> Option<Target> {
 /// Would a connection to the target arrive at our own listener?
 fn comes_back(target: &Target, listening: &[SocketAddr]) -> bool {
     match target {
-        Target::Addr(address) => listening
-            .iter()
-            .any(|own| own.port() == address.port() && (own.ip() == address.ip() || (own.ip().is_unspecified() && address.ip().is_loopback()))),
-        Target::Authority(authority) => {
-            listening.iter().any(|own| authority.strip_prefix("localhost:") == Some(own.port().to_string().as_str()))
-        }
+        Target::Addr(address) => listening.iter().any(|own| {
+            own.port() == address.port()
+                && (own.ip() == address.ip()
+                    || (own.ip().is_unspecified() && address.ip().is_loopback()))
+        }),
+        Target::Authority(authority) => listening.iter().any(|own| {
+            authority.strip_prefix("localhost:") == Some(own.port().to_string().as_str())
+        }),
     }
 }
 
@@ -113,14 +138,26 @@ mod tests {
         assert_eq!(parse(b"10.0.0.1"), address("10.0.0.1:80"));
         assert_eq!(parse(b"[::1]:81"), address("[::1]:81"));
         assert_eq!(parse(b"[::1]"), address("[::1]:80"));
-        assert_eq!(parse(b"Voting.Default:80"), Some(Target::Authority("voting.default:80".into())));
+        assert_eq!(
+            parse(b"Voting.Default:80"),
+            Some(Target::Authority("voting.default:80".into()))
+        );
     }
 
     #[test]
     fn our_own_port_is_known_under_its_names() {
         let listening = ["127.0.0.1:4140".parse().unwrap()];
-        for (authority, back) in [("localhost:4140", true), ("127.0.0.1:4140", true), ("voting:4140", false), ("localhost", false)] {
-            assert_eq!(comes_back(&parse(authority.as_bytes()).unwrap(), &listening), back, "{authority}");
+        for (authority, back) in [
+            ("localhost:4140", true),
+            ("127.0.0.1:4140", true),
+            ("voting:4140", false),
+            ("localhost", false),
+        ] {
+            assert_eq!(
+                comes_back(&parse(authority.as_bytes()).unwrap(), &listening),
+                back,
+                "{authority}"
+            );
         }
     }
 }

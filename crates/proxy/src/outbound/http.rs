@@ -18,13 +18,13 @@ use tulle_http::{Head, TargetForm, Version, hop, translate};
 
 use crate::clock;
 use crate::drain::Guard;
+use crate::http::Fault;
 use crate::http::account::{self, Account};
 use crate::http::answer::{self, Refusal};
 use crate::http::decision::{self, Fields};
 use crate::http::exchange::{Exchange, Failure};
 use crate::http::serve::{self, Handled, Handler};
 use crate::http::side::{Answer, Downstream, Upstream};
-use crate::http::Fault;
 use crate::net::io::Io;
 use crate::net::reach::ConnectError;
 use crate::net::relay;
@@ -46,7 +46,10 @@ enum To {
     /// All to the connection's own destination.
     Target(Rc<State>),
     /// Each to its authority; the last one is remembered.
-    Authority { last: RefCell<Option<(Vec<u8>, Rc<State>)>>, original: Option<SocketAddr> },
+    Authority {
+        last: RefCell<Option<(Vec<u8>, Rc<State>)>>,
+        original: Option<SocketAddr>,
+    },
 }
 
 /// Where a tunnel leads to.
@@ -58,17 +61,28 @@ pub enum Tunnel {
 
 impl Requests {
     pub fn to(outbound: Rc<Outbound>, target: Rc<State>) -> Self {
-        Requests { outbound, to: To::Target(target) }
+        Requests {
+            outbound,
+            to: To::Target(target),
+        }
     }
 
     pub fn by_authority(outbound: Rc<Outbound>, original: Option<SocketAddr>) -> Self {
-        Requests { outbound, to: To::Authority { last: RefCell::new(None), original } }
+        Requests {
+            outbound,
+            to: To::Authority {
+                last: RefCell::new(None),
+                original,
+            },
+        }
     }
 
     fn target(&self, head: &Head) -> Result<Rc<State>, Refusal> {
         match &self.to {
             To::Target(target) => Ok(target.clone()),
-            To::Authority { last, original } => explicit::target(&self.outbound, head, last, *original),
+            To::Authority { last, original } => {
+                explicit::target(&self.outbound, head, last, *original)
+            }
         }
     }
 
@@ -101,15 +115,24 @@ impl Handler for Requests {
             return open_tunnel(down, head, target);
         }
         l5d::strip_unbelievable(head, Peer::Untrusted);
-        let required_id = head.get("l5d-require-id").map(|id| String::from_utf8_lossy(id).into_owned());
+        let required_id = head
+            .get("l5d-require-id")
+            .map(|id| String::from_utf8_lossy(id).into_owned());
         l5d::strip_controls(head);
         if self.is_explicit() {
             head.set_target_form(TargetForm::Origin);
         }
-        let version = if head.version() == Version::Http2 { HttpVersion::Http2 } else { HttpVersion::Http1 };
+        let version = if head.version() == Version::Http2 {
+            HttpVersion::Http2
+        } else {
+            HttpVersion::Http1
+        };
         let plan = decide(&compiled, version, head);
         let handled = match plan {
-            Ok(plan) => self.send(&compiled, plan, required_id, head, down, &mut account).await,
+            Ok(plan) => {
+                self.send(&compiled, plan, required_id, head, down, &mut account)
+                    .await
+            }
             Err(refusal) => Sent::Refused(refusal),
         };
         match handled {
@@ -147,17 +170,30 @@ struct Plan<'p> {
 }
 
 /// Asks the engine. Pure, but for the dice.
-fn decide<'p>(compiled: &'p Compiled, version: HttpVersion, head: &Head) -> Result<Plan<'p>, Refusal> {
+fn decide<'p>(
+    compiled: &'p Compiled,
+    version: HttpVersion,
+    head: &Head,
+) -> Result<Plan<'p>, Refusal> {
     let fields = Fields(head);
-    let found = compiled.policy().route(version, &fields.view()).ok_or_else(|| Refusal::new(Reason::RouteNotFound))?;
+    let found = compiled
+        .policy()
+        .route(version, &fields.view())
+        .ok_or_else(|| Refusal::new(Reason::RouteNotFound))?;
     let random = fastrand::u64(..);
     if let Some(answer) = found.answer(random) {
         return Err(decision::refusal(answer, head, found.matcher));
     }
-    let backend = found.rule.backend(fastrand::u64(..), |_| true).ok_or_else(|| Refusal::new(Reason::NoBackend))?;
+    let backend = found
+        .rule
+        .backend(fastrand::u64(..), |_| true)
+        .ok_or_else(|| Refusal::new(Reason::NoBackend))?;
     match backend.answer(random) {
         Some(answer) => Err(decision::refusal(answer, head, found.matcher)),
-        None => Ok(Plan { rule: found.rule, backend }),
+        None => Ok(Plan {
+            rule: found.rule,
+            backend,
+        }),
     }
 }
 
@@ -185,7 +221,9 @@ impl Requests {
         down: &mut Downstream<'_>,
         account: &mut Account,
     ) -> Sent {
-        let Some(backend) = compiled.backend(plan.backend.backend) else { return Sent::Refused(Refusal::new(Reason::Internal)) };
+        let Some(backend) = compiled.backend(plan.backend.backend) else {
+            return Sent::Refused(Refusal::new(Reason::Internal));
+        };
         let body = down.request_body(head);
         let upgrade = down.asks_tunnel();
         if let Err(error) = decision::modify_request(&plan.rule.filters, head)
@@ -193,7 +231,11 @@ impl Requests {
         {
             return Sent::Refused(Refusal::malformed(error));
         }
-        let deadlines = Deadlines::begin(&plan.rule.timeouts, plan.backend.response_timeout, clock::nanos(account.started));
+        let deadlines = Deadlines::begin(
+            &plan.rule.timeouts,
+            plan.backend.response_timeout,
+            clock::nanos(account.started),
+        );
         let mut tries = 0;
         loop {
             tries += 1;
@@ -201,7 +243,10 @@ impl Requests {
                 Ok(in_use) => in_use,
                 Err(unavailable) => return Sent::Refused(unavailable.into()),
             };
-            if required_id.as_deref().is_some_and(|id| in_use.member.origin.reach().identity() != Some(id)) {
+            if required_id
+                .as_deref()
+                .is_some_and(|id| in_use.member.origin.reach().identity() != Some(id))
+            {
                 return Sent::Refused(Refusal::new(Reason::IdentityRequired));
             }
             let (up, fresh) = match open(&in_use, head, body, upgrade).await {
@@ -221,12 +266,20 @@ impl Requests {
             // Beside the request's head, which another try may need.
             let mut answer_head = serve::spare_head();
             let answer = match exchange.head(&mut answer_head).await {
-                Ok(_) if tries < MAX_TRIES && !exchange.body_begun() && in_use.declined(&answer_head) => {
+                Ok(_)
+                    if tries < MAX_TRIES
+                        && !exchange.body_begun()
+                        && in_use.declined(&answer_head) =>
+                {
                     restore(head, &in_use);
                     continue;
                 }
                 Ok(answer) => answer,
-                Err(Failure::Upstream(fault)) if tries < MAX_TRIES && !exchange.body_begun() && unseen(fault, fresh, body) => {
+                Err(Failure::Upstream(fault))
+                    if tries < MAX_TRIES
+                        && !exchange.body_begun()
+                        && unseen(fault, fresh, body) =>
+                {
                     restore(head, &in_use);
                     continue;
                 }
@@ -239,7 +292,14 @@ impl Requests {
     }
 
     /// The exchange failed before there was an answer.
-    fn failed(&self, failure: Failure, in_use: &InUse, account: &mut Account, down: &mut Downstream<'_>, head: &mut Head) -> Sent {
+    fn failed(
+        &self,
+        failure: Failure,
+        in_use: &InUse,
+        account: &mut Account,
+        down: &mut Downstream<'_>,
+        head: &mut Head,
+    ) -> Sent {
         let metrics = &in_use.member.metrics;
         metrics.request();
         let refusal = match failure {
@@ -263,7 +323,12 @@ impl Requests {
         Sent::Handled(handled)
     }
 
-    fn refused(&self, down: &mut Downstream<'_>, head: &mut Head, refusal: &Refusal) -> Handled<Tunnel> {
+    fn refused(
+        &self,
+        down: &mut Downstream<'_>,
+        head: &mut Head,
+        refusal: &Refusal,
+    ) -> Handled<Tunnel> {
         self.outbound.answered_itself(refusal.reason);
         match answer::refuse(down, head, refusal) {
             Ok(()) => Handled::Answered,
@@ -294,7 +359,9 @@ async fn finish(
     if answer == Answer::Tunnel {
         account.end(metrics, "");
         return match exchange.up {
-            Upstream::H1(connection) => Handled::Tunnel(Tunnel::Server(Box::new(connection.into_tunnel()))),
+            Upstream::H1(connection) => {
+                Handled::Tunnel(Tunnel::Server(Box::new(connection.into_tunnel())))
+            }
             Upstream::H2(_) => Handled::Cut,
         };
     }
@@ -317,37 +384,73 @@ async fn finish(
 }
 
 /// An endpoint; waits for one no longer than the request may take.
-async fn pick(backend: &Rc<Backend>, account: &Account, deadlines: &Deadlines) -> Result<InUse, Unavailable> {
+async fn pick(
+    backend: &Rc<Backend>,
+    account: &Account,
+    deadlines: &Deadlines,
+) -> Result<InUse, Unavailable> {
     if let Some(in_use) = backend.pick(clock::nanos(account.started)) {
         return Ok(in_use);
     }
-    let Some(deadline) = deadlines.next() else { return Box::pin(backend.wait()).await };
-    let waited = Box::pin(tokio::time::timeout_at(clock::instant(deadline), backend.wait())).await;
+    let Some(deadline) = deadlines.next() else {
+        return Box::pin(backend.wait()).await;
+    };
+    let waited = Box::pin(tokio::time::timeout_at(
+        clock::instant(deadline),
+        backend.wait(),
+    ))
+    .await;
     waited.unwrap_or_else(|_| {
-        let reason = deadlines.expired(clock::now()).unwrap_or(Reason::RequestTimeout);
-        Err(Unavailable { reason, detail: None })
+        let reason = deadlines
+            .expired(clock::now())
+            .unwrap_or(Reason::RequestTimeout);
+        Err(Unavailable {
+            reason,
+            detail: None,
+        })
     })
 }
 
 /// Opens the endpoint's side of the exchange and sends the head. `true`: on a connection made for it.
-async fn open(in_use: &InUse, head: &mut Head, body: BodyKind, upgrade: bool) -> Result<(Upstream, bool), Unsent> {
+async fn open(
+    in_use: &InUse,
+    head: &mut Head,
+    body: BodyKind,
+    upgrade: bool,
+) -> Result<(Upstream, bool), Unsent> {
     let member = &in_use.member;
     if let Some(authority) = &member.endpoint.authority_override {
-        head.set_authority(authority.as_bytes()).map_err(Unsent::Malformed)?;
+        head.set_authority(authority.as_bytes())
+            .map_err(Unsent::Malformed)?;
     }
     let carried = head.version() == Version::Http2 || (member.bridges() && !upgrade);
     if !carried {
-        hop::strip(head, if upgrade { UpgradeField::Keep } else { UpgradeField::Drop });
+        hop::strip(
+            head,
+            if upgrade {
+                UpgradeField::Keep
+            } else {
+                UpgradeField::Drop
+            },
+        );
         let (connection, fresh) = match member.origin.take_idle().filter(|_| !upgrade) {
             Some(connection) => (connection, false),
-            None => (Box::pin(member.origin.dial_h1()).await.map_err(Unsent::Connect)?, true),
+            None => (
+                Box::pin(member.origin.dial_h1())
+                    .await
+                    .map_err(Unsent::Connect)?,
+                true,
+            ),
         };
-        let up = Upstream::h1(connection, head, body, upgrade).map_err(|_| Unsent::Malformed(tulle_http::Error::RequestLine))?;
+        let up = Upstream::h1(connection, head, body, upgrade)
+            .map_err(|_| Unsent::Malformed(tulle_http::Error::RequestLine))?;
         return Ok((up, fresh));
     }
     let mut connection = match member.origin.open_h2() {
         Some(connection) => connection,
-        None => Box::pin(member.origin.dial_h2()).await.map_err(Unsent::Connect)?,
+        None => Box::pin(member.origin.dial_h2())
+            .await
+            .map_err(Unsent::Connect)?,
     };
     if head.version() != Version::Http2 {
         l5d::bridge(head).map_err(Unsent::Malformed)?;
@@ -383,10 +486,19 @@ fn restore(head: &mut Head, in_use: &InUse) {
 }
 
 /// Rewrites the answer's head for the caller.
-fn prepare_answer(head: &mut Head, answer: Answer, in_use: &InUse, plan: Plan<'_>, down: &mut Downstream<'_>) -> Result<(), Fault> {
+fn prepare_answer(
+    head: &mut Head,
+    answer: Answer,
+    in_use: &InUse,
+    plan: Plan<'_>,
+    down: &mut Downstream<'_>,
+) -> Result<(), Fault> {
     if in_use.member.origin.reach().is_meshed() {
         // The peer proxy's word about its connection to us: ours to the caller goes with it.
-        if head.get("l5d-proxy-connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close")) {
+        if head
+            .get("l5d-proxy-connection")
+            .is_some_and(|value| value.eq_ignore_ascii_case(b"close"))
+        {
             down.close_after();
         }
         l5d::unbridge(head);
@@ -396,7 +508,14 @@ fn prepare_answer(head: &mut Head, answer: Answer, in_use: &InUse, plan: Plan<'_
         l5d::strip_all(head);
         head.remove(answer::REASON);
     }
-    hop::strip(head, if answer == Answer::Tunnel { UpgradeField::Keep } else { UpgradeField::Drop });
+    hop::strip(
+        head,
+        if answer == Answer::Tunnel {
+            UpgradeField::Keep
+        } else {
+            UpgradeField::Drop
+        },
+    );
     if matches!(down, Downstream::H2(_)) {
         translate::response_to_h2(head);
     }
@@ -408,7 +527,10 @@ fn prepare_answer(head: &mut Head, answer: Answer, in_use: &InUse, plan: Plan<'_
 /// Agrees to a CONNECT: what the client says next is detected and routed as if it had been redirected here.
 fn open_tunnel(down: &mut Downstream<'_>, head: &mut Head, target: Rc<State>) -> Handled<Tunnel> {
     head.clear();
-    let opened = head.set_status(200).map_err(Fault::Malformed).and_then(|()| down.send_head(head, Answer::Tunnel));
+    let opened = head
+        .set_status(200)
+        .map_err(Fault::Malformed)
+        .and_then(|()| down.send_head(head, Answer::Tunnel));
     match opened {
         Ok(()) => Handled::Tunnel(Tunnel::Target(target)),
         Err(_) => Handled::Cut,
@@ -417,7 +539,10 @@ fn open_tunnel(down: &mut Downstream<'_>, head: &mut Head, target: Rc<State>) ->
 
 impl From<Unavailable> for Refusal {
     fn from(unavailable: Unavailable) -> Self {
-        Refusal { detail: unavailable.detail, ..Refusal::new(unavailable.reason) }
+        Refusal {
+            detail: unavailable.detail,
+            ..Refusal::new(unavailable.reason)
+        }
     }
 }
 

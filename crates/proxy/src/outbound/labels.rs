@@ -21,16 +21,43 @@ pub fn authority(target: &Target) -> String {
 }
 
 /// For what an endpoint answers. `authority` is the backend's name.
-pub fn endpoint(outbound: &Outbound, authority: &str, endpoint: &Endpoint, meshed: bool) -> HttpLabels {
-    let linkerd = peer(Labels::builder().add("direction", "outbound").add("authority", authority), endpoint, meshed).build();
-    let label = |name: &str| endpoint.labels.get(name).map(String::as_str).unwrap_or_default();
-    HttpLabels { linkerd, article: article(outbound, label("pod"), label("service")) }
+pub fn endpoint(
+    outbound: &Outbound,
+    authority: &str,
+    endpoint: &Endpoint,
+    meshed: bool,
+) -> HttpLabels {
+    let linkerd = peer(
+        Labels::builder()
+            .add("direction", "outbound")
+            .add("authority", authority),
+        endpoint,
+        meshed,
+    )
+    .build();
+    let label = |name: &str| {
+        endpoint
+            .labels
+            .get(name)
+            .map(String::as_str)
+            .unwrap_or_default()
+    };
+    HttpLabels {
+        linkerd,
+        article: article(outbound, label("pod"), label("service")),
+    }
 }
 
 /// For what the proxy answers before it has chosen an endpoint.
 pub fn no_endpoint(outbound: &Outbound, target: &Target) -> HttpLabels {
-    let linkerd = Labels::builder().add("direction", "outbound").add("authority", &authority(target)).build();
-    HttpLabels { linkerd, article: article(outbound, "", "") }
+    let linkerd = Labels::builder()
+        .add("direction", "outbound")
+        .add("authority", &authority(target))
+        .build();
+    HttpLabels {
+        linkerd,
+        article: article(outbound, "", ""),
+    }
 }
 
 fn article(outbound: &Outbound, pod: &str, service: &str) -> Labels {
@@ -43,17 +70,30 @@ fn article(outbound: &Outbound, pod: &str, service: &str) -> Labels {
         .build()
 }
 
-fn peer(labels: crate::metrics::LabelsBuilder, endpoint: &Endpoint, meshed: bool) -> crate::metrics::LabelsBuilder {
+fn peer(
+    labels: crate::metrics::LabelsBuilder,
+    endpoint: &Endpoint,
+    meshed: bool,
+) -> crate::metrics::LabelsBuilder {
     let labels = target_address(labels, endpoint.addr);
     let labels = match (&endpoint.tls, meshed) {
         (Some(identity), true) => labels.add("tls", "true").add("server_id", &identity.name),
-        _ => labels.add("tls", "no_identity").add("no_tls_reason", "not_provided_by_service_discovery"),
+        _ => labels
+            .add("tls", "no_identity")
+            .add("no_tls_reason", "not_provided_by_service_discovery"),
     };
-    let names: Vec<(String, &str)> = endpoint.labels.iter().map(|(name, value)| (format!("dst_{name}"), value.as_str())).collect();
+    let names: Vec<(String, &str)> = endpoint
+        .labels
+        .iter()
+        .map(|(name, value)| (format!("dst_{name}"), value.as_str()))
+        .collect();
     labels.add_all(names.iter().map(|(name, value)| (name.as_str(), *value)))
 }
 
-fn target_address(labels: crate::metrics::LabelsBuilder, address: SocketAddr) -> crate::metrics::LabelsBuilder {
+fn target_address(
+    labels: crate::metrics::LabelsBuilder,
+    address: SocketAddr,
+) -> crate::metrics::LabelsBuilder {
     labels
         .add("target_addr", &address.to_string())
         .add("target_ip", &address.ip().to_string())
@@ -62,13 +102,29 @@ fn target_address(labels: crate::metrics::LabelsBuilder, address: SocketAddr) ->
 
 /// Connections to an endpoint.
 pub fn endpoint_meter(outbound: &Outbound, endpoint: &Endpoint, meshed: bool) -> Meter {
-    let labels = peer(Labels::builder().add("direction", "outbound").add("peer", "dst"), endpoint, meshed);
+    let labels = peer(
+        Labels::builder()
+            .add("direction", "outbound")
+            .add("peer", "dst"),
+        endpoint,
+        meshed,
+    );
     Some(Rc::new(TcpMetrics::new(&outbound.shard, labels.build())))
 }
 
 /// Connections of the application. Those that name their destination in each request share one set of series.
 pub fn client_meter(outbound: &Outbound, original: SocketAddr, explicit: bool) -> Meter {
-    let labels = Labels::builder().add("direction", "outbound").add("peer", "src").add("tls", "disabled");
-    let labels = if explicit { labels } else { target_address(labels, original) };
-    Some(Rc::new(TcpMetrics::new(&outbound.shard, labels.add("no_tls_reason", "loopback").build())))
+    let labels = Labels::builder()
+        .add("direction", "outbound")
+        .add("peer", "src")
+        .add("tls", "disabled");
+    let labels = if explicit {
+        labels
+    } else {
+        target_address(labels, original)
+    };
+    Some(Rc::new(TcpMetrics::new(
+        &outbound.shard,
+        labels.add("no_tls_reason", "loopback").build(),
+    )))
 }

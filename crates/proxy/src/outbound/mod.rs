@@ -52,10 +52,23 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    pub fn new(config: Arc<Config>, discovery: Discovery, epochs: Epochs, shard: Shard, listening: Vec<SocketAddr>) -> Rc<Self> {
+    pub fn new(
+        config: Arc<Config>,
+        discovery: Discovery,
+        epochs: Epochs,
+        shard: Shard,
+        listening: Vec<SocketAddr>,
+    ) -> Rc<Self> {
         let connections = &config.outbound.connections;
-        let options = SocketOptions { keepalive: connections.connect_keepalive, user_timeout: connections.connect_user_timeout, ..SocketOptions::default() };
-        let dialer = Dialer { options, mark: config.mark };
+        let options = SocketOptions {
+            keepalive: connections.connect_keepalive,
+            user_timeout: connections.connect_user_timeout,
+            ..SocketOptions::default()
+        };
+        let dialer = Dialer {
+            options,
+            mark: config.mark,
+        };
         Rc::new(Outbound {
             discovery,
             epochs,
@@ -73,22 +86,35 @@ impl Outbound {
     async fn detect(&self, io: &mut Io, timeout: Duration) -> io::Result<Spoken> {
         let begun = Instant::now();
         let spoken = sniff::sniff(io, timeout).await;
-        let labels = Labels::builder().add("result", sniff::result(&spoken)).build();
-        self.shard.counter(&families::OUTBOUND_TCP_DETECT_HTTP_RESULTS_TOTAL, &labels).inc();
-        self.shard.histogram(&families::OUTBOUND_TCP_DETECT_HTTP_DURATION_SECONDS, &Labels::none()).record(begun.elapsed());
+        let labels = Labels::builder()
+            .add("result", sniff::result(&spoken))
+            .build();
+        self.shard
+            .counter(&families::OUTBOUND_TCP_DETECT_HTTP_RESULTS_TOTAL, &labels)
+            .inc();
+        self.shard
+            .histogram(
+                &families::OUTBOUND_TCP_DETECT_HTTP_DURATION_SECONDS,
+                &Labels::none(),
+            )
+            .record(begun.elapsed());
         spoken
     }
 
     /// Counts a request that we answered instead of a server.
     fn answered_itself(&self, reason: Reason) {
         let labels = Labels::builder().add("error", reason.code()).build();
-        self.shard.counter(&families::OUTBOUND_HTTP_ERRORS_TOTAL, &labels).inc();
+        self.shard
+            .counter(&families::OUTBOUND_HTTP_ERRORS_TOTAL, &labels)
+            .inc();
     }
 
     /// Counts a connection that we could not carry.
     fn refused(&self, reason: Reason) {
         let labels = Labels::builder().add("error", reason.code()).build();
-        self.shard.counter(&families::OUTBOUND_TCP_ERRORS_TOTAL, &labels).inc();
+        self.shard
+            .counter(&families::OUTBOUND_TCP_ERRORS_TOTAL, &labels)
+            .inc();
     }
 
     fn h1_limits(&self) -> tulle_http::Limits {
@@ -124,9 +150,13 @@ async fn captured(outbound: Rc<Outbound>, mut io: Io, target: Rc<target::State>,
         Protocol::Opaque(_) => return tcp::serve(outbound, io, target, b"", guard).await,
         Protocol::Detect { timeout, .. } => (*timeout, true),
         Protocol::Tls(_) => (outbound.config.outbound.connections.detect_timeout, true),
-        Protocol::Http1(_) | Protocol::Http2(_) | Protocol::Grpc(_) => (outbound.config.outbound.connections.detect_timeout, false),
+        Protocol::Http1(_) | Protocol::Http2(_) | Protocol::Grpc(_) => {
+            (outbound.config.outbound.connections.detect_timeout, false)
+        }
     };
-    let Ok(spoken) = outbound.detect(&mut io, timeout).await else { return };
+    let Ok(spoken) = outbound.detect(&mut io, timeout).await else {
+        return;
+    };
     let (limits, head_timeout) = (outbound.h1_limits(), outbound.config.http1_head_timeout);
     match spoken {
         Spoken::Known(detect::Protocol::Http2) => {

@@ -88,11 +88,20 @@ impl Targets {
 /// Lets go of targets that nobody has used for the idle time; discovery then stops to watch them.
 async fn sweep(outbound: std::rc::Weak<Outbound>) {
     loop {
-        let Some(idle) = outbound.upgrade().map(|outbound| outbound.config.outbound.connections.discovery_idle) else { return };
+        let Some(idle) = outbound
+            .upgrade()
+            .map(|outbound| outbound.config.outbound.connections.discovery_idle)
+        else {
+            return;
+        };
         tokio::time::sleep((idle / 4).max(Duration::from_secs(1))).await;
-        let Some(outbound) = outbound.upgrade() else { return };
+        let Some(outbound) = outbound.upgrade() else {
+            return;
+        };
         let mut targets = outbound.targets.borrow_mut();
-        targets.known.retain(|_, state| Rc::strong_count(state) > 1 || state.used.get().elapsed() < idle);
+        targets
+            .known
+            .retain(|_, state| Rc::strong_count(state) > 1 || state.used.get().elapsed() < idle);
         if targets.known.is_empty() {
             targets.sweeping = false;
             return;
@@ -110,16 +119,34 @@ impl State {
     }
 
     fn recompile(&self) {
-        let (Some(view), Some(outbound)) = (self.view.borrow_mut().borrow_and_update().clone(), self.outbound.upgrade()) else {
+        let (Some(view), Some(outbound)) = (
+            self.view.borrow_mut().borrow_and_update().clone(),
+            self.outbound.upgrade(),
+        ) else {
             return;
         };
         let mut compiled = self.compiled.borrow_mut();
-        if compiled.as_ref().is_some_and(|compiled| Arc::ptr_eq(&compiled.view, &view)) {
+        if compiled
+            .as_ref()
+            .is_some_and(|compiled| Arc::ptr_eq(&compiled.view, &view))
+        {
             return;
         }
-        let backends = view.policy.backends.iter().map(|backend| Backends::get(&outbound, &self.target, backend)).collect();
-        let metrics = HttpMetrics::new(&outbound.shard, labels::no_endpoint(&outbound, &self.target));
-        *compiled = Some(Rc::new(Compiled { view, backends, metrics }));
+        let backends = view
+            .policy
+            .backends
+            .iter()
+            .map(|backend| Backends::get(&outbound, &self.target, backend))
+            .collect();
+        let metrics = HttpMetrics::new(
+            &outbound.shard,
+            labels::no_endpoint(&outbound, &self.target),
+        );
+        *compiled = Some(Rc::new(Compiled {
+            view,
+            backends,
+            metrics,
+        }));
     }
 
     /// Waits for the first answer of discovery.

@@ -17,7 +17,13 @@ use crate::outbound::{DISCOVERY_TIMEOUT, Outbound};
 const MAX_TRIES: u32 = 3;
 
 /// Serves a connection to its end. A refusal is a close: there is no other word for it in TCP.
-pub async fn serve(outbound: Rc<Outbound>, mut client: Io, target: Rc<State>, server_name: &[u8], guard: Guard) {
+pub async fn serve(
+    outbound: Rc<Outbound>,
+    mut client: Io,
+    target: Rc<State>,
+    server_name: &[u8],
+    guard: Guard,
+) {
     let (_in_use, mut server) = match open(&target, server_name).await {
         Ok(opened) => opened,
         Err(reason) => return outbound.refused(reason),
@@ -35,12 +41,18 @@ async fn open(target: &State, server_name: &[u8]) -> Result<(InUse, Io), Reason>
 
 /// Asks the engine. Pure, but for the dice.
 fn decide<'p>(compiled: &'p Compiled, server_name: &[u8]) -> Result<&'p RouteBackend, Reason> {
-    let found = compiled.policy().route_connection(server_name).ok_or(Reason::RouteNotFound)?;
+    let found = compiled
+        .policy()
+        .route_connection(server_name)
+        .ok_or(Reason::RouteNotFound)?;
     let random = fastrand::u64(..);
     if let Some(answer) = found.answer(random) {
         return Err(answer.reason());
     }
-    let backend = found.rule.backend(fastrand::u64(..), |_| true).ok_or(Reason::NoBackend)?;
+    let backend = found
+        .rule
+        .backend(fastrand::u64(..), |_| true)
+        .ok_or(Reason::NoBackend)?;
     match backend.answer(random) {
         Some(answer) => Err(answer.reason()),
         None => Ok(backend),
@@ -52,7 +64,10 @@ async fn connect(backend: &Rc<Backend>) -> Result<(InUse, Io), Reason> {
     for _ in 0..MAX_TRIES {
         let in_use = match backend.pick(clock::now()) {
             Some(in_use) => in_use,
-            None => backend.wait().await.map_err(|unavailable| unavailable.reason)?,
+            None => backend
+                .wait()
+                .await
+                .map_err(|unavailable| unavailable.reason)?,
         };
         match in_use.member.origin.connect(None).await {
             Ok(server) => {

@@ -27,13 +27,20 @@ impl Message {
     }
 
     pub fn field(&self, name: &str) -> Option<&str> {
-        self.head.lines().skip(1).find_map(|line| line.split_once(": ").filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value))
+        self.head.lines().skip(1).find_map(|line| {
+            line.split_once(": ")
+                .filter(|(field, _)| field.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value)
+        })
     }
 }
 
 impl Http1 {
     pub fn new(stream: TcpStream) -> Self {
-        Http1 { stream, read: Vec::new() }
+        Http1 {
+            stream,
+            read: Vec::new(),
+        }
     }
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -41,15 +48,22 @@ impl Http1 {
     }
 
     pub async fn get(&mut self, host: &str, path: &str) -> Message {
-        self.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+            .await;
         self.answer().await
     }
 
     /// The next message; `None` when the connection ends before it begins. A message that is cut fails the test.
     pub async fn message(&mut self) -> Option<Message> {
         let head = self.head().await?;
-        let mut message = Message { head, body: Vec::new(), trailers: String::new() };
-        let length = message.field("content-length").map(|length| length.parse::<usize>().unwrap());
+        let mut message = Message {
+            head,
+            body: Vec::new(),
+            trailers: String::new(),
+        };
+        let length = message
+            .field("content-length")
+            .map(|length| length.parse::<usize>().unwrap());
         let request = !message.head.starts_with("HTTP/");
         if message.field("transfer-encoding").is_some() {
             loop {
@@ -71,14 +85,20 @@ impl Http1 {
             }
         } else if let Some(length) = length {
             message.body = self.exactly(length).await;
-        } else if !request && message.status() != 204 && message.status() != 304 && message.status() >= 200 {
+        } else if !request
+            && message.status() != 204
+            && message.status() != 304
+            && message.status() >= 200
+        {
             message.body = self.rest().await;
         }
         Some(message)
     }
 
     pub async fn answer(&mut self) -> Message {
-        self.message().await.expect("the connection ended before an answer came")
+        self.message()
+            .await
+            .expect("the connection ended before an answer came")
     }
 
     /// Only a head, without its body.
@@ -89,7 +109,11 @@ impl Http1 {
                 return Some(head.trim_end().replace("\r\n", "\n"));
             }
             if !self.more().await {
-                assert!(self.read.is_empty(), "cut inside of a head: {:?}", String::from_utf8_lossy(&self.read));
+                assert!(
+                    self.read.is_empty(),
+                    "cut inside of a head: {:?}",
+                    String::from_utf8_lossy(&self.read)
+                );
                 return None;
             }
         }
@@ -107,7 +131,11 @@ impl Http1 {
 
     pub async fn exactly(&mut self, count: usize) -> Vec<u8> {
         while self.read.len() < count {
-            assert!(self.more().await, "cut after {} of {count} bytes", self.read.len());
+            assert!(
+                self.more().await,
+                "cut after {} of {count} bytes",
+                self.read.len()
+            );
         }
         self.read.drain(..count).collect()
     }
@@ -143,12 +171,22 @@ pub async fn echo(stream: TcpStream) {
         body.extend_from_slice(b"\n\n");
         body.extend_from_slice(&request.body);
         let answer = if request.field("transfer-encoding").is_some() {
-            let mut answer = format!("HTTP/1.1 200 OK\r\nX-App: echo\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n", body.len()).into_bytes();
+            let mut answer = format!(
+                "HTTP/1.1 200 OK\r\nX-App: echo\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n",
+                body.len()
+            )
+            .into_bytes();
             answer.extend_from_slice(&body);
-            answer.extend_from_slice(format!("\r\n0\r\n{}\r\n", request.trailers.replace('\n', "\r\n")).as_bytes());
+            answer.extend_from_slice(
+                format!("\r\n0\r\n{}\r\n", request.trailers.replace('\n', "\r\n")).as_bytes(),
+            );
             answer
         } else {
-            let mut answer = format!("HTTP/1.1 200 OK\r\nX-App: echo\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+            let mut answer = format!(
+                "HTTP/1.1 200 OK\r\nX-App: echo\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            )
+            .into_bytes();
             if !request.head.starts_with("HEAD ") {
                 answer.extend_from_slice(&body);
             }

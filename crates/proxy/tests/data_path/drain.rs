@@ -16,7 +16,9 @@ fn a_request_in_flight_is_finished_and_idle_connections_close() {
             let mut server = Http1::new(stream);
             while server.message().await.is_some() {
                 tokio::time::sleep(Duration::from_millis(300)).await;
-                server.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone").await;
+                server
+                    .send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone")
+                    .await;
             }
         })
         .await;
@@ -24,9 +26,13 @@ fn a_request_in_flight_is_finished_and_idle_connections_close() {
         let mut idle = Http1::new(voting.enter().await);
         assert_eq!(idle.get("v", "/").await.text(), "done");
         let mut meshed = Http1::new(web.call().await);
-        meshed.send("GET /meshed HTTP/1.1\r\nHost: voting\r\n\r\n").await;
+        meshed
+            .send("GET /meshed HTTP/1.1\r\nHost: voting\r\n\r\n")
+            .await;
         let mut plain = Http1::new(voting.enter().await);
-        plain.send("GET /plain HTTP/1.1\r\nHost: voting\r\n\r\n").await;
+        plain
+            .send("GET /plain HTTP/1.1\r\nHost: voting\r\n\r\n")
+            .await;
         tokio::time::sleep(Duration::from_millis(100)).await;
 
         voting.inbound.begin();
@@ -35,8 +41,14 @@ fn a_request_in_flight_is_finished_and_idle_connections_close() {
         let answer = plain.answer().await;
         assert_eq!(answer.text(), "done");
         assert!(plain.ended().await);
-        assert!(voting.inbound.finish(Duration::from_secs(5)).await, "a connection did not end");
-        assert!(TcpStream::connect(voting.address(30080)).await.is_err(), "the listener is still there");
+        assert!(
+            voting.inbound.finish(Duration::from_secs(5)).await,
+            "a connection did not end"
+        );
+        assert!(
+            TcpStream::connect(voting.address(30080)).await.is_err(),
+            "the listener is still there"
+        );
         // The outbound side goes on until it is told.
         let mut outbound = Http1::new(voting.call().await);
         outbound.send("GET / HTTP/1.0\r\n\r\n").await;
@@ -51,7 +63,11 @@ fn a_request_in_flight_is_finished_and_idle_connections_close() {
 fn requests_after_a_goaway_go_to_another_endpoint() {
     run(async {
         let mesh = Mesh::new();
-        let (web, mut old, new) = (mesh.pod("web").await, mesh.pod("old").await, mesh.pod("new").await);
+        let (web, mut old, new) = (
+            mesh.pod("web").await,
+            mesh.pod("old").await,
+            mesh.pod("new").await,
+        );
         for pod in [&old, &new] {
             app(pod.address(18080), crate::client::echo).await;
         }

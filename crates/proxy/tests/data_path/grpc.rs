@@ -24,7 +24,10 @@ async fn connect(stream: TcpStream) -> Send {
 }
 
 /// An application that answers each stream with `answer`.
-async fn h2_app<F: Future<Output = ()> + 'static>(pod: &Pod, answer: impl Fn(Request<RecvStream>, Respond) -> F + 'static) {
+async fn h2_app<F: Future<Output = ()> + 'static>(
+    pod: &Pod,
+    answer: impl Fn(Request<RecvStream>, Respond) -> F + 'static,
+) {
     let answer = Rc::new(answer);
     app(pod.address(18080), move |stream| {
         let answer = answer.clone();
@@ -45,7 +48,11 @@ async fn pair(mesh: &Mesh) -> (Pod, Pod) {
 }
 
 fn call(path: &str) -> Request<()> {
-    Request::post(format!("http://voting{path}")).header("content-type", "application/grpc").header("te", "trailers").body(()).unwrap()
+    Request::post(format!("http://voting{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .unwrap()
 }
 
 async fn next(body: &mut RecvStream) -> Option<Result<Bytes, h2::Error>> {
@@ -59,8 +66,13 @@ async fn next(body: &mut RecvStream) -> Option<Result<Bytes, h2::Error>> {
 async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes) {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
-        let count = poll_fn(|cx| stream.poll_capacity(cx)).await.unwrap().unwrap();
-        stream.send_data(data.split_to(count.min(data.len())), false).unwrap();
+        let count = poll_fn(|cx| stream.poll_capacity(cx))
+            .await
+            .unwrap()
+            .unwrap();
+        stream
+            .send_data(data.split_to(count.min(data.len())), false)
+            .unwrap();
     }
 }
 
@@ -73,8 +85,21 @@ fn trailers(status: &str) -> HeaderMap {
 /// Sends every message back, then the trailers.
 async fn echo(request: Request<RecvStream>, mut respond: Respond) {
     assert_eq!(request.headers()["te"], "trailers");
-    assert!(request.headers()["l5d-client-id"].to_str().unwrap().starts_with("web.default."));
-    let mut answer = respond.send_response(Response::builder().header("content-type", "application/grpc").body(()).unwrap(), false).unwrap();
+    assert!(
+        request.headers()["l5d-client-id"]
+            .to_str()
+            .unwrap()
+            .starts_with("web.default.")
+    );
+    let mut answer = respond
+        .send_response(
+            Response::builder()
+                .header("content-type", "application/grpc")
+                .body(())
+                .unwrap(),
+            false,
+        )
+        .unwrap();
     let mut body = request.into_body();
     while let Some(Ok(data)) = next(&mut body).await {
         send(&mut answer, data).await;
@@ -99,9 +124,21 @@ fn messages_stream_both_ways_and_trailers_end_them() {
         assert_eq!(next(answer.body_mut()).await.unwrap().unwrap(), "two");
         request.send_data(Bytes::new(), true).unwrap();
         assert!(next(answer.body_mut()).await.is_none());
-        assert_eq!(answer.body_mut().trailers().await.unwrap().unwrap()["grpc-status"], "0");
-        let labels = ["direction=\"inbound\"", "grpc_status=\"0\"", "classification=\"success\""];
-        assert_eq!(voting.metric("response_total", &labels), 1.0, "{}", voting.metrics());
+        assert_eq!(
+            answer.body_mut().trailers().await.unwrap().unwrap()["grpc-status"],
+            "0"
+        );
+        let labels = [
+            "direction=\"inbound\"",
+            "grpc_status=\"0\"",
+            "classification=\"success\"",
+        ];
+        assert_eq!(
+            voting.metric("response_total", &labels),
+            1.0,
+            "{}",
+            voting.metrics()
+        );
     });
 }
 
@@ -156,9 +193,21 @@ fn an_error_in_trailers_is_a_failure_though_the_status_is_200() {
         let (answer, _) = client.send_request(call("/Vote"), true).unwrap();
         let mut answer = answer.await.unwrap();
         assert!(next(answer.body_mut()).await.is_none());
-        assert_eq!(answer.body_mut().trailers().await.unwrap().unwrap()["grpc-status"], "2");
-        let labels = ["direction=\"outbound\"", "grpc_status=\"2\"", "classification=\"failure\""];
-        assert_eq!(web.metric("response_total", &labels), 1.0, "{}", web.metrics());
+        assert_eq!(
+            answer.body_mut().trailers().await.unwrap().unwrap()["grpc-status"],
+            "2"
+        );
+        let labels = [
+            "direction=\"outbound\"",
+            "grpc_status=\"2\"",
+            "classification=\"failure\"",
+        ];
+        assert_eq!(
+            web.metric("response_total", &labels),
+            1.0,
+            "{}",
+            web.metrics()
+        );
     });
 }
 
@@ -166,25 +215,34 @@ fn an_error_in_trailers_is_a_failure_though_the_status_is_200() {
 fn a_reset_reaches_the_other_end_with_its_reason() {
     run(async {
         let (web, voting) = pair(&Mesh::new()).await;
-        let (told, tell) = (Rc::new(tokio::sync::Notify::new()), Rc::new(tokio::sync::Notify::new()));
+        let (told, tell) = (
+            Rc::new(tokio::sync::Notify::new()),
+            Rc::new(tokio::sync::Notify::new()),
+        );
         let (hears, begun) = (told.clone(), tell.clone());
-        h2_app(&voting, move |request: Request<RecvStream>, mut respond: Respond| {
-            let (hears, begun) = (hears.clone(), begun.clone());
-            async move {
-                if request.uri().path() == "/Server" {
-                    return respond.send_reset(Reason::ENHANCE_YOUR_CALM);
+        h2_app(
+            &voting,
+            move |request: Request<RecvStream>, mut respond: Respond| {
+                let (hears, begun) = (hears.clone(), begun.clone());
+                async move {
+                    if request.uri().path() == "/Server" {
+                        return respond.send_reset(Reason::ENHANCE_YOUR_CALM);
+                    }
+                    let mut answer = respond.send_response(Response::new(()), false).unwrap();
+                    begun.notify_one();
+                    let reason = poll_fn(|cx| answer.poll_reset(cx)).await.unwrap();
+                    assert_eq!(reason, Reason::CANCEL);
+                    hears.notify_one();
                 }
-                let mut answer = respond.send_response(Response::new(()), false).unwrap();
-                begun.notify_one();
-                let reason = poll_fn(|cx| answer.poll_reset(cx)).await.unwrap();
-                assert_eq!(reason, Reason::CANCEL);
-                hears.notify_one();
-            }
-        })
+            },
+        )
         .await;
         let mut client = connect(web.call().await).await;
         let (answer, _) = client.send_request(call("/Server"), true).unwrap();
-        assert_eq!(answer.await.unwrap_err().reason(), Some(Reason::ENHANCE_YOUR_CALM));
+        assert_eq!(
+            answer.await.unwrap_err().reason(),
+            Some(Reason::ENHANCE_YOUR_CALM)
+        );
         let (_answer, mut request) = client.send_request(call("/Client"), false).unwrap();
         tell.notified().await;
         request.send_reset(Reason::CANCEL);
@@ -200,7 +258,10 @@ fn an_http1_client_gets_502_for_a_reset() {
         app(voting.address(18080), |stream| async move { drop(stream) }).await;
         let mut client = Http1::new(web.call().await);
         let answer = client.get("voting", "/").await;
-        assert_eq!((answer.status(), answer.field("tulle-reason")), (502, Some("connection-closed")));
+        assert_eq!(
+            (answer.status(), answer.field("tulle-reason")),
+            (502, Some("connection-closed"))
+        );
     });
 }
 
@@ -222,7 +283,10 @@ fn many_calls_share_one_connection_and_none_is_lost() {
         while let Some(status) = tasks.join_next().await {
             assert_eq!(status.unwrap(), 200);
         }
-        assert_eq!(web.metric("tcp_open_total", &["peer=\"dst\"", "tls=\"true\""]), 1.0);
+        assert_eq!(
+            web.metric("tcp_open_total", &["peer=\"dst\"", "tls=\"true\""]),
+            1.0
+        );
     });
 }
 
@@ -236,7 +300,13 @@ fn a_grpc_caller_gets_a_grpc_status_for_what_the_proxy_answers() {
         let (answer, _) = client.send_request(call("/None"), true).unwrap();
         let answer = answer.await.unwrap();
         assert_eq!(answer.status(), 200);
-        assert_eq!((&answer.headers()["grpc-status"], &answer.headers()["tulle-reason"]), (&"14".parse().unwrap(), &"no-endpoints".parse().unwrap()));
+        assert_eq!(
+            (
+                &answer.headers()["grpc-status"],
+                &answer.headers()["tulle-reason"]
+            ),
+            (&"14".parse().unwrap(), &"no-endpoints".parse().unwrap())
+        );
         assert!(answer.body().is_end_stream());
     });
 }
@@ -248,7 +318,9 @@ fn http2_to_a_server_outside_of_the_mesh_stays_http2() {
         let (web, other) = (mesh.pod("web").await, mesh.pod("other").await);
         h2_app(&other, |request, mut respond: Respond| async move {
             assert_eq!(request.version(), http::Version::HTTP_2);
-            respond.send_response(Response::builder().status(204).body(()).unwrap(), true).unwrap();
+            respond
+                .send_response(Response::builder().status(204).body(()).unwrap(), true)
+                .unwrap();
         })
         .await;
         mesh.service("voting", &[plain(other.address(18080))]);

@@ -28,16 +28,45 @@ fn http1_travels_in_http2_under_mutual_tls_and_arrives_as_it_was() {
         let mut client = Http1::new(web.call().await);
         for n in 0..3 {
             let answer = client.get("voting", &format!("/{n}")).await;
-            let seen = format!("GET /{n} HTTP/1.1\nhost: voting\nl5d-client-id: {}\n\n", identity("web"));
+            let seen = format!(
+                "GET /{n} HTTP/1.1\nhost: voting\nl5d-client-id: {}\n\n",
+                identity("web")
+            );
             assert_eq!(answer.text(), seen);
-            assert_eq!(answer.head, format!("HTTP/1.1 200 OK\nx-app: echo\ncontent-length: {}", answer.body.len()));
+            assert_eq!(
+                answer.head,
+                format!(
+                    "HTTP/1.1 200 OK\nx-app: echo\ncontent-length: {}",
+                    answer.body.len()
+                )
+            );
         }
-        let labels = ["direction=\"inbound\"", "dst_pod=\"voting\"", "src_pod=\"web\"", "src_namespace=\"default\"", "status_code=\"200\""];
-        assert_eq!(voting.metric("http_requests_total", &labels), 3.0, "{}", voting.metrics());
-        let labels = ["direction=\"outbound\"", "dst_pod=\"voting\"", "dst_service=\"voting\"", "src_pod=\"web\""];
+        let labels = [
+            "direction=\"inbound\"",
+            "dst_pod=\"voting\"",
+            "src_pod=\"web\"",
+            "src_namespace=\"default\"",
+            "status_code=\"200\"",
+        ];
+        assert_eq!(
+            voting.metric("http_requests_total", &labels),
+            3.0,
+            "{}",
+            voting.metrics()
+        );
+        let labels = [
+            "direction=\"outbound\"",
+            "dst_pod=\"voting\"",
+            "dst_service=\"voting\"",
+            "src_pod=\"web\"",
+        ];
         assert_eq!(web.metric("http_requests_total", &labels), 3.0);
         let labels = ["direction=\"outbound\"", "peer=\"dst\"", "tls=\"true\""];
-        assert_eq!(web.metric("tcp_open_total", &labels), 1.0, "one connection carries all requests");
+        assert_eq!(
+            web.metric("tcp_open_total", &labels),
+            1.0,
+            "one connection carries all requests"
+        );
     });
 }
 
@@ -47,21 +76,34 @@ fn bodies_trailers_and_http10_cross_the_bridge() {
         let (web, _voting) = pair(&Mesh::new()).await;
         let mut client = Http1::new(web.call().await);
         let body = vec![b'y'; 250_000];
-        client.send("POST /chunked HTTP/1.1\r\nHost: voting\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        client
+            .send("POST /chunked HTTP/1.1\r\nHost: voting\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .await;
         client.send(format!("{:x}\r\n", body.len())).await;
         client.send(&body).await;
         client.send("\r\n0\r\nX-Sum: 7\r\n\r\n").await;
         let answer = client.answer().await;
         assert!(answer.body.ends_with(&body));
         assert_eq!(answer.trailers, "x-sum: 7\n");
-        client.send(format!("POST /len HTTP/1.1\r\nHost: voting\r\nContent-Length: {}\r\n\r\n", body.len())).await;
+        client
+            .send(format!(
+                "POST /len HTTP/1.1\r\nHost: voting\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            ))
+            .await;
         client.send(&body).await;
         assert!(client.answer().await.body.ends_with(&body));
         client.send("HEAD / HTTP/1.1\r\nHost: voting\r\n\r\n").await;
         assert!(client.head().await.unwrap().contains("content-length: "));
-        client.send("GET /old HTTP/1.0\r\nHost: voting\r\n\r\n").await;
+        client
+            .send("GET /old HTTP/1.0\r\nHost: voting\r\n\r\n")
+            .await;
         let answer = client.answer().await;
-        assert!(answer.head.starts_with("HTTP/1.0 200") && answer.text().starts_with("GET /old HTTP/1.0\n"), "{answer:?}");
+        assert!(
+            answer.head.starts_with("HTTP/1.0 200")
+                && answer.text().starts_with("GET /old HTTP/1.0\n"),
+            "{answer:?}"
+        );
     });
 }
 
@@ -106,23 +148,42 @@ fn an_opaque_connection_crosses_the_mesh_with_its_half_close() {
         })
         .await;
         let mut client = Http1::new(web.call().await);
-        client.send("CONNECT db:80 HTTP/1.1\r\nHost: db:80\r\n\r\n").await;
+        client
+            .send("CONNECT db:80 HTTP/1.1\r\nHost: db:80\r\n\r\n")
+            .await;
         assert!(client.head().await.unwrap().starts_with("HTTP/1.1 200"));
         assert_eq!(client.exactly(11).await, b"220 hello\r\n");
         let body = vec![9; 500_000];
         client.send(&body).await;
         client.stream.shutdown().await.unwrap();
         assert!(client.rest().await == body);
-        let labels = ["direction=\"inbound\"", "peer=\"src\"", "tls=\"true\"", "client_id=\"web."];
-        assert_eq!(db.metric("tcp_read_bytes_total", &labels), 500_000.0, "{}", db.metrics());
+        let labels = [
+            "direction=\"inbound\"",
+            "peer=\"src\"",
+            "tls=\"true\"",
+            "client_id=\"web.",
+        ];
+        assert_eq!(
+            db.metric("tcp_read_bytes_total", &labels),
+            500_000.0,
+            "{}",
+            db.metrics()
+        );
     });
 }
 
 /// Begins TLS with a pod's inbound port, as another proxy would.
-async fn dial(mesh: &Mesh, from: &str, to: &Pod, alpn: ClientAlpn) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+async fn dial(
+    mesh: &Mesh,
+    from: &str,
+    to: &Pod,
+    alpn: ClientAlpn,
+) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
     let stream = TcpStream::connect(to.address(4143)).await.unwrap();
     let config = mesh.epoch(from).client(alpn);
-    TlsConnector::from(config).connect(ServerName::try_from(identity(&to.name)).unwrap(), stream).await
+    TlsConnector::from(config)
+        .connect(ServerName::try_from(identity(&to.name)).unwrap(), stream)
+        .await
 }
 
 #[test]
@@ -135,15 +196,26 @@ fn the_inbound_port_takes_only_mutual_tls_with_a_transport_header() {
         plain.send("GET / HTTP/1.1\r\nHost: voting\r\n\r\n").await;
         assert!(plain.ended().await);
         // TLS and no header.
-        let mut tls = dial(&mesh, "web", &voting, ClientAlpn::TransportHeader).await.unwrap();
-        tls.write_all(b"GET / HTTP/1.1\r\nHost: voting\r\n\r\n").await.unwrap();
+        let mut tls = dial(&mesh, "web", &voting, ClientAlpn::TransportHeader)
+            .await
+            .unwrap();
+        tls.write_all(b"GET / HTTP/1.1\r\nHost: voting\r\n\r\n")
+            .await
+            .unwrap();
         let mut rest = Vec::new();
         let _cut = tls.read_to_end(&mut rest).await;
         assert!(rest.is_empty());
         // A header for the proxy itself.
         let mut header = Vec::new();
-        TransportHeader { port: 4143, name: None, protocol: None }.encode(&mut header);
-        let mut tls = dial(&mesh, "web", &voting, ClientAlpn::TransportHeader).await.unwrap();
+        TransportHeader {
+            port: 4143,
+            name: None,
+            protocol: None,
+        }
+        .encode(&mut header);
+        let mut tls = dial(&mesh, "web", &voting, ClientAlpn::TransportHeader)
+            .await
+            .unwrap();
         tls.write_all(&header).await.unwrap();
         let _cut = tls.read_to_end(&mut rest).await;
         assert!(rest.is_empty());
@@ -152,11 +224,19 @@ fn the_inbound_port_takes_only_mutual_tls_with_a_transport_header() {
         let mut anonymous = (*anonymous).clone();
         anonymous.alpn_protocols = vec![b"transport.l5d.io/v1".to_vec()];
         let stream = TcpStream::connect(voting.address(4143)).await.unwrap();
-        let mut tls = TlsConnector::from(Arc::new(anonymous)).connect(ServerName::try_from(identity("voting")).unwrap(), stream).await.unwrap();
+        let mut tls = TlsConnector::from(Arc::new(anonymous))
+            .connect(ServerName::try_from(identity("voting")).unwrap(), stream)
+            .await
+            .unwrap();
         let _cut = tls.write_all(&header).await;
         let _cut = tls.read_to_end(&mut rest).await;
         assert!(rest.is_empty());
-        assert_eq!(voting.metric("inbound_tcp_errors_total", &[]), 4.0, "{}", voting.metrics());
+        assert_eq!(
+            voting.metric("inbound_tcp_errors_total", &[]),
+            4.0,
+            "{}",
+            voting.metrics()
+        );
         assert_eq!(voting.metric("request_total", &[]), 0.0);
     });
 }
@@ -170,20 +250,37 @@ fn a_foreign_authority_is_refused_on_both_sides_and_counted() {
         app(voting.address(18080), echo).await;
         foreign.service("voting", &[voting.endpoint(80)]);
         let mut client = Http1::new(web.call().await);
-        let answer = tokio::time::timeout(Duration::from_secs(10), client.get("voting", "/")).await.unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(10), client.get("voting", "/"))
+            .await
+            .unwrap();
         assert!(answer.status() >= 502, "{answer:?}");
-        assert!(answer.field("l5d-proxy-error").unwrap().contains("unknown_issuer"), "{answer:?}");
+        assert!(
+            answer
+                .field("l5d-proxy-error")
+                .unwrap()
+                .contains("unknown_issuer"),
+            "{answer:?}"
+        );
         // A client whose certificate the server does not believe, but which believes the server.
         let stream = TcpStream::connect(voting.address(4143)).await.unwrap();
         let mut config = (*foreign.epoch("web").client(ClientAlpn::TransportHeader)).clone();
-        config.dangerous().set_certificate_verifier(Arc::new(Gullible));
-        let handshake = TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(identity("voting")).unwrap(), stream).await;
+        config
+            .dangerous()
+            .set_certificate_verifier(Arc::new(Gullible));
+        let handshake = TlsConnector::from(Arc::new(config))
+            .connect(ServerName::try_from(identity("voting")).unwrap(), stream)
+            .await;
         let mut rest = Vec::new();
         if let Ok(mut tls) = handshake {
             assert!(tls.read_to_end(&mut rest).await.is_err());
         }
         let labels = ["direction=\"inbound\"", "reason=\"unknown_issuer\""];
-        assert_eq!(voting.metric("tls_handshake_failures_total", &labels), 1.0, "{}", voting.metrics());
+        assert_eq!(
+            voting.metric("tls_handshake_failures_total", &labels),
+            1.0,
+            "{}",
+            voting.metrics()
+        );
     });
 }
 
@@ -197,7 +294,10 @@ fn an_endpoint_with_another_identity_than_expected_gets_no_request() {
         mesh.endpoints("voting", &[wrong]);
         let mut client = Http1::new(web.call().await);
         let answer = client.get("voting", "/").await;
-        assert!(answer.status() >= 502 && answer.field("tulle-reason").is_some(), "{answer:?}");
+        assert!(
+            answer.status() >= 502 && answer.field("tulle-reason").is_some(),
+            "{answer:?}"
+        );
         assert_eq!(voting.metric("request_total", &[]), 0.0);
     });
 }
@@ -207,11 +307,24 @@ fn a_request_that_insists_on_an_identity_goes_to_nobody_else() {
     run(async {
         let (web, _voting) = pair(&Mesh::new()).await;
         let mut client = Http1::new(web.call().await);
-        client.send(format!("GET / HTTP/1.1\r\nHost: voting\r\nl5d-require-id: {}\r\n\r\n", identity("voting"))).await;
+        client
+            .send(format!(
+                "GET / HTTP/1.1\r\nHost: voting\r\nl5d-require-id: {}\r\n\r\n",
+                identity("voting")
+            ))
+            .await;
         assert_eq!(client.answer().await.status(), 200);
-        client.send(format!("GET / HTTP/1.1\r\nHost: voting\r\nl5d-require-id: {}\r\n\r\n", identity("admin"))).await;
+        client
+            .send(format!(
+                "GET / HTTP/1.1\r\nHost: voting\r\nl5d-require-id: {}\r\n\r\n",
+                identity("admin")
+            ))
+            .await;
         let answer = client.answer().await;
-        assert_eq!((answer.status(), answer.field("tulle-reason")), (502, Some("identity-required")));
+        assert_eq!(
+            (answer.status(), answer.field("tulle-reason")),
+            (502, Some("identity-required"))
+        );
     });
 }
 
@@ -221,21 +334,31 @@ fn an_expired_certificate_is_refused_and_counted() {
         let mesh = Mesh::new();
         let (_web, voting) = pair(&mesh).await;
         let (leaf, key) = mesh.leaf("web", 2021);
-        let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Gullible))
-            .with_client_auth_cert(vec![leaf], key)
-            .unwrap();
+        let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(
+            rustls::crypto::aws_lc_rs::default_provider(),
+        ))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Gullible))
+        .with_client_auth_cert(vec![leaf], key)
+        .unwrap();
         config.alpn_protocols = vec![b"transport.l5d.io/v1".to_vec()];
         let stream = TcpStream::connect(voting.address(4143)).await.unwrap();
         let name = ServerName::try_from(identity("voting")).unwrap();
-        if let Ok(mut tls) = TlsConnector::from(Arc::new(config)).connect(name, stream).await {
+        if let Ok(mut tls) = TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+        {
             assert!(tls.read_to_end(&mut Vec::new()).await.is_err());
         }
         let labels = ["direction=\"inbound\"", "reason=\"expired\""];
-        assert_eq!(voting.metric("tls_handshake_failures_total", &labels), 1.0, "{}", voting.metrics());
+        assert_eq!(
+            voting.metric("tls_handshake_failures_total", &labels),
+            1.0,
+            "{}",
+            voting.metrics()
+        );
     });
 }
 
@@ -247,14 +370,21 @@ fn a_renewal_drops_no_connection_and_new_ones_use_the_new_certificate() {
         let mut client = Http1::new(web.call().await);
         assert_eq!(client.get("voting", "/").await.status(), 200);
         for pod in [&web, &voting] {
-            pod.epochs.send_replace(Some(Arc::new(mesh.epoch(&pod.name))));
+            pod.epochs
+                .send_replace(Some(Arc::new(mesh.epoch(&pod.name))));
         }
         assert_eq!(client.get("voting", "/").await.status(), 200);
-        assert_eq!(web.metric("tcp_open_total", &["peer=\"dst\"", "tls=\"true\""]), 1.0);
+        assert_eq!(
+            web.metric("tcp_open_total", &["peer=\"dst\"", "tls=\"true\""]),
+            1.0
+        );
         // A WebSocket gets a connection of its own, and a refused one is an ordinary answer.
         client.send("GET / HTTP/1.1\r\nHost: voting\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n").await;
         assert_eq!(client.answer().await.status(), 200);
-        assert_eq!(web.metric("tcp_open_total", &["peer=\"dst\"", "tls=\"true\""]), 2.0);
+        assert_eq!(
+            web.metric("tcp_open_total", &["peer=\"dst\"", "tls=\"true\""]),
+            2.0
+        );
         assert_eq!(voting.metric("tls_handshake_failures_total", &[]), 0.0);
     });
 }

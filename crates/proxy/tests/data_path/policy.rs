@@ -8,23 +8,39 @@ use crate::client::{Http1, echo};
 use crate::rig::{Mesh, app, plain, policy_with, run};
 
 fn http(policy: DefaultPolicy) -> Server {
-    Server::by_default(policy, DefaultProtocol::Detect(std::time::Duration::from_secs(1)), &[])
+    Server::by_default(
+        policy,
+        DefaultProtocol::Detect(std::time::Duration::from_secs(1)),
+        &[],
+    )
 }
 
 #[test]
 fn a_denied_request_gets_403_with_its_reason_and_never_reaches_the_application() {
     run(async {
         let pod = Mesh::new().pod("voting").await;
-        app(pod.address(18080), |_| async { panic!("the application was called") }).await;
+        app(pod.address(18080), |_| async {
+            panic!("the application was called")
+        })
+        .await;
         pod.allow(80, http(DefaultPolicy::Deny)).await;
         let mut client = Http1::new(pod.enter().await);
         let answer = client.get("voting", "/").await;
-        assert_eq!((answer.status(), answer.field("tulle-reason")), (403, Some("unauthorized")));
-        assert_eq!(answer.field("l5d-proxy-error"), Some("client is not authorized"));
+        assert_eq!(
+            (answer.status(), answer.field("tulle-reason")),
+            (403, Some("unauthorized"))
+        );
+        assert_eq!(
+            answer.field("l5d-proxy-error"),
+            Some("client is not authorized")
+        );
         // The connection goes on: a request is denied, not a connection.
         assert_eq!(client.get("voting", "/again").await.status(), 403);
         assert_eq!(pod.metric("inbound_http_authz_deny_total", &[]), 2.0);
-        assert_eq!(pod.metric("http_requests_total", &["status_code=\"403\""]), 2.0);
+        assert_eq!(
+            pod.metric("http_requests_total", &["status_code=\"403\""]),
+            2.0
+        );
     });
 }
 
@@ -35,9 +51,23 @@ fn all_authenticated_lets_in_meshed_clients_and_nobody_else() {
         let (web, voting) = (mesh.pod("web").await, mesh.pod("voting").await);
         app(voting.address(18080), echo).await;
         mesh.service("voting", &[voting.endpoint(80)]);
-        voting.allow(80, http(DefaultPolicy::AllAuthenticated)).await;
-        assert_eq!(Http1::new(voting.enter().await).get("voting", "/").await.status(), 403);
-        assert_eq!(Http1::new(web.call().await).get("voting", "/").await.status(), 200);
+        voting
+            .allow(80, http(DefaultPolicy::AllAuthenticated))
+            .await;
+        assert_eq!(
+            Http1::new(voting.enter().await)
+                .get("voting", "/")
+                .await
+                .status(),
+            403
+        );
+        assert_eq!(
+            Http1::new(web.call().await)
+                .get("voting", "/")
+                .await
+                .status(),
+            200
+        );
     });
 }
 
@@ -66,7 +96,8 @@ fn an_opaque_connection_is_closed_when_its_permit_is_taken_away() {
         })
         .await;
         let opaque = |policy| Server::by_default(policy, DefaultProtocol::Opaque, &[]);
-        pod.allow(80, opaque(DefaultPolicy::AllUnauthenticated)).await;
+        pod.allow(80, opaque(DefaultPolicy::AllUnauthenticated))
+            .await;
         let mut client = pod.enter().await;
         client.write_all(b"ping").await.unwrap();
         let mut bytes = [0; 4];
@@ -87,31 +118,47 @@ fn a_rule_adds_and_removes_headers_and_redirects() {
         let web = mesh.pod("web").await;
         app(web.address(9000), echo).await;
         mesh.service("voting", &[plain(web.address(9000))]);
-        let header = |name: &str, value: &str| tulle_api::http_types::headers::Header { name: name.into(), value: value.into() };
-        let headers = |header| Some(tulle_api::http_types::Headers { headers: vec![header] });
+        let header = |name: &str, value: &str| tulle_api::http_types::headers::Header {
+            name: name.into(),
+            value: value.into(),
+        };
+        let headers = |header| {
+            Some(tulle_api::http_types::Headers {
+                headers: vec![header],
+            })
+        };
         let filter = |kind| tulle_api::outbound::http_route::Filter { kind: Some(kind) };
         use tulle_api::outbound::http_route::filter::Kind;
         mesh.policy(
             "voting",
             policy_with("voting", |rule| {
                 rule.filters = vec![
-                    filter(Kind::RequestHeaderModifier(http_route::RequestHeaderModifier {
-                        add: headers(header("x-added", "1")),
-                        set: None,
-                        remove: vec!["x-gone".into()],
-                    })),
-                    filter(Kind::ResponseHeaderModifier(http_route::ResponseHeaderModifier {
-                        add: None,
-                        set: headers(header("x-app", "changed")),
-                        remove: Vec::new(),
-                    })),
+                    filter(Kind::RequestHeaderModifier(
+                        http_route::RequestHeaderModifier {
+                            add: headers(header("x-added", "1")),
+                            set: None,
+                            remove: vec!["x-gone".into()],
+                        },
+                    )),
+                    filter(Kind::ResponseHeaderModifier(
+                        http_route::ResponseHeaderModifier {
+                            add: None,
+                            set: headers(header("x-app", "changed")),
+                            remove: Vec::new(),
+                        },
+                    )),
                 ];
             }),
         );
         let mut client = Http1::new(web.call().await);
-        client.send("GET / HTTP/1.1\r\nHost: voting\r\nX-Gone: 1\r\n\r\n").await;
+        client
+            .send("GET / HTTP/1.1\r\nHost: voting\r\nX-Gone: 1\r\n\r\n")
+            .await;
         let answer = client.answer().await;
-        assert_eq!(answer.text(), "GET / HTTP/1.1\nhost: voting\nx-added: 1\n\n");
+        assert_eq!(
+            answer.text(),
+            "GET / HTTP/1.1\nhost: voting\nx-added: 1\n\n"
+        );
         assert_eq!(answer.field("x-app"), Some("changed"));
         mesh.policy(
             "voting",
@@ -125,7 +172,10 @@ fn a_rule_adds_and_removes_headers_and_redirects() {
         );
         let answer = client.get("voting", "/path?x=1").await;
         assert_eq!(answer.status(), 302);
-        assert_eq!(answer.field("location"), Some("http://elsewhere.example/path?x=1"));
+        assert_eq!(
+            answer.field("location"),
+            Some("http://elsewhere.example/path?x=1")
+        );
     });
 }
 
@@ -144,13 +194,27 @@ fn a_request_timeout_answers_504_and_frees_the_caller() {
         mesh.policy(
             "voting",
             policy_with("voting", |rule| {
-                let request = Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 });
-                rule.timeouts = Some(http_route::Timeouts { request, ..Default::default() });
+                let request = Some(prost_types::Duration {
+                    seconds: 0,
+                    nanos: 100_000_000,
+                });
+                rule.timeouts = Some(http_route::Timeouts {
+                    request,
+                    ..Default::default()
+                });
             }),
         );
         let mut client = Http1::new(web.call().await);
         let answer = client.get("voting", "/").await;
-        assert_eq!((answer.status(), answer.field("tulle-reason")), (504, Some("request-timeout")));
-        assert_eq!(web.metric("response_total", &["error=\"request-timeout\""]), 1.0, "{}", web.metrics());
+        assert_eq!(
+            (answer.status(), answer.field("tulle-reason")),
+            (504, Some("request-timeout"))
+        );
+        assert_eq!(
+            web.metric("response_total", &["error=\"request-timeout\""]),
+            1.0,
+            "{}",
+            web.metrics()
+        );
     });
 }

@@ -27,8 +27,15 @@ use tulle_proxy::worker::{self, Listeners, Parts};
 
 /// Runs a test on a worker's kind of runtime; 20 s catch what hangs.
 pub fn run(test: impl Future<Output = ()>) {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
-    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), test).await.expect("the test hangs") });
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .unwrap();
+    runtime.block_on(async {
+        tokio::time::timeout(Duration::from_secs(20), test)
+            .await
+            .expect("the test hangs")
+    });
 }
 
 /// A certificate authority and what every pod's discovery knows.
@@ -56,9 +63,15 @@ impl Mesh {
     pub fn with_key(key: KeyPair) -> Self {
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "root.linkerd.cluster.local");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "root.linkerd.cluster.local");
         let anchors = params.self_signed(&key).unwrap().pem();
-        Mesh(Rc::new(Inner { anchors, issuer: Issuer::new(params, key), script: RefCell::default() }))
+        Mesh(Rc::new(Inner {
+            anchors,
+            issuer: Issuer::new(params, key),
+            script: RefCell::default(),
+        }))
     }
 
     pub fn anchors(&self) -> TrustAnchors {
@@ -78,8 +91,12 @@ impl Mesh {
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::OrganizationName, "default");
-        params.distinguished_name.push(DnType::OrganizationalUnitName, name);
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, "default");
+        params
+            .distinguished_name
+            .push(DnType::OrganizationalUnitName, name);
         let leaf = params.signed_by(&key, &self.0.issuer).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         (CertificateDer::from(leaf.der().to_vec()), key)
@@ -103,20 +120,37 @@ impl Mesh {
             ("LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS", anchors),
             ("LINKERD2_PROXY_IDENTITY_TOKEN_FILE", "/dev/null".to_owned()),
             ("LINKERD2_PROXY_IDENTITY_LOCAL_NAME", identity(name)),
-            ("LINKERD2_PROXY_IDENTITY_SVC_ADDR", "localhost.:8080".to_owned()),
-            ("TULLE_PROXY_INBOUND_EXTRA_LISTENERS", format!("{ip}:30080=80")),
+            (
+                "LINKERD2_PROXY_IDENTITY_SVC_ADDR",
+                "localhost.:8080".to_owned(),
+            ),
+            (
+                "TULLE_PROXY_INBOUND_EXTRA_LISTENERS",
+                format!("{ip}:30080=80"),
+            ),
             ("TULLE_PROXY_INBOUND_PORT_MAP", "80=18080".to_owned()),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
-        environment.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let config = Arc::new(Config::from_env(&environment).unwrap_or_else(|problems| panic!("{problems}")));
+        environment.extend(
+            more.iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        let config = Arc::new(
+            Config::from_env(&environment).unwrap_or_else(|problems| panic!("{problems}")),
+        );
         let (epochs, received) = watch::channel(Some(Arc::new(self.epoch(name))));
         let registry = Registry::new(Limits::default());
         let (inbound, outbound) = (Drain::default(), Drain::default());
         let detect = config.inbound.connections.detect_timeout;
-        let by_default = |protocol| Arc::new(Server::by_default(DefaultPolicy::AllUnauthenticated, protocol, &[]));
+        let by_default = |protocol| {
+            Arc::new(Server::by_default(
+                DefaultPolicy::AllUnauthenticated,
+                protocol,
+                &[],
+            ))
+        };
         let (discovery, mut requests) = discovery::channel(discovery::InboundDefaults {
             detect: by_default(DefaultProtocol::Detect(detect)),
             opaque: by_default(DefaultProtocol::Opaque),
@@ -140,14 +174,30 @@ impl Mesh {
         };
         let listeners = Listeners::bind(&config).unwrap();
         tokio::task::spawn_local(async move { worker::run(listeners, parts).await.unwrap() });
-        Pod { name: name.to_owned(), ip, registry, epochs, inbound, outbound, servers, discovery: asking }
+        Pod {
+            name: name.to_owned(),
+            ip,
+            registry,
+            epochs,
+            inbound,
+            outbound,
+            servers,
+            discovery: asking,
+        }
     }
 
-    fn answer(&self, request: Request, servers: &RefCell<BTreeMap<u16, watch::Sender<Arc<Server>>>>) {
+    fn answer(
+        &self,
+        request: Request,
+        servers: &RefCell<BTreeMap<u16, watch::Sender<Arc<Server>>>>,
+    ) {
         let mut script = self.0.script.borrow_mut();
         match request {
             Request::Outbound(target, sender) => {
-                let known = script.outbound.get(&target).and_then(|known| known.borrow().clone());
+                let known = script
+                    .outbound
+                    .get(&target)
+                    .and_then(|known| known.borrow().clone());
                 let view = known.or_else(|| match &target {
                     Target::Addr(address) => Some(original(*address)),
                     Target::Authority(_) => None,
@@ -156,7 +206,10 @@ impl Mesh {
                 script.outbound.insert(target, sender);
             }
             Request::Endpoints(path, sender) => {
-                let known = script.endpoints.get(&path).and_then(|known| known.borrow().clone());
+                let known = script
+                    .endpoints
+                    .get(&path)
+                    .and_then(|known| known.borrow().clone());
                 sender.send_replace(known);
                 script.endpoints.insert(path, sender);
             }
@@ -180,13 +233,20 @@ impl Mesh {
     pub fn policy(&self, authority: &str, message: api::OutboundPolicy) {
         let policy = Policy::compile(&message).unwrap();
         assert!(policy.problems.is_empty(), "{:?}", policy.problems);
-        let view = Some(Arc::new(OutboundView { policy, source: Source::Policy }));
+        let view = Some(Arc::new(OutboundView {
+            policy,
+            source: Source::Policy,
+        }));
         let mut script = self.0.script.borrow_mut();
         for authority in [authority.to_owned(), format!("{authority}:80")] {
             let target = Target::Authority(authority);
             match script.outbound.get(&target) {
                 Some(sender) => drop(sender.send_replace(view.clone())),
-                None => drop(script.outbound.insert(target, watch::channel(view.clone()).0)),
+                None => drop(
+                    script
+                        .outbound
+                        .insert(target, watch::channel(view.clone()).0),
+                ),
             }
         }
     }
@@ -194,14 +254,25 @@ impl Mesh {
     /// What discovery says about the endpoints of a Service.
     pub fn endpoints(&self, service: &str, endpoints: &[destination::WeightedAddr]) {
         let update = match endpoints {
-            [] => destination::update::Update::NoEndpoints(destination::NoEndpoints { exists: true }),
+            [] => {
+                destination::update::Update::NoEndpoints(destination::NoEndpoints { exists: true })
+            }
             addrs => destination::update::Update::Add(destination::WeightedAddrSet {
                 addrs: addrs.to_vec(),
-                metric_labels: [("service".to_owned(), service.to_owned()), ("namespace".to_owned(), "default".to_owned())].into(),
+                metric_labels: [
+                    ("service".to_owned(), service.to_owned()),
+                    ("namespace".to_owned(), "default".to_owned()),
+                ]
+                .into(),
             }),
         };
         let mut known = Endpoints::default();
-        let changes = known.apply(&destination::Update { update: Some(update) }, true);
+        let changes = known.apply(
+            &destination::Update {
+                update: Some(update),
+            },
+            true,
+        );
         assert!(changes.problems.is_empty(), "{:?}", changes.problems);
         let mut script = self.0.script.borrow_mut();
         let (path, known) = (path(service), Some(Arc::new(known)));
@@ -226,47 +297,85 @@ pub fn policy(service: &str) -> api::OutboundPolicy {
 }
 
 /// The same, with a changed rule.
-pub fn policy_with(service: &str, change: impl Fn(&mut api::http_route::Rule)) -> api::OutboundPolicy {
+pub fn policy_with(
+    service: &str,
+    change: impl Fn(&mut api::http_route::Rule),
+) -> api::OutboundPolicy {
     let mut message = tulle_engine::doc::policy();
-    let Some(api::proxy_protocol::Kind::Http1(mut http1)) = message.protocol.take().and_then(|protocol| protocol.kind) else {
+    let Some(api::proxy_protocol::Kind::Http1(mut http1)) =
+        message.protocol.take().and_then(|protocol| protocol.kind)
+    else {
         panic!("the engine's example has changed");
     };
     for rule in &mut http1.routes[0].rules {
         for backend in backends(rule) {
-            let Some(api::backend::Kind::Balancer(balancer)) = &mut backend.kind else { panic!() };
+            let Some(api::backend::Kind::Balancer(balancer)) = &mut backend.kind else {
+                panic!()
+            };
             balancer.discovery = Some(api::backend::EndpointDiscovery {
-                kind: Some(api::backend::endpoint_discovery::Kind::Dst(api::backend::endpoint_discovery::DestinationGet {
-                    path: path(service),
-                })),
+                kind: Some(api::backend::endpoint_discovery::Kind::Dst(
+                    api::backend::endpoint_discovery::DestinationGet {
+                        path: path(service),
+                    },
+                )),
             });
         }
         change(rule);
     }
     let backend = backends(&mut http1.routes[0].rules[0]).remove(0).clone();
-    let opaque = api::proxy_protocol::Opaque { routes: vec![opaque_route(backend)] };
-    let http2 = api::proxy_protocol::Http2 { routes: http1.routes.clone(), failure_accrual: None };
+    let opaque = api::proxy_protocol::Opaque {
+        routes: vec![opaque_route(backend)],
+    };
+    let http2 = api::proxy_protocol::Http2 {
+        routes: http1.routes.clone(),
+        failure_accrual: None,
+    };
     let detect = api::proxy_protocol::Detect {
-        timeout: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
+        timeout: Some(prost_types::Duration {
+            seconds: 1,
+            nanos: 0,
+        }),
         opaque: Some(opaque),
         http1: Some(http1),
         http2: Some(http2),
     };
-    message.protocol = Some(api::ProxyProtocol { kind: Some(api::proxy_protocol::Kind::Detect(detect)) });
+    message.protocol = Some(api::ProxyProtocol {
+        kind: Some(api::proxy_protocol::Kind::Detect(detect)),
+    });
     message
 }
 
 fn backends(rule: &mut api::http_route::Rule) -> Vec<&mut api::Backend> {
-    let Some(api::http_route::distribution::Kind::FirstAvailable(first)) = rule.backends.as_mut().and_then(|b| b.kind.as_mut()) else {
+    let Some(api::http_route::distribution::Kind::FirstAvailable(first)) =
+        rule.backends.as_mut().and_then(|b| b.kind.as_mut())
+    else {
         panic!("the engine's example has changed");
     };
-    first.backends.iter_mut().filter_map(|backend| backend.backend.as_mut()).collect()
+    first
+        .backends
+        .iter_mut()
+        .filter_map(|backend| backend.backend.as_mut())
+        .collect()
 }
 
 fn opaque_route(backend: api::Backend) -> api::OpaqueRoute {
     use api::opaque_route::{Distribution, RouteBackend, Rule, distribution};
-    let first = distribution::FirstAvailable { backends: vec![RouteBackend { backend: Some(backend), ..Default::default() }] };
-    let rule = Rule { backends: Some(Distribution { kind: Some(distribution::Kind::FirstAvailable(first)) }), ..Default::default() };
-    api::OpaqueRoute { metadata: None, rules: vec![rule] }
+    let first = distribution::FirstAvailable {
+        backends: vec![RouteBackend {
+            backend: Some(backend),
+            ..Default::default()
+        }],
+    };
+    let rule = Rule {
+        backends: Some(Distribution {
+            kind: Some(distribution::Kind::FirstAvailable(first)),
+        }),
+        ..Default::default()
+    };
+    api::OpaqueRoute {
+        metadata: None,
+        rules: vec![rule],
+    }
 }
 
 /// What the control side says of an address that nobody knows.
@@ -275,25 +384,37 @@ fn original(address: SocketAddr) -> Arc<OutboundView> {
     let text = format!("{:?}", message.metadata.take());
     assert!(!text.is_empty());
     let forward = api::backend::Kind::Forward(plain(address));
-    if let Some(api::ProxyProtocol { kind: Some(api::proxy_protocol::Kind::Detect(detect)) }) = &mut message.protocol {
+    if let Some(api::ProxyProtocol {
+        kind: Some(api::proxy_protocol::Kind::Detect(detect)),
+    }) = &mut message.protocol
+    {
         let http1 = detect.http1.as_mut().unwrap();
         for backend in backends(&mut http1.routes[0].rules[0]) {
             backend.kind = Some(forward.clone());
         }
         detect.http2.as_mut().unwrap().routes = http1.routes.clone();
         let backend = backends(&mut http1.routes[0].rules[0]).remove(0).clone();
-        detect.opaque = Some(api::proxy_protocol::Opaque { routes: vec![opaque_route(backend)] });
+        detect.opaque = Some(api::proxy_protocol::Opaque {
+            routes: vec![opaque_route(backend)],
+        });
     }
     let policy = Policy::compile(&message).unwrap();
-    Arc::new(OutboundView { policy, source: Source::Original })
+    Arc::new(OutboundView {
+        policy,
+        source: Source::Original,
+    })
 }
 
 /// An endpoint without a sidecar.
 pub fn plain(address: SocketAddr) -> destination::WeightedAddr {
-    let SocketAddr::V4(v4) = address else { panic!("the rig speaks IPv4") };
+    let SocketAddr::V4(v4) = address else {
+        panic!("the rig speaks IPv4")
+    };
     destination::WeightedAddr {
         addr: Some(net::TcpAddress {
-            ip: Some(net::IpAddress { ip: Some(net::ip_address::Ip::Ipv4(u32::from(*v4.ip()))) }),
+            ip: Some(net::IpAddress {
+                ip: Some(net::ip_address::Ip::Ipv4(u32::from(*v4.ip()))),
+            }),
             port: u32::from(address.port()),
         }),
         weight: 10_000,
@@ -331,14 +452,18 @@ impl Pod {
 
     /// The pod's port as an endpoint of the mesh.
     pub fn endpoint(&self, port: u16) -> destination::WeightedAddr {
-        let dns = destination::tls_identity::DnsLikeIdentity { name: identity(&self.name) };
+        let dns = destination::tls_identity::DnsLikeIdentity {
+            name: identity(&self.name),
+        };
         destination::WeightedAddr {
             tls_identity: Some(destination::TlsIdentity {
                 server_name: None,
                 strategy: Some(destination::tls_identity::Strategy::DnsLikeIdentity(dns)),
             }),
             protocol_hint: Some(destination::ProtocolHint {
-                opaque_transport: Some(destination::protocol_hint::OpaqueTransport { inbound_port: 4143 }),
+                opaque_transport: Some(destination::protocol_hint::OpaqueTransport {
+                    inbound_port: 4143,
+                }),
                 protocol: Some(destination::protocol_hint::Protocol::H2(Default::default())),
             }),
             metric_labels: [("pod".to_owned(), self.name.clone())].into(),
@@ -351,7 +476,10 @@ impl Pod {
         let name = server.meta.name().to_owned();
         self.set(port, server);
         let mut known = self.discovery.inbound(port);
-        known.wait_for(|server| server.meta.name() == name).await.unwrap();
+        known
+            .wait_for(|server| server.meta.name() == name)
+            .await
+            .unwrap();
     }
 
     fn set(&self, port: u16, server: Server) {
@@ -369,13 +497,21 @@ impl Pod {
     /// The value of the series whose line contains all of these; 0 without one, the sum of several.
     pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let page = self.metrics();
-        let lines = page.lines().filter(|line| line.starts_with(&format!("{name}{{")) && labels.iter().all(|label| line.contains(label)));
-        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+        let lines = page.lines().filter(|line| {
+            line.starts_with(&format!("{name}{{"))
+                && labels.iter().all(|label| line.contains(label))
+        });
+        lines
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
     }
 }
 
 /// An application: `serve` is called for each connection.
-pub async fn app<F: Future<Output = ()> + 'static>(address: SocketAddr, serve: impl Fn(TcpStream) -> F + 'static) {
+pub async fn app<F: Future<Output = ()> + 'static>(
+    address: SocketAddr,
+    serve: impl Fn(TcpStream) -> F + 'static,
+) {
     let listener = TcpListener::bind(address).await.unwrap();
     tokio::task::spawn_local(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -389,5 +525,10 @@ fn fresh_ip() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let process = std::process::id();
-    format!("127.{}.{}.{}", 64 + process % 64, process / 64 % 250, 1 + number % 250)
+    format!(
+        "127.{}.{}.{}",
+        64 + process % 64,
+        process / 64 % 250,
+        1 + number % 250
+    )
 }

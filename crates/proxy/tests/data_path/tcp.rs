@@ -11,7 +11,12 @@ use crate::rig::{Mesh, app, identity, run};
 #[test]
 fn a_server_that_speaks_first_is_waited_out_and_loses_no_byte() {
     run(async {
-        let pod = Mesh::new().pod_with("mail", &[("LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT", "200ms")]).await;
+        let pod = Mesh::new()
+            .pod_with(
+                "mail",
+                &[("LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT", "200ms")],
+            )
+            .await;
         app(pod.address(18080), |mut stream| async move {
             stream.write_all(b"220 mail\r\n").await.unwrap();
             let mut line = [0; 8];
@@ -35,7 +40,15 @@ fn a_server_that_speaks_first_is_waited_out_and_loses_no_byte() {
 #[test]
 fn opaque_ports_are_not_looked_into() {
     run(async {
-        let pod = Mesh::new().pod_with("db", &[("LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION", "80")]).await;
+        let pod = Mesh::new()
+            .pod_with(
+                "db",
+                &[(
+                    "LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION",
+                    "80",
+                )],
+            )
+            .await;
         app(pod.address(18080), |mut stream| async move {
             stream.write_all(b"now").await.unwrap();
             let mut rest = Vec::new();
@@ -47,7 +60,10 @@ fn opaque_ports_are_not_looked_into() {
         let mut client = pod.enter().await;
         let mut first = [0; 3];
         client.read_exact(&mut first).await.unwrap();
-        client.write_all(b"GET / HTTP/1.1\r\nbare\n\n").await.unwrap();
+        client
+            .write_all(b"GET / HTTP/1.1\r\nbare\n\n")
+            .await
+            .unwrap();
         client.shutdown().await.unwrap();
         let mut rest = Vec::new();
         client.read_to_end(&mut rest).await.unwrap();
@@ -79,36 +95,69 @@ fn tls_for_another_name_passes_through_and_tls_for_ours_ends_here() {
         .await;
         let connector = TlsConnector::from(mesh.epoch("client").client(ClientAlpn::None));
         let name = |name: &str| ServerName::try_from(identity(name)).unwrap();
-        let mut through = connector.connect(name("application"), pod.enter().await).await.unwrap();
+        let mut through = connector
+            .connect(name("application"), pod.enter().await)
+            .await
+            .unwrap();
         through.write_all(b"ping").await.unwrap();
         let mut line = [0; 4];
         through.read_exact(&mut line).await.unwrap();
         assert_eq!(&line, b"ping");
-        let mut ours = connector.connect(name("web"), pod.enter().await).await.unwrap();
-        ours.write_all(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut ours = connector
+            .connect(name("web"), pod.enter().await)
+            .await
+            .unwrap();
+        ours.write_all(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
         let mut answer = String::new();
         ours.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.contains(&format!("l5d-client-id: {}", identity("client"))), "{answer}");
-        assert_eq!(pod.metric("request_total", &["tls=\"true\"", "client_id=\"client."]), 1.0);
+        assert!(
+            answer.contains(&format!("l5d-client-id: {}", identity("client"))),
+            "{answer}"
+        );
+        assert_eq!(
+            pod.metric("request_total", &["tls=\"true\"", "client_id=\"client."]),
+            1.0
+        );
     });
 }
 
 #[test]
 fn an_application_that_does_not_listen_ends_the_connection() {
     run(async {
-        let pod = Mesh::new().pod_with("db", &[("LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION", "80")]).await;
+        let pod = Mesh::new()
+            .pod_with(
+                "db",
+                &[(
+                    "LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION",
+                    "80",
+                )],
+            )
+            .await;
         let mut client = pod.enter().await;
         let mut rest = Vec::new();
         let _reset = client.read_to_end(&mut rest).await;
         assert!(rest.is_empty());
-        assert_eq!(pod.metric("inbound_tcp_errors_total", &["error=\"connect-failed\""]), 1.0);
+        assert_eq!(
+            pod.metric("inbound_tcp_errors_total", &["error=\"connect-failed\""]),
+            1.0
+        );
     });
 }
 
 #[test]
 fn connections_are_counted_from_open_to_close() {
     run(async {
-        let pod = Mesh::new().pod_with("db", &[("LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION", "80")]).await;
+        let pod = Mesh::new()
+            .pod_with(
+                "db",
+                &[(
+                    "LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION",
+                    "80",
+                )],
+            )
+            .await;
         app(pod.address(18080), |mut stream: TcpStream| async move {
             let mut bytes = [0; 5];
             stream.read_exact(&mut bytes).await.unwrap();
@@ -134,7 +183,12 @@ fn connections_are_counted_from_open_to_close() {
             ("tcp_open_total", "src", 1.0),
             ("tcp_close_total", "src", 1.0),
         ] {
-            assert_eq!(pod.metric(name, &[&format!("peer=\"{peer}\"")]), value, "{name} {peer}\n{}", pod.metrics());
+            assert_eq!(
+                pod.metric(name, &[&format!("peer=\"{peer}\"")]),
+                value,
+                "{name} {peer}\n{}",
+                pod.metrics()
+            );
         }
     });
 }

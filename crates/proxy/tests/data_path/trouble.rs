@@ -21,12 +21,23 @@ fn a_megabyte_of_headers_gets_431_and_the_next_client_is_served() {
             }
         }
         let answer = client.answer().await;
-        assert_eq!((answer.status(), answer.field("tulle-reason")), (431, Some("head-too-large")));
+        assert_eq!(
+            (answer.status(), answer.field("tulle-reason")),
+            (431, Some("head-too-large"))
+        );
         assert_eq!(answer.field("connection"), Some("close"));
         let mut client = Http1::new(pod.enter().await);
-        client.send(format!("GET /{} HTTP/1.1\r\nHost: v\r\n\r\n", "p".repeat(40_000))).await;
+        client
+            .send(format!(
+                "GET /{} HTTP/1.1\r\nHost: v\r\n\r\n",
+                "p".repeat(40_000)
+            ))
+            .await;
         assert_eq!(client.answer().await.status(), 414);
-        assert_eq!(Http1::new(pod.enter().await).get("v", "/").await.status(), 200);
+        assert_eq!(
+            Http1::new(pod.enter().await).get("v", "/").await.status(),
+            200
+        );
     });
 }
 
@@ -34,18 +45,33 @@ fn a_megabyte_of_headers_gets_431_and_the_next_client_is_served() {
 fn a_malformed_head_is_refused_with_its_rule_and_nothing_reaches_the_application() {
     run(async {
         let pod = Mesh::new().pod("voting").await;
-        app(pod.address(18080), |_| async { panic!("the application was called") }).await;
+        app(pod.address(18080), |_| async {
+            panic!("the application was called")
+        })
+        .await;
         for (request, why) in [
-            ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "more than one Host header"),
-            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "both Content-Length and Transfer-Encoding"),
-            ("GET / HTTP/1.1\r\nHost: a\r\nX Y: 1\r\n\r\n", "invalid header name"),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+                "more than one Host header",
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                "both Content-Length and Transfer-Encoding",
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nX Y: 1\r\n\r\n",
+                "invalid header name",
+            ),
             ("GET / HTTP/1.1\r\n\r\n", "missing Host header"),
         ] {
             let mut client = Http1::new(pod.enter().await);
             client.send(request).await;
             let answer = client.answer().await;
             assert_eq!(answer.status(), 400, "{request}");
-            assert_eq!(answer.field("l5d-proxy-error"), Some(format!("malformed request: {why}").as_str()));
+            assert_eq!(
+                answer.field("l5d-proxy-error"),
+                Some(format!("malformed request: {why}").as_str())
+            );
             assert!(client.ended().await, "the connection stayed open");
         }
     });
@@ -70,11 +96,24 @@ fn a_body_cut_short_is_cut_for_the_server_too() {
         mesh.service("voting", &[voting.endpoint(80)]);
         for framing in ["Content-Length: 100", "Transfer-Encoding: chunked"] {
             let mut client = Http1::new(web.call().await);
-            client.send(format!("POST / HTTP/1.1\r\nHost: voting\r\n{framing}\r\n\r\n")).await;
-            client.send(if framing.starts_with('C') { "half" } else { "64\r\nhalf" }).await;
+            client
+                .send(format!(
+                    "POST / HTTP/1.1\r\nHost: voting\r\n{framing}\r\n\r\n"
+                ))
+                .await;
+            client
+                .send(if framing.starts_with('C') {
+                    "half"
+                } else {
+                    "64\r\nhalf"
+                })
+                .await;
             tokio::time::sleep(Duration::from_millis(50)).await;
             drop(client);
-            assert!(tell.recv().await.unwrap() < 100, "the server took a cut body for a whole one");
+            assert!(
+                tell.recv().await.unwrap() < 100,
+                "the server took a cut body for a whole one"
+            );
         }
     });
 }
@@ -87,23 +126,41 @@ fn an_answer_cut_short_is_cut_for_the_client_too() {
         app(voting.address(18080), |stream| async move {
             let mut server = Http1::new(stream);
             let head = server.head().await.unwrap();
-            let framing = if head.contains("/len") { "Content-Length: 100\r\n\r\nhalf" } else { "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n" };
+            let framing = if head.contains("/len") {
+                "Content-Length: 100\r\n\r\nhalf"
+            } else {
+                "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"
+            };
             server.send(format!("HTTP/1.1 200 OK\r\n{framing}")).await;
         })
         .await;
         mesh.service("voting", &[voting.endpoint(80)]);
         for path in ["/len", "/chunked"] {
             let mut client = Http1::new(web.call().await);
-            client.send(format!("GET {path} HTTP/1.1\r\nHost: voting\r\n\r\n")).await;
+            client
+                .send(format!("GET {path} HTTP/1.1\r\nHost: voting\r\n\r\n"))
+                .await;
             // What had not left yet may be answered 502 instead.
-            if client.head().await.is_some_and(|head| head.starts_with("HTTP/1.1 200")) {
+            if client
+                .head()
+                .await
+                .is_some_and(|head| head.starts_with("HTTP/1.1 200"))
+            {
                 let rest = client.rest().await;
-                assert!(!rest.ends_with(b"0\r\n\r\n"), "a cut answer was ended as if it were whole");
+                assert!(
+                    !rest.ends_with(b"0\r\n\r\n"),
+                    "a cut answer was ended as if it were whole"
+                );
             }
             let mut client = Http1::new(voting.enter().await);
-            client.send(format!("GET {path} HTTP/1.1\r\nHost: voting\r\n\r\n")).await;
+            client
+                .send(format!("GET {path} HTTP/1.1\r\nHost: voting\r\n\r\n"))
+                .await;
             assert!(client.head().await.unwrap().starts_with("HTTP/1.1 200"));
-            assert!(!client.rest().await.ends_with(b"0\r\n\r\n"), "a cut answer was ended as if it were whole");
+            assert!(
+                !client.rest().await.ends_with(b"0\r\n\r\n"),
+                "a cut answer was ended as if it were whole"
+            );
         }
     });
 }
@@ -117,8 +174,14 @@ fn a_service_that_selects_nothing_answers_503_at_once_with_its_reason() {
         let begun = Instant::now();
         let answer = Http1::new(web.call().await).get("voting", "/").await;
         assert!(begun.elapsed() < Duration::from_secs(1));
-        assert_eq!((answer.status(), answer.field("tulle-reason")), (503, Some("no-endpoints")));
-        assert!(answer.text().contains("kubectl describe service"), "{answer:?}");
+        assert_eq!(
+            (answer.status(), answer.field("tulle-reason")),
+            (503, Some("no-endpoints"))
+        );
+        assert!(
+            answer.text().contains("kubectl describe service"),
+            "{answer:?}"
+        );
     });
 }
 
@@ -134,20 +197,45 @@ fn endpoints_that_refuse_end_in_failfast_and_a_new_one_is_used_at_once() {
         });
         tokio::time::sleep(Duration::from_millis(200)).await;
         app(web.address(9000), echo).await;
-        mesh.endpoints("voting", &[plain(web.address(9001)), plain(web.address(9000))]);
-        assert_eq!(waiting.await.unwrap().status(), 200, "a request that waits is served by the endpoint that comes");
+        mesh.endpoints(
+            "voting",
+            &[plain(web.address(9001)), plain(web.address(9000))],
+        );
+        assert_eq!(
+            waiting.await.unwrap().status(),
+            200,
+            "a request that waits is served by the endpoint that comes"
+        );
         for _ in 0..20 {
-            assert_eq!(Http1::new(web.call().await).get("voting", "/").await.status(), 200);
+            assert_eq!(
+                Http1::new(web.call().await)
+                    .get("voting", "/")
+                    .await
+                    .status(),
+                200
+            );
         }
         mesh.endpoints("voting", &[plain(web.address(9001))]);
         let begun = Instant::now();
         let answer = Http1::new(web.call().await).get("voting", "/").await;
-        assert_eq!((answer.status(), answer.field("tulle-reason")), (504, Some("failfast")));
+        assert_eq!(
+            (answer.status(), answer.field("tulle-reason")),
+            (504, Some("failfast"))
+        );
         assert!(answer.text().contains("refused"), "{answer:?}");
-        assert!(begun.elapsed() > Duration::from_millis(2500) && begun.elapsed() < Duration::from_secs(5));
+        assert!(
+            begun.elapsed() > Duration::from_millis(2500)
+                && begun.elapsed() < Duration::from_secs(5)
+        );
         // In fail-fast nobody waits again.
         let begun = Instant::now();
-        assert_eq!(Http1::new(web.call().await).get("voting", "/").await.status(), 504);
+        assert_eq!(
+            Http1::new(web.call().await)
+                .get("voting", "/")
+                .await
+                .status(),
+            504
+        );
         assert!(begun.elapsed() < Duration::from_secs(1));
     });
 }
@@ -157,7 +245,10 @@ fn an_application_that_is_not_there_is_502_with_its_address() {
     run(async {
         let pod = Mesh::new().pod("voting").await;
         let answer = Http1::new(pod.enter().await).get("voting", "/").await;
-        assert_eq!((answer.status(), answer.field("tulle-reason")), (502, Some("connect-failed")));
+        assert_eq!(
+            (answer.status(), answer.field("tulle-reason")),
+            (502, Some("connect-failed"))
+        );
         assert!(answer.field("l5d-proxy-error").unwrap().contains(":18080"));
     });
 }
@@ -166,7 +257,11 @@ fn an_application_that_is_not_there_is_502_with_its_address() {
 fn a_request_that_no_application_has_seen_goes_to_another_endpoint() {
     run(async {
         let mesh = Mesh::new();
-        let (web, dead, voting) = (mesh.pod("web").await, mesh.pod("dead").await, mesh.pod("voting").await);
+        let (web, dead, voting) = (
+            mesh.pod("web").await,
+            mesh.pod("dead").await,
+            mesh.pod("voting").await,
+        );
         app(voting.address(18080), echo).await;
         mesh.service("voting", &[dead.endpoint(80), voting.endpoint(80)]);
         let mut client = Http1::new(web.call().await);
@@ -176,7 +271,10 @@ fn a_request_that_no_application_has_seen_goes_to_another_endpoint() {
         // Where there is no other, its own word is passed on.
         mesh.endpoints("voting", &[dead.endpoint(80)]);
         let answer = client.get("voting", "/").await;
-        assert_eq!((answer.status(), answer.field("tulle-reason")), (502, Some("connect-failed")));
+        assert_eq!(
+            (answer.status(), answer.field("tulle-reason")),
+            (502, Some("connect-failed"))
+        );
     });
 }
 
@@ -188,7 +286,9 @@ fn an_idle_connection_that_the_server_closed_costs_no_request() {
             let mut server = Http1::new(stream);
             server.message().await.unwrap();
             // Says that it stays, and goes.
-            server.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            server
+                .send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                .await;
         })
         .await;
         let mut client = Http1::new(pod.enter().await);
@@ -201,12 +301,17 @@ fn an_idle_connection_that_the_server_closed_costs_no_request() {
 #[test]
 fn a_client_that_never_ends_its_head_is_told_so() {
     run(async {
-        let pod = Mesh::new().pod_with("voting", &[("TULLE_PROXY_HTTP1_HEAD_TIMEOUT", "300ms")]).await;
+        let pod = Mesh::new()
+            .pod_with("voting", &[("TULLE_PROXY_HTTP1_HEAD_TIMEOUT", "300ms")])
+            .await;
         app(pod.address(18080), echo).await;
         let mut client = Http1::new(pod.enter().await);
         client.send("GET / HTTP/1.1\r\nHost: v\r\nX-Slow: ").await;
         let answer = client.answer().await;
-        assert_eq!((answer.status(), answer.field("tulle-reason")), (408, Some("head-timeout")));
+        assert_eq!(
+            (answer.status(), answer.field("tulle-reason")),
+            (408, Some("head-timeout"))
+        );
     });
 }
 
@@ -238,6 +343,9 @@ fn an_unknown_route_an_empty_host_and_our_own_port_are_refused() {
         assert_eq!(client.answer().await.status(), 400);
         let own = web.address(4140).to_string();
         let answer = Http1::new(web.call().await).get(&own, "/").await;
-        assert_eq!((answer.status(), answer.field("tulle-reason")), (508, Some("loop")));
+        assert_eq!(
+            (answer.status(), answer.field("tulle-reason")),
+            (508, Some("loop"))
+        );
     });
 }

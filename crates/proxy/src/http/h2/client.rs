@@ -36,7 +36,11 @@ enum Answer {
 }
 
 /// Makes a connection and spawns the task that drives it. `on_end` is called when it has ended.
-pub async fn connect(io: Io, settings: Settings, on_end: impl FnOnce() + 'static) -> Result<Connection, Fault> {
+pub async fn connect(
+    io: Io,
+    settings: Settings,
+    on_end: impl FnOnce() + 'static,
+) -> Result<Connection, Fault> {
     let (requests, mut driver) = ::h2::client::Builder::new()
         .initial_window_size(settings.stream_window)
         .initial_connection_window_size(settings.connection_window)
@@ -70,15 +74,27 @@ impl Connection {
 
     /// Waits until the peer takes one more stream.
     pub async fn ready(&mut self) -> Result<(), Fault> {
-        poll_fn(|cx| self.requests.poll_ready(cx)).await.map_err(|error| self.refused(&error))
+        poll_fn(|cx| self.requests.poll_ready(cx))
+            .await
+            .map_err(|error| self.refused(&error))
     }
 
     /// Sends a request's head; `end`: it has no body.
     pub fn send(&mut self, head: &Head, end: bool) -> Result<Stream, Fault> {
         let request = message::write_request(head)?;
-        let (answer, outgoing) = self.requests.send_request(request, end).map_err(|error| self.refused(&error))?;
-        let outgoing = if end { None } else { Some(Outgoing::new(outgoing)) };
-        Ok(Stream { outgoing, answer: Answer::Pending(answer) })
+        let (answer, outgoing) = self
+            .requests
+            .send_request(request, end)
+            .map_err(|error| self.refused(&error))?;
+        let outgoing = if end {
+            None
+        } else {
+            Some(Outgoing::new(outgoing))
+        };
+        Ok(Stream {
+            outgoing,
+            answer: Answer::Pending(answer),
+        })
     }
 
     /// A stream that could not be opened has not been seen by the peer.
@@ -94,7 +110,9 @@ impl Connection {
 impl Stream {
     /// An interim head or the final one, into `head`.
     pub fn poll_head(&mut self, cx: &mut Context<'_>, head: &mut Head) -> Poll<Result<(), Fault>> {
-        let Answer::Pending(answer) = &mut self.answer else { return Poll::Ready(Err(Fault::Closed)) };
+        let Answer::Pending(answer) = &mut self.answer else {
+            return Poll::Ready(Err(Fault::Closed));
+        };
         if let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(cx) {
             message::read_response(&interim, head)?;
             return Poll::Ready(Ok(()));

@@ -22,7 +22,10 @@ pub fn read_request(request: &Request<()>, head: &mut Head) -> Result<(), Error>
         head.set_authority(authority.as_str().as_bytes())?;
     }
     if *request.method() != Method::CONNECT {
-        head.set_path(uri.path_and_query().map_or(&b"/"[..], |path| path.as_str().as_bytes()))?;
+        head.set_path(
+            uri.path_and_query()
+                .map_or(&b"/"[..], |path| path.as_str().as_bytes()),
+        )?;
     }
     read_fields(request.headers(), head)?;
     tulle_http::translate::check_h2_request(head)
@@ -51,7 +54,11 @@ fn read_fields(fields: &HeaderMap, head: &mut Head) -> Result<(), Error> {
 
 /// A request for the `h2` crate. The head has passed `tulle_http`'s grammar, so errors are for what only HTTP/2 forbids.
 pub fn write_request(head: &Head) -> Result<Request<()>, Error> {
-    let path = if head.method_kind() == MethodKind::Connect { &b""[..] } else { head.path() };
+    let path = if head.method_kind() == MethodKind::Connect {
+        &b""[..]
+    } else {
+        head.path()
+    };
     let authority = head.authority().unwrap_or_default();
     let mut block = Block::new(head, path.len() + authority.len());
     let path = block.put(path);
@@ -62,11 +69,18 @@ pub fn write_request(head: &Head) -> Result<Request<()>, Error> {
     let mut uri = http::uri::Parts::default();
     if !path.is_empty() {
         // The `h2` crate wants a scheme wherever there is a path; without authority it sends none of the two.
-        uri.path_and_query = Some(PathAndQuery::from_maybe_shared(block.slice(path)).map_err(|_| Error::Target)?);
-        uri.scheme = Some(if head.scheme() == b"https" { Scheme::HTTPS } else { Scheme::HTTP });
+        uri.path_and_query =
+            Some(PathAndQuery::from_maybe_shared(block.slice(path)).map_err(|_| Error::Target)?);
+        uri.scheme = Some(if head.scheme() == b"https" {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
+        });
     }
     if !authority.is_empty() {
-        uri.authority = Some(Authority::from_maybe_shared(block.slice(authority)).map_err(|_| Error::Authority)?);
+        uri.authority = Some(
+            Authority::from_maybe_shared(block.slice(authority)).map_err(|_| Error::Authority)?,
+        );
     }
     let mut request = Request::new(());
     *request.method_mut() = Method::from_bytes(head.method()).map_err(|_| Error::Method)?;
@@ -77,7 +91,11 @@ pub fn write_request(head: &Head) -> Result<Request<()>, Error> {
         _ => Uri::from_parts(uri).map_err(|_| Error::Target)?,
     };
     // Without an authority the `h2` crate supplies the scheme only for what says it was HTTP/1.
-    *request.version_mut() = if authority_given { http::Version::HTTP_2 } else { http::Version::HTTP_11 };
+    *request.version_mut() = if authority_given {
+        http::Version::HTTP_2
+    } else {
+        http::Version::HTTP_11
+    };
     write_fields(head, &block, fields, request.headers_mut())?;
     Ok(request)
 }
@@ -99,8 +117,14 @@ pub fn write_trailers(head: &Head) -> Result<HeaderMap, Error> {
     Ok(trailers)
 }
 
-fn write_fields(head: &Head, block: &Bytes, start: usize, out: &mut HeaderMap) -> Result<(), Error> {
-    out.try_reserve(head.len()).map_err(|_| Error::TooManyFields)?;
+fn write_fields(
+    head: &Head,
+    block: &Bytes,
+    start: usize,
+    out: &mut HeaderMap,
+) -> Result<(), Error> {
+    out.try_reserve(head.len())
+        .map_err(|_| Error::TooManyFields)?;
     let mut at = start;
     for (name, value) in head.iter() {
         let shared = block.slice(at..at + value.len());
@@ -110,7 +134,8 @@ fn write_fields(head: &Head, block: &Bytes, start: usize, out: &mut HeaderMap) -
         if name == http::header::AUTHORIZATION {
             value.set_sensitive(true);
         }
-        out.try_append(name, value).map_err(|_| Error::TooManyFields)?;
+        out.try_append(name, value)
+            .map_err(|_| Error::TooManyFields)?;
     }
     Ok(())
 }
@@ -155,7 +180,12 @@ mod tests {
         head.set_scheme(b"http").unwrap();
         head.set_authority(b"voting.default:80").unwrap();
         head.set_path(b"/a?b=c").unwrap();
-        for (name, value) in [("te", "trailers"), ("x-one", "1"), ("x-one", "2"), ("content-type", "application/grpc")] {
+        for (name, value) in [
+            ("te", "trailers"),
+            ("x-one", "1"),
+            ("x-one", "2"),
+            ("content-type", "application/grpc"),
+        ] {
             head.push(name, value).unwrap();
         }
         let mut back = Head::new();

@@ -66,16 +66,22 @@ impl Settings {
         let default = Settings::default();
         Settings {
             stream_window: params.stream_window.unwrap_or(default.stream_window),
-            connection_window: params.connection_window.unwrap_or(default.connection_window),
+            connection_window: params
+                .connection_window
+                .unwrap_or(default.connection_window),
             max_frame: params.max_frame_size.unwrap_or(default.max_frame),
-            max_send_buffer: params.max_send_buf_size.map_or(default.max_send_buffer, |size| size as usize),
+            max_send_buffer: params
+                .max_send_buf_size
+                .map_or(default.max_send_buffer, |size| size as usize),
             // A server outside of the mesh may take pings for abuse.
             keepalive_interval: match params.keep_alive {
                 Some(keep_alive) => Some(keep_alive.interval),
                 None if meshed => default.keepalive_interval,
                 None => None,
             },
-            keepalive_timeout: params.keep_alive.map_or(default.keepalive_timeout, |keep_alive| keep_alive.timeout),
+            keepalive_timeout: params
+                .keep_alive
+                .map_or(default.keepalive_timeout, |keep_alive| keep_alive.timeout),
             ..default
         }
     }

@@ -31,7 +31,12 @@ enum Answer {
 
 /// Serves until the peer leaves or draining has finished. `on_stream` is called for every request, with the head as the
 /// peer sent it; it spawns what answers.
-pub async fn serve(io: Io, settings: Settings, mut guard: Guard, mut on_stream: impl FnMut(Request<()>, Stream)) -> Result<(), Fault> {
+pub async fn serve(
+    io: Io,
+    settings: Settings,
+    mut guard: Guard,
+    mut on_stream: impl FnMut(Request<()>, Stream),
+) -> Result<(), Fault> {
     let mut connection = ::h2::server::Builder::new()
         .initial_window_size(settings.stream_window)
         .initial_connection_window_size(settings.connection_window)
@@ -72,7 +77,10 @@ pub async fn serve(io: Io, settings: Settings, mut guard: Guard, mut on_stream: 
 
 impl Stream {
     fn new(body: RecvStream, respond: SendResponse<Bytes>) -> Self {
-        Stream { incoming: Incoming::new(body), answer: Answer::Pending(respond) }
+        Stream {
+            incoming: Incoming::new(body),
+            answer: Answer::Pending(respond),
+        }
     }
 
     /// Fills `head` from the request.
@@ -84,7 +92,9 @@ impl Stream {
         match &mut self.answer {
             Answer::Pending(respond) => {
                 let response = message::write_response(head)?;
-                respond.send_informational(response).map_err(|error| Fault::of_h2(&error))
+                respond
+                    .send_informational(response)
+                    .map_err(|error| Fault::of_h2(&error))
             }
             _ => Ok(()),
         }
@@ -92,10 +102,18 @@ impl Stream {
 
     /// Begins the answer; `end`: it has no body.
     pub fn send_head(&mut self, head: &Head, end: bool) -> Result<(), Fault> {
-        let Answer::Pending(respond) = &mut self.answer else { return Err(Fault::Closed) };
+        let Answer::Pending(respond) = &mut self.answer else {
+            return Err(Fault::Closed);
+        };
         let response = message::write_response(head)?;
-        let stream = respond.send_response(response, end).map_err(|error| Fault::of_h2(&error))?;
-        self.answer = if end { Answer::Whole } else { Answer::Begun(Outgoing::new(stream)) };
+        let stream = respond
+            .send_response(response, end)
+            .map_err(|error| Fault::of_h2(&error))?;
+        self.answer = if end {
+            Answer::Whole
+        } else {
+            Answer::Begun(Outgoing::new(stream))
+        };
         Ok(())
     }
 

@@ -28,8 +28,16 @@ enum State {
 
 impl Incoming {
     pub fn new(stream: RecvStream) -> Self {
-        let state = if stream.is_end_stream() { State::Ended } else { State::Data };
-        Incoming { stream, chunk: Bytes::new(), state }
+        let state = if stream.is_end_stream() {
+            State::Ended
+        } else {
+            State::Data
+        };
+        Incoming {
+            stream,
+            chunk: Bytes::new(),
+            state,
+        }
     }
 
     pub fn is_ended(&self) -> bool {
@@ -37,12 +45,17 @@ impl Incoming {
     }
 
     /// The next event; trailers are put into `trailers`.
-    pub fn poll_event(&mut self, cx: &mut Context<'_>, trailers: &mut Head) -> Poll<Result<Event, Fault>> {
+    pub fn poll_event(
+        &mut self,
+        cx: &mut Context<'_>,
+        trailers: &mut Head,
+    ) -> Poll<Result<Event, Fault>> {
         while self.chunk.is_empty() {
             match self.state {
                 State::Ended => return Poll::Ready(Ok(Event::End)),
                 State::Trailers => {
-                    let fields = ready!(self.stream.poll_trailers(cx)).map_err(|error| Fault::of_h2(&error))?;
+                    let fields = ready!(self.stream.poll_trailers(cx))
+                        .map_err(|error| Fault::of_h2(&error))?;
                     self.state = State::Ended;
                     if let Some(fields) = fields {
                         message::read_trailers(&fields, trailers).map_err(Fault::Malformed)?;
@@ -86,7 +99,11 @@ impl Outgoing {
     }
 
     /// How many bytes may be sent now, at most `wanted`; pending until at least one may.
-    pub fn poll_capacity(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, Fault>> {
+    pub fn poll_capacity(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: usize,
+    ) -> Poll<Result<usize, Fault>> {
         self.stream.reserve_capacity(wanted);
         loop {
             let capacity = self.stream.capacity();
@@ -102,12 +119,16 @@ impl Outgoing {
     }
 
     pub fn send(&mut self, data: Bytes, end: bool) -> Result<(), Fault> {
-        self.stream.send_data(data, end).map_err(|error| Fault::of_h2(&error))
+        self.stream
+            .send_data(data, end)
+            .map_err(|error| Fault::of_h2(&error))
     }
 
     pub fn send_trailers(&mut self, trailers: &Head) -> Result<(), Fault> {
         let fields = message::write_trailers(trailers).map_err(Fault::Malformed)?;
-        self.stream.send_trailers(fields).map_err(|error| Fault::of_h2(&error))
+        self.stream
+            .send_trailers(fields)
+            .map_err(|error| Fault::of_h2(&error))
     }
 
     pub fn reset(&mut self, reason: Reason) {
