@@ -156,3 +156,31 @@ def test_a_service_without_endpoints_is_refused_soon(article: Mesh) -> None:
     answer = inside(article, *CURL, "-i", "http://nobody/")
     assert " 503 " in answer.splitlines()[0]
     assert "l5d-proxy-error" in answer.lower()
+
+
+DNS_BY_TCP = """
+import socket, struct
+labels = b"".join(bytes([len(l)]) + l for l in b"voting.default.svc.cluster.local".split(b"."))
+question = struct.pack("!HHHHHH", 1, 0x100, 1, 0, 0, 0) + labels + bytes(1) + struct.pack("!HH", 1, 1)
+with socket.create_connection(("10.96.0.10", 53), 5) as dns:
+    dns.sendall(struct.pack("!H", len(question)) + question)
+    answer = dns.makefile("rb").read(2 + struct.unpack("!H", dns.recv(2))[0] - 2)
+print(socket.inet_ntoa(answer[-4:]))
+"""
+
+
+@isolated
+def test_a_meshed_pod_asks_dns_by_tcp_too(article: Mesh) -> None:
+    """A long answer comes by TCP, which passes the sidecar."""
+    address = json.loads(kubectl(article, "get", "service", "voting", "-o", "json"))["spec"]["clusterIP"]
+    assert inside(article, "python3", "-c", DNS_BY_TCP).strip() == address
+
+
+@isolated
+def test_a_meshed_pod_reaches_the_kubernetes_api(article: Mesh) -> None:
+    folder = "/var/run/secrets/kubernetes.io/serviceaccount"
+    script = (
+        f'curl -sS --max-time 5 --cacert {folder}/ca.crt -H "Authorization: Bearer $(cat {folder}/token)" '
+        "https://kubernetes.default.svc/version"
+    )
+    assert json.loads(inside(article, "sh", "-c", script))["major"] == "1"
