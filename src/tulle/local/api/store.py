@@ -37,6 +37,10 @@ class Record:
             self._json = msgspec.json.encode(self.obj)
         return self._json
 
+    def outdated(self) -> None:
+        """Give the JSON back: the object has a newer version, so few will ask for this one again."""
+        self._json = None
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -99,6 +103,9 @@ class Store:
         collection = self.collection(resource)
         key = (namespace or "", name)
         previous = collection.records.get(key)
+        if previous is not None:
+            _share(previous.obj, obj)
+            previous.outdated()
         record = self._next_record(obj)
         collection.records[key] = record
         self._append(
@@ -110,6 +117,8 @@ class Store:
         """Remove an object; `last` is the version that watchers see in the DELETED event."""
         collection = self.collection(resource)
         previous = collection.records.pop((namespace or "", name))
+        _share(previous.obj, last)
+        previous.outdated()
         record = self._next_record(last)
         self._append(collection, Change(record.revision, "DELETED", record, previous))
         return record
@@ -143,7 +152,7 @@ class Store:
 
     def _next_record(self, obj: Obj) -> Record:
         self.revision += 1
-        obj["metadata"]["resourceVersion"] = str(self.revision)
+        obj["metadata"] = {**obj["metadata"], "resourceVersion": str(self.revision)}
         return Record(obj, self.revision)
 
     def _append(self, collection: Collection, change: Change) -> None:
@@ -152,3 +161,20 @@ class Store:
             collection.compacted = collection.log.popleft().revision
         collection.changed.set()
         collection.changed = asyncio.Event()
+
+
+def _share(old: Obj, new: Obj) -> None:
+    """Let a new version use the parts of the old one that did not change: the log keeps many versions of one object.
+
+    The metadata itself is never shared, since each version's carries its own resourceVersion.
+    """
+    for key, value in new.items():
+        before = old.get(key)
+        if value is before or not isinstance(value, (dict, list)):
+            continue
+        if key == "metadata" and isinstance(value, dict) and isinstance(before, dict):
+            _share(before, value)
+        elif value == before:
+            new[key] = before
+        elif key == "managedFields" and isinstance(value, list) and isinstance(before, list):
+            value[:] = [next((entry for entry in before if entry == mine), mine) for mine in value]

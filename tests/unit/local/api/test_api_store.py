@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tulle.local.api.errors import ApiError
+from tulle.local.api.objects import copy_json
 from tulle.local.api.reads import visible
 from tulle.local.api.selectors import Selector, parse_labels
 from tulle.local.api.store import Change, Record, Store
@@ -57,6 +58,18 @@ def test_a_busy_resource_does_not_push_out_a_quiet_one() -> None:
     for _ in range(9):
         store.put("events", "ns", "e", obj("e"))
     assert len(store.changes_since(store.collection("pods"), start)) == 1
+
+
+def test_versions_share_what_did_not_change() -> None:
+    store = Store()
+    first = store.put("pods", "ns", "a", {**obj("a", tier="x"), "spec": {"big": ["x"]}, "status": {"n": 1}})
+    second = store.put("pods", "ns", "a", {**obj("a", tier="x"), "spec": {"big": ["x"]}, "status": {"n": 2}})
+    assert second.obj["spec"] is first.obj["spec"]
+    assert second.obj["metadata"]["labels"] is first.obj["metadata"]["labels"]
+    assert (first.obj["status"], second.obj["status"]) == ({"n": 1}, {"n": 2})
+    third = store.put("pods", "ns", "a", copy_json(second.obj) | {"status": {"n": 3}})
+    versions = [record.obj["metadata"]["resourceVersion"] for record in (first, second, third)]
+    assert versions == [str(record.revision) for record in (first, second, third)], "each keeps its own"
 
 
 def test_a_dropped_resource_ends_its_watches() -> None:
