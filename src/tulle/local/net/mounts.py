@@ -5,7 +5,8 @@ namespace. No file or directory of the machine is created or changed: a mount po
 in a tmpfs, in an overlay above the nearest directory that exists, or at the top of a private root.
 
 /run is private for a second reason: name services (systemd-resolved, nscd) listen there, and the C library
-would ask them instead of the mesh's DNS.
+would ask them instead of the mesh's DNS. Its symbolic links stay (some distributions reach all their programs
+through one), and so does /run/media, below which removable disks with somebody's project may be mounted.
 """
 
 import contextlib
@@ -67,6 +68,9 @@ def plan(
             overlays.update({above} - {"/"})
     steps = [Step("root", "/")] if root else []
     steps.append(Step("tmpfs", run))
+    media = f"{run}/media"
+    if exists(media):
+        steps += [Step("make_directory", media), Step("bind", media, media)]
     steps += [Step("overlay", path) for path in sorted(overlays) if not _inside(path, overlays)]
     for target, mount in wanted:
         if _inside(target, covered) or not exists(target):
@@ -147,7 +151,12 @@ def carry_out(steps: Sequence[Step]) -> None:
     held = {source: os.open(source, os.O_PATH | os.O_CLOEXEC) for source in sources}
     for number, step in enumerate(steps):
         if step.action == "tmpfs":
+            links = [
+                (entry.path, os.readlink(entry.path)) for entry in os.scandir(step.path) if entry.is_symlink()
+            ]
             kernel.mount("tmpfs", step.path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755")
+            for path, target in links:
+                os.symlink(target, path)
         elif step.action == "overlay":
             _overlay(step.path, step.path, number, None)
         elif step.action == "open":

@@ -30,6 +30,15 @@ def test_a_container_without_mounts_still_has_a_private_run() -> None:
     assert steps() == [Step("tmpfs", "/run")]
 
 
+def test_removable_disks_stay_in_place() -> None:
+    found = plan((), real_path=real_path, exists={"/run/media"}.__contains__, is_directory=bool)
+    assert found == [
+        Step("tmpfs", "/run"),
+        Step("make_directory", "/run/media"),
+        Step("bind", "/run/media", "/run/media"),
+    ]
+
+
 def test_what_exists_is_mounted_over() -> None:
     assert steps(Mount("/s/hosts", "/etc/hosts")) == [
         Step("tmpfs", "/run"),
