@@ -5,8 +5,14 @@ use std::fs;
 fn main() -> std::io::Result<()> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference");
     fs::create_dir_all(folder)?;
-    fs::write(format!("{folder}/environment.md"), tulle_proxy::config::help::markdown())?;
-    fs::write(format!("{folder}/metrics.md"), tulle_proxy::metrics::families::markdown())?;
+    fs::write(
+        format!("{folder}/environment.md"),
+        tulle_proxy::config::help::markdown(),
+    )?;
+    fs::write(
+        format!("{folder}/metrics.md"),
+        tulle_proxy::metrics::families::markdown(),
+    )?;
     println!("wrote environment.md and metrics.md");
     Ok(())
 }

@@ -25,9 +25,9 @@ use crate::config::Environment;
 use crate::control::Control;
 use crate::liveness::Liveness;
 use crate::log::{LogLevels, MAX_LEVELS};
+use crate::metrics::Registry;
 use crate::metrics::process::Process;
 use crate::metrics::text::{Format, render};
-use crate::metrics::Registry;
 
 /// Most clients at once; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 64;
@@ -128,13 +128,18 @@ impl Admin {
             "/shutdown" | "/proxy-log-level" if !client.ip().to_canonical().is_loopback() => {
                 text(StatusCode::FORBIDDEN, "only from loopback\n")
             }
-            "/shutdown" if self.shutdown.is_none() => {
-                text(StatusCode::NOT_FOUND, "not enabled; set LINKERD2_PROXY_SHUTDOWN_ENDPOINT_ENABLED=true\n")
-            }
+            "/shutdown" if self.shutdown.is_none() => text(
+                StatusCode::NOT_FOUND,
+                "not enabled; set LINKERD2_PROXY_SHUTDOWN_ENDPOINT_ENABLED=true\n",
+            ),
             "/shutdown" if method == Method::POST => self.shut_down(),
             "/shutdown" => only("POST"),
-            "/proxy-log-level" if read => text(StatusCode::OK, format!("{}\n", self.levels.current())),
-            "/proxy-log-level" if method == Method::PUT || method == Method::POST => self.change_levels(request).await,
+            "/proxy-log-level" if read => {
+                text(StatusCode::OK, format!("{}\n", self.levels.current()))
+            }
+            "/proxy-log-level" if method == Method::PUT || method == Method::POST => {
+                self.change_levels(request).await
+            }
             "/proxy-log-level" => only("GET, PUT"),
             "/live" | "/ready" | "/metrics" | "/env.json" | "/config" => only("GET"),
             _ => text(
@@ -152,7 +157,11 @@ impl Admin {
     }
 
     fn metrics(&self, request: &Request<Incoming>) -> Answer {
-        let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let accept = request
+            .headers()
+            .get(ACCEPT)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("");
         let format = Format::from_accept(accept);
         let mut computed = self.control.samples();
         computed.extend(self.liveness.samples());
@@ -164,13 +173,23 @@ impl Admin {
     /// The proxy's own variables. Nothing else of the environment leaves the process: it may hold the application's
     /// secrets.
     fn environment(&self) -> serde_json::Value {
-        let ours = |name: &str| ["LINKERD2_PROXY_", "TULLE_PROXY_", "_pod_", "_l5d_"].iter().any(|prefix| name.starts_with(prefix));
+        let ours = |name: &str| {
+            ["LINKERD2_PROXY_", "TULLE_PROXY_", "_pod_", "_l5d_"]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+        };
         let shown = self.environment.iter().filter(|(name, _)| ours(name));
-        serde_json::Value::Object(shown.map(|(name, value)| (name.clone(), value.as_str().into())).collect())
+        serde_json::Value::Object(
+            shown
+                .map(|(name, value)| (name.clone(), value.as_str().into()))
+                .collect(),
+        )
     }
 
     fn shut_down(&self) -> Answer {
-        let Some(shutdown) = &self.shutdown else { return text(StatusCode::NOT_FOUND, "not enabled\n") };
+        let Some(shutdown) = &self.shutdown else {
+            return text(StatusCode::NOT_FOUND, "not enabled\n");
+        };
         // A full queue means that one is on its way already.
         let _asked = shutdown.try_send(());
         text(StatusCode::OK, "shutdown\n")
@@ -180,7 +199,10 @@ impl Admin {
         let body = Limited::new(request.into_body(), MAX_LEVELS);
         let collected = tokio::time::timeout(HEADER_TIMEOUT, body.collect()).await;
         let Ok(Ok(collected)) = collected else {
-            return text(StatusCode::BAD_REQUEST, "the body is too long, or did not arrive\n");
+            return text(
+                StatusCode::BAD_REQUEST,
+                "the body is too long, or did not arrive\n",
+            );
         };
         let bytes = collected.to_bytes();
         let Ok(wanted) = std::str::from_utf8(&bytes) else {
@@ -191,7 +213,10 @@ impl Admin {
                 tracing::info!(levels = self.levels.current(), "log levels changed");
                 text(StatusCode::NO_CONTENT, "")
             }
-            Err(why) => text(StatusCode::BAD_REQUEST, format!("{why}; accepted: warn,tulle=info\n")),
+            Err(why) => text(
+                StatusCode::BAD_REQUEST,
+                format!("{why}; accepted: warn,tulle=info\n"),
+            ),
         }
     }
 }
@@ -206,13 +231,17 @@ fn json(value: &serde_json::Value) -> Answer {
 
 fn only(allowed: &'static str) -> Answer {
     let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed}\n"));
-    answer.headers_mut().insert(ALLOW, http::HeaderValue::from_static(allowed));
+    answer
+        .headers_mut()
+        .insert(ALLOW, http::HeaderValue::from_static(allowed));
     answer
 }
 
 fn with_type(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, http::HeaderValue::from_static(content_type));
     answer
 }

@@ -75,7 +75,11 @@ pub struct InboundDefaults {
 impl InboundDefaults {
     /// The default of one port.
     pub fn of(&self, port: u16) -> Arc<Server> {
-        if self.opaque_ports.contains(port) { self.opaque.clone() } else { self.detect.clone() }
+        if self.opaque_ports.contains(port) {
+            self.opaque.clone()
+        } else {
+            self.detect.clone()
+        }
     }
 }
 
@@ -123,8 +127,18 @@ struct Cache {
 /// Makes the two ends.
 pub fn channel(defaults: InboundDefaults) -> (Discovery, Requests) {
     let (open, opened) = mpsc::unbounded_channel();
-    let shared = Arc::new(Shared { defaults, refused: AtomicU64::new(0), cache: Mutex::default() });
-    (Discovery { shared: shared.clone(), open }, Requests { shared, opened })
+    let shared = Arc::new(Shared {
+        defaults,
+        refused: AtomicU64::new(0),
+        cache: Mutex::default(),
+    });
+    (
+        Discovery {
+            shared: shared.clone(),
+            open,
+        },
+        Requests { shared, opened },
+    )
 }
 
 impl Discovery {
@@ -135,22 +149,44 @@ impl Discovery {
 
     /// The policy of one of the pod's ports: the default until the controller has answered.
     pub fn inbound(&self, port: u16) -> watch::Receiver<Arc<Server>> {
-        self.look_up(|cache| &mut cache.inbound, port, self.shared.defaults.of(port), Request::Inbound)
+        self.look_up(
+            |cache| &mut cache.inbound,
+            port,
+            self.shared.defaults.of(port),
+            Request::Inbound,
+        )
     }
 
     /// The endpoints behind a name (`web.default.svc.cluster.local:80`, as a policy's balancer names it); `None` until
     /// the control plane has answered.
     pub fn endpoints(&self, path: &str) -> watch::Receiver<Option<Arc<Endpoints>>> {
-        self.look_up(|cache| &mut cache.endpoints, path.to_owned(), None, Request::Endpoints)
+        self.look_up(
+            |cache| &mut cache.endpoints,
+            path.to_owned(),
+            None,
+            Request::Endpoints,
+        )
     }
 
     /// Everything that is known now, sorted: for people, not for the data path.
     pub fn snapshot(&self) -> Snapshot {
         let cache = self.shared.lock();
         Snapshot {
-            outbound: cache.outbound.iter().map(|(key, state)| (key.clone(), state.borrow().clone())).collect(),
-            inbound: cache.inbound.iter().map(|(key, state)| (*key, state.borrow().clone())).collect(),
-            endpoints: cache.endpoints.iter().map(|(key, state)| (key.clone(), state.borrow().clone())).collect(),
+            outbound: cache
+                .outbound
+                .iter()
+                .map(|(key, state)| (key.clone(), state.borrow().clone()))
+                .collect(),
+            inbound: cache
+                .inbound
+                .iter()
+                .map(|(key, state)| (*key, state.borrow().clone()))
+                .collect(),
+            endpoints: cache
+                .endpoints
+                .iter()
+                .map(|(key, state)| (key.clone(), state.borrow().clone()))
+                .collect(),
         }
     }
 
@@ -197,7 +233,9 @@ impl Requests {
 
     /// The cache's part, for those who serve single targets.
     pub fn forgetter(&self) -> Forgetter {
-        Forgetter { shared: self.shared.clone() }
+        Forgetter {
+            shared: self.shared.clone(),
+        }
     }
 }
 
@@ -214,7 +252,11 @@ impl Forgetter {
     }
 
     /// Forgets an outbound target unless somebody holds it.
-    pub fn outbound(&self, target: &Target, sender: &watch::Sender<Option<Arc<OutboundView>>>) -> bool {
+    pub fn outbound(
+        &self,
+        target: &Target,
+        sender: &watch::Sender<Option<Arc<OutboundView>>>,
+    ) -> bool {
         remove_unheld(&mut self.shared.lock().outbound, target, sender)
     }
 
@@ -230,7 +272,11 @@ impl Forgetter {
 }
 
 /// Under the cache's lock nobody can take a new copy, so one receiver means that only the cache holds it.
-fn remove_unheld<K, Q, V>(map: &mut HashMap<K, watch::Receiver<V>>, key: &Q, sender: &watch::Sender<V>) -> bool
+fn remove_unheld<K, Q, V>(
+    map: &mut HashMap<K, watch::Receiver<V>>,
+    key: &Q,
+    sender: &watch::Sender<V>,
+) -> bool
 where
     K: std::borrow::Borrow<Q> + Eq + Hash,
     Q: Eq + Hash + ?Sized,

@@ -29,19 +29,28 @@ impl Tool {
 }
 
 /// Tried in this order. nft changes everything in one transaction.
-const TOOLS: [Tool; 4] =
-    [Tool::Nft, Tool::Iptables("iptables-nft"), Tool::Iptables("iptables"), Tool::Iptables("iptables-legacy")];
+const TOOLS: [Tool; 4] = [
+    Tool::Nft,
+    Tool::Iptables("iptables-nft"),
+    Tool::Iptables("iptables"),
+    Tool::Iptables("iptables-legacy"),
+];
 
 /// Runs `tulle-proxy init` with these arguments.
 pub fn main(arguments: &[String]) -> ExitCode {
-    if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
+    if arguments
+        .iter()
+        .any(|argument| argument == "--help" || argument == "-h")
+    {
         print!("{USAGE}");
         return ExitCode::SUCCESS;
     }
     let options = match Options::parse(arguments) {
         Ok(options) => options,
         Err(why) => {
-            eprintln!("tulle-proxy init: {why}.\nNo rule was written.\nTry `tulle-proxy init --help`.");
+            eprintln!(
+                "tulle-proxy init: {why}.\nNo rule was written.\nTry `tulle-proxy init --help`."
+            );
             return ExitCode::from(2);
         }
     };
@@ -51,7 +60,10 @@ pub fn main(arguments: &[String]) -> ExitCode {
     }
     match write(&options) {
         Ok(tool) => {
-            println!("capture rules written with {tool}: inbound to {}, outbound to {}", options.incoming, options.outgoing);
+            println!(
+                "capture rules written with {tool}: inbound to {}, outbound to {}",
+                options.incoming, options.outgoing
+            );
             ExitCode::SUCCESS
         }
         Err(failures) => {
@@ -86,7 +98,11 @@ fn write(options: &Options) -> Result<&'static str, Vec<String>> {
 
 /// `iptables-restore --noflush` takes the chains whole; only the two jumps have to be looked at first.
 fn iptables(program: &'static str, options: &Options) -> Result<(), String> {
-    run(&format!("{program}-restore"), &["--noflush", "--wait"], &rules::iptables(options))?;
+    run(
+        &format!("{program}-restore"),
+        &["--noflush", "--wait"],
+        &rules::iptables(options),
+    )?;
     for jump in rules::iptables_jumps() {
         let check: Vec<&str> = ["-w", "-t", "nat", "-C"].into_iter().chain(jump).collect();
         if run(program, &check, "").is_err() {
@@ -104,16 +120,29 @@ fn run(program: &str, arguments: &[&str], input: &str) -> Result<(), String> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| if error.kind() == std::io::ErrorKind::NotFound { "is not here".to_owned() } else { error.to_string() })?;
+        .map_err(|error| {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                "is not here".to_owned()
+            } else {
+                error.to_string()
+            }
+        })?;
     if let Some(mut stdin) = child.stdin.take() {
         // A tool that ends before it has read all tells why in its own words.
         let _unread = stdin.write_all(input.as_bytes());
     }
-    let output = child.wait_with_output().map_err(|error| error.to_string())?;
+    let output = child
+        .wait_with_output()
+        .map_err(|error| error.to_string())?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let first = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it gave no reason").trim().to_owned();
+    let first = said
+        .lines()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or("it gave no reason")
+        .trim()
+        .to_owned();
     Err(format!("{first} ({})", output.status))
 }

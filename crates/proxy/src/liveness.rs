@@ -31,7 +31,12 @@ impl Liveness {
     /// Heartbeats for so many worker threads.
     pub fn new(workers: usize) -> Self {
         let start = Instant::now();
-        let workers = (0..workers).map(|_| Heartbeat { start, last: Arc::new(AtomicU64::new(0)) }).collect();
+        let workers = (0..workers)
+            .map(|_| Heartbeat {
+                start,
+                last: Arc::new(AtomicU64::new(0)),
+            })
+            .collect();
         Self { start, workers }
     }
 
@@ -43,20 +48,33 @@ impl Liveness {
     /// Why the proxy does not live; `None` while it does.
     pub fn stalled(&self) -> Option<String> {
         let silent = self.longest_silence();
-        (silent > STALL).then(|| format!("stalled: a worker thread has not turned for {} s", silent.as_secs()))
+        (silent > STALL).then(|| {
+            format!(
+                "stalled: a worker thread has not turned for {} s",
+                silent.as_secs()
+            )
+        })
     }
 
     /// The heartbeats as metrics.
     pub fn samples(&self) -> Vec<Sample> {
         // What is over one beat is how far the slowest worker lags: the cheapest sign of a full processor.
         let lag = self.longest_silence().saturating_sub(EVERY);
-        vec![Sample { family: &families::PROXY_WORKER_LAG_SECONDS, labels: Labels::none(), value: lag.as_secs_f64() }]
+        vec![Sample {
+            family: &families::PROXY_WORKER_LAG_SECONDS,
+            labels: Labels::none(),
+            value: lag.as_secs_f64(),
+        }]
     }
 
     fn longest_silence(&self) -> Duration {
         let now = self.start.elapsed();
         let last = |worker: &Heartbeat| Duration::from_millis(worker.last.load(Relaxed));
-        self.workers.iter().map(|worker| now.saturating_sub(last(worker))).max().unwrap_or_default()
+        self.workers
+            .iter()
+            .map(|worker| now.saturating_sub(last(worker)))
+            .max()
+            .unwrap_or_default()
     }
 }
 
@@ -79,7 +97,9 @@ mod tests {
     fn a_worker_that_never_beats_is_a_stall_after_ten_seconds() {
         let mut liveness = Liveness::new(2);
         assert_eq!(liveness.stalled(), None);
-        let Some(past) = liveness.start.checked_sub(Duration::from_secs(11)) else { return };
+        let Some(past) = liveness.start.checked_sub(Duration::from_secs(11)) else {
+            return;
+        };
         liveness.start = past;
         assert!(liveness.stalled().is_some());
         for worker in &liveness.workers {

@@ -26,7 +26,11 @@ pub fn levels(text: &str) -> Result<String, String> {
         return Err(format!("it is longer than {MAX_LEVELS} bytes"));
     }
     let mut kept = Vec::new();
-    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty() && !item.contains('[')) {
+    for item in text
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty() && !item.contains('['))
+    {
         let (part, level) = item.split_once('=').unwrap_or(("", item));
         if LevelFilter::from_str(level).is_err() || level.bytes().all(|b| b.is_ascii_digit()) {
             return Err(format!("`{item}` is not a level"));
@@ -38,7 +42,11 @@ pub fn levels(text: &str) -> Result<String, String> {
             part => format!("{part}={level}"),
         });
     }
-    if kept.is_empty() { Err("it names no level".to_owned()) } else { Ok(kept.join(",")) }
+    if kept.is_empty() {
+        Err("it names no level".to_owned())
+    } else {
+        Ok(kept.join(","))
+    }
 }
 
 /// Whether the format is JSON.
@@ -63,7 +71,10 @@ pub struct LogLevels {
 impl LogLevels {
     /// The levels in force.
     pub fn current(&self) -> String {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Puts other levels in force.
@@ -84,17 +95,25 @@ impl LogLevels {
 /// Starts logging to standard error. `levels` have been checked by [`levels`]. Call it once; a second call (tests)
 /// leaves the first in place and returns levels that change nothing.
 pub fn start(levels: &str, json: bool) -> LogLevels {
-    let targets = Targets::from_str(levels).unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
+    let targets = Targets::from_str(levels)
+        .unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
     let (filter, handle) = reload::Layer::new(targets);
     let writer = std::io::stderr;
     let lines = if json {
-        fmt::layer().json().flatten_event(true).with_writer(writer).boxed()
+        fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(writer)
+            .boxed()
     } else {
         fmt::layer().with_ansi(false).with_writer(writer).boxed()
     };
     let subscriber = Registry::default().with(filter).with(lines);
     let installed = tracing::subscriber::set_global_default(subscriber).is_ok();
-    LogLevels { handle: installed.then_some(handle), current: Arc::new(Mutex::new(levels.to_owned())) }
+    LogLevels {
+        handle: installed.then_some(handle),
+        current: Arc::new(Mutex::new(levels.to_owned())),
+    }
 }
 
 #[cfg(test)]
@@ -111,14 +130,20 @@ mod tests {
 
     #[test]
     fn what_is_not_a_level_is_named() {
-        assert_eq!(levels("warn,tulle=loud"), Err("`tulle=loud` is not a level".to_owned()));
+        assert_eq!(
+            levels("warn,tulle=loud"),
+            Err("`tulle=loud` is not a level".to_owned())
+        );
         assert!(levels("").is_err());
         assert!(levels("3").is_err());
     }
 
     #[test]
     fn levels_change_and_bad_ones_leave_the_old_in_force() {
-        let log = LogLevels { handle: None, current: Arc::new(Mutex::new("warn".into())) };
+        let log = LogLevels {
+            handle: None,
+            current: Arc::new(Mutex::new("warn".into())),
+        };
         assert!(log.change("tulle=debug").is_ok());
         assert!(log.change("nonsense").is_err());
         assert_eq!(log.current(), "tulle=debug");

@@ -3,10 +3,14 @@
 use std::process::ExitCode;
 
 use tulle_proxy::config::{Config, EXIT_BAD_ENVIRONMENT, Environment, help};
+use tulle_proxy::metrics::process;
 use tulle_proxy::{init, log, run};
 
 /// Returns freed memory after a burst, where glibc keeps it.
-#[cfg(all(target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(all(
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -45,6 +49,7 @@ fn sidecar() -> ExitCode {
         }
     };
     let levels = log::start(&config.log_levels, config.log_json);
+    process::count_panics();
     match run::run(config, environment, levels) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -42,26 +42,44 @@ pub fn run(config: Config, environment: Environment, levels: LogLevels) -> Resul
     ended
 }
 
-async fn live(config: Arc<Config>, environment: Environment, levels: LogLevels) -> Result<(), String> {
-    let mut signals = EndSignals::catch().map_err(|error| format!("signals cannot be caught: {error}"))?;
+async fn live(
+    config: Arc<Config>,
+    environment: Environment,
+    levels: LogLevels,
+) -> Result<(), String> {
+    let mut signals =
+        EndSignals::catch().map_err(|error| format!("signals cannot be caught: {error}"))?;
     let admin_listener = listen::bind(config.admin_listen, listen::SocketOptions::default())
         .and_then(TcpListener::from_std)
         .map_err(|error| format!("the admin server: {error}"))?;
     let listeners = Listeners::bind(&config).map_err(|error| error.to_string())?;
-    let limits = Limits { retain_idle: config.metrics_retain_idle, ..Limits::default() };
+    let limits = Limits {
+        retain_idle: config.metrics_retain_idle,
+        ..Limits::default()
+    };
     let registry = Registry::new(limits);
     let shard = registry.shard();
     let (discovery, requests) = discovery::channel(control::inbound_defaults(&config));
     let (epochs, received) = watch::channel(None);
-    let control = control::start(&config, discovery.clone(), requests, epochs, &registry, &shard)?;
+    let control = control::start(
+        &config,
+        discovery.clone(),
+        requests,
+        epochs,
+        &registry,
+        &shard,
+    )?;
     let (mut inbound, mut outbound) = (Drain::default(), Drain::default());
     let liveness = Liveness::new(config.workers);
     let mut starts = Vec::new();
     for (number, heartbeat) in liveness.heartbeats().iter().enumerate() {
-        let (Some(inbound), Some(outbound)) = (inbound.guard(), outbound.guard()) else { break };
+        let (Some(inbound), Some(outbound)) = (inbound.guard(), outbound.guard()) else {
+            break;
+        };
         starts.push(Start {
             number,
-            listeners: share(&listeners).map_err(|error| format!("a listener cannot be shared: {error}"))?,
+            listeners: share(&listeners)
+                .map_err(|error| format!("a listener cannot be shared: {error}"))?,
             config: config.clone(),
             discovery: discovery.clone(),
             epochs: received.clone(),
@@ -134,7 +152,11 @@ impl Workers {
         let (last_words, ended) = mpsc::channel(starts.len().max(1));
         for start in starts {
             let name = format!("tulle-worker-{}", start.number);
-            let obituary = Obituary { name: name.clone(), why: "ended".to_owned(), last_words: last_words.clone() };
+            let obituary = Obituary {
+                name: name.clone(),
+                why: "ended".to_owned(),
+                last_words: last_words.clone(),
+            };
             std::thread::Builder::new()
                 .name(name)
                 .spawn(move || work(start, obituary))
@@ -145,7 +167,10 @@ impl Workers {
 
     /// Waits for the first worker that ends before it should; says why.
     async fn ended(&mut self) -> String {
-        self.ended.recv().await.unwrap_or_else(|| "the worker threads ended".to_owned())
+        self.ended
+            .recv()
+            .await
+            .unwrap_or_else(|| "the worker threads ended".to_owned())
     }
 }
 
@@ -159,12 +184,16 @@ struct Obituary {
 impl Drop for Obituary {
     fn drop(&mut self) {
         // Nobody listens any more once the proxy is ending.
-        let _unheard = self.last_words.try_send(format!("{} {}", self.name, self.why));
+        let _unheard = self
+            .last_words
+            .try_send(format!("{} {}", self.name, self.why));
     }
 }
 
 fn work(start: Start, mut obituary: Obituary) {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
     let outcome = runtime.and_then(|runtime| runtime.block_on(worker(start)));
     if let Err(error) = outcome {
         obituary.why = format!("failed: {error}");
@@ -172,7 +201,17 @@ fn work(start: Start, mut obituary: Obituary) {
 }
 
 async fn worker(start: Start) -> io::Result<()> {
-    let Start { listeners, config, discovery, mut epochs, registry, inbound, outbound, heartbeat, .. } = start;
+    let Start {
+        listeners,
+        config,
+        discovery,
+        mut epochs,
+        registry,
+        inbound,
+        outbound,
+        heartbeat,
+        ..
+    } = start;
     spawn_local(heartbeat.beat());
     if config.identity.is_some() {
         // Before the first certificate a meshed peer could only be refused: it waits in the kernel's queue instead.
@@ -184,7 +223,14 @@ async fn worker(start: Start) -> io::Result<()> {
             () = ending.draining() => return Ok(()),
         }
     }
-    let parts = Parts { shard: registry.shard(), config, discovery, epochs, inbound, outbound };
+    let parts = Parts {
+        shard: registry.shard(),
+        config,
+        discovery,
+        epochs,
+        inbound,
+        outbound,
+    };
     worker::run(listeners, parts).await?;
     // It accepts nothing any more; its connections finish on this runtime, and the control thread waits for them.
     std::future::pending().await
@@ -199,6 +245,10 @@ fn share(listeners: &Listeners) -> io::Result<Listeners> {
             .iter()
             .map(|(listener, port)| Ok((listener.try_clone()?, *port)))
             .collect::<io::Result<_>>()?,
-        outbound: listeners.outbound.iter().map(std::net::TcpListener::try_clone).collect::<io::Result<_>>()?,
+        outbound: listeners
+            .outbound
+            .iter()
+            .map(std::net::TcpListener::try_clone)
+            .collect::<io::Result<_>>()?,
     })
 }

@@ -49,11 +49,22 @@ pub fn markdown() -> String {
          | variable | accepts | default | meaning |\n|---|---|---|---|\n",
     );
     for variable in table::all() {
-        let default = if variable.default.is_empty() { String::new() } else { format!("`{}`", variable.default) };
+        let default = if variable.default.is_empty() {
+            String::new()
+        } else {
+            format!("`{}`", variable.default)
+        };
         let accepts = variable.form.accepts().replace('|', "\\|");
-        let _ = writeln!(page, "| `{}` | {accepts} | {default} | {} |", variable.name, variable.meaning);
+        let _ = writeln!(
+            page,
+            "| `{}` | {accepts} | {default} | {} |",
+            variable.name, variable.meaning
+        );
     }
-    for (title, table) in [("Accepted, not carried out", NOT_CARRIED_OUT), ("Accepted, without effect", WITHOUT_EFFECT)] {
+    for (title, table) in [
+        ("Accepted, not carried out", NOT_CARRIED_OUT),
+        ("Accepted, without effect", WITHOUT_EFFECT),
+    ] {
         let _ = write!(page, "\n## {title}\n\n| variable | why |\n|---|---|\n");
         for (name, why) in table {
             let _ = writeln!(page, "| `{name}` | {why} |");

@@ -31,7 +31,11 @@ pub struct Problems(pub Vec<Problem>);
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.0.len();
-        writeln!(f, "tulle-proxy cannot start: {count} environment variable{} cannot be used.", if count == 1 { "" } else { "s" })?;
+        writeln!(
+            f,
+            "tulle-proxy cannot start: {count} environment variable{} cannot be used.",
+            if count == 1 { "" } else { "s" }
+        )?;
         for problem in &self.0 {
             match &problem.found {
                 Some(found) => writeln!(f, "  {} is {found:?}: {}.", problem.name, problem.why)?,
@@ -60,12 +64,19 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// A reader of this environment.
     pub fn new(environment: &'a Environment) -> Self {
-        Self { environment, problems: RefCell::default(), read: RefCell::default() }
+        Self {
+            environment,
+            problems: RefCell::default(),
+            read: RefCell::default(),
+        }
     }
 
     /// The value as set; an empty one counts as unset, since injectors template empty strings.
     pub fn raw(&self, name: &str) -> Option<&'a str> {
-        self.environment.get(name).map(String::as_str).filter(|value| !value.trim().is_empty())
+        self.environment
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.trim().is_empty())
     }
 
     /// Reads a variable, or its default from the table, or `None` when it has neither.
@@ -83,7 +94,12 @@ impl<'a> Reader<'a> {
     }
 
     /// As [`Self::get`], but the variable must be set; `instead` stands in after the problem was noted.
-    pub fn require<T>(&self, variable: &Variable, parse: impl Fn(&str) -> Parsed<T>, instead: T) -> T {
+    pub fn require<T>(
+        &self,
+        variable: &Variable,
+        parse: impl Fn(&str) -> Parsed<T>,
+        instead: T,
+    ) -> T {
         if self.raw(variable.name).is_none() && variable.default.is_empty() {
             self.read.borrow_mut().insert(variable.name);
             self.problem(variable, None, "it is required");
@@ -99,7 +115,8 @@ impl<'a> Reader<'a> {
 
     /// A duration where 0 means off.
     pub fn duration_unless_zero(&self, variable: &Variable) -> Option<Duration> {
-        self.get(variable, values::duration).filter(|duration| !duration.is_zero())
+        self.get(variable, values::duration)
+            .filter(|duration| !duration.is_zero())
     }
 
     /// A flag with a default.
@@ -116,7 +133,11 @@ impl<'a> Reader<'a> {
     pub fn problem(&self, variable: &Variable, found: Option<&str>, why: &str) {
         let shown = found.map(|text| {
             let cut: String = text.chars().take(SHOWN).collect();
-            if cut.len() < text.len() { format!("{cut}…") } else { cut }
+            if cut.len() < text.len() {
+                format!("{cut}…")
+            } else {
+                cut
+            }
         });
         self.problems.borrow_mut().push(Problem {
             name: variable.name.to_owned(),
@@ -143,7 +164,11 @@ impl<'a> Reader<'a> {
         let mut warnings = Vec::new();
         for (name, value) in self.environment {
             let ours = name.starts_with("LINKERD2_PROXY_") || name.starts_with("TULLE_PROXY_");
-            if !ours || value.trim().is_empty() || known(name) || listed(WITHOUT_EFFECT, name).is_some() {
+            if !ours
+                || value.trim().is_empty()
+                || known(name)
+                || listed(WITHOUT_EFFECT, name).is_some()
+            {
                 continue;
             }
             warnings.push(match listed(NOT_CARRIED_OUT, name) {

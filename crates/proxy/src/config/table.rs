@@ -59,21 +59,31 @@ impl Form {
             Self::Number => "a whole number",
             Self::Ratio => "a number from 0 to 1, such as 0.1",
             Self::Address => "an IP address with a port, such as 127.0.0.1:4140",
-            Self::Addresses => "IP addresses with ports, separated by commas, such as 127.0.0.1:4140,[::1]:4140",
+            Self::Addresses => {
+                "IP addresses with ports, separated by commas, such as 127.0.0.1:4140,[::1]:4140"
+            }
             Self::Ips => "IP addresses separated by commas, such as 10.42.0.7,fd00::7",
-            Self::ServiceAddress => "a name or IP address with a port, such as linkerd-dst.linkerd.svc.cluster.local:8086",
-            Self::Name => "a DNS name, such as default.default.serviceaccount.identity.linkerd.cluster.local",
+            Self::ServiceAddress => {
+                "a name or IP address with a port, such as linkerd-dst.linkerd.svc.cluster.local:8086"
+            }
+            Self::Name => {
+                "a DNS name, such as default.default.serviceaccount.identity.linkerd.cluster.local"
+            }
             Self::Suffixes => "DNS suffixes separated by commas, such as svc.cluster.local.",
             Self::Ports => "ports and ranges separated by commas, such as 80,8000-8010",
             Self::PortMap => "pairs of ports separated by commas, such as 80=18080,443=18443",
             Self::Listeners => "addresses with the port they stand for, such as 127.1.0.5:30080=80",
             Self::Networks => "networks separated by commas, such as 10.0.0.0/8,fd00::/8",
             Self::Mark => "a 32-bit number, such as 0x7e11",
-            Self::Policy => "all-unauthenticated, all-authenticated, cluster-unauthenticated, cluster-authenticated, audit or deny",
+            Self::Policy => {
+                "all-unauthenticated, all-authenticated, cluster-unauthenticated, cluster-authenticated, audit or deny"
+            }
             Self::Json => "a JSON object, such as {\"ns\":\"default\",\"pod\":\"web-1\"}",
             Self::Pem => "one or more certificates in PEM",
             Self::Path => "the path of a file",
-            Self::LogLevels => "levels separated by commas, such as warn,tulle=info (off, error, warn, info, debug)",
+            Self::LogLevels => {
+                "levels separated by commas, such as warn,tulle=info (off, error, warn, info, debug)"
+            }
             Self::LogFormat => "plain or json",
             Self::Text => "text",
         }
@@ -259,23 +269,41 @@ macro_rules! direction {
 }
 
 /// Inbound variables.
-pub const INBOUND: DirectionVariables =
-    direction!("INBOUND", "MAX_IDLE_CONNS_PER_ENDPOINT", connect "300ms", failfast "1s", backoff "10s");
+pub const INBOUND: DirectionVariables = direction!("INBOUND", "MAX_IDLE_CONNS_PER_ENDPOINT", connect "300ms", failfast "1s", backoff "10s");
 /// Outbound variables.
-pub const OUTBOUND: DirectionVariables =
-    direction!("OUTBOUND", "OUTBOUND_MAX_IDLE_CONNS_PER_ENDPOINT", connect "1s", failfast "3s", backoff "60s");
+pub const OUTBOUND: DirectionVariables = direction!("OUTBOUND", "OUTBOUND_MAX_IDLE_CONNS_PER_ENDPOINT", connect "1s", failfast "3s", backoff "60s");
 
 impl DirectionVariables {
     /// All of them, in the order of the table.
     pub fn all(&self) -> [&Variable; 27] {
         [
-            &self.connect_timeout, &self.detect_timeout, &self.discovery_idle_timeout, &self.accept_keepalive,
-            &self.connect_keepalive, &self.accept_user_timeout, &self.connect_user_timeout, &self.backoff_min,
-            &self.backoff_max, &self.backoff_jitter, &self.queue_capacity, &self.failfast_timeout,
-            &self.tcp_queue_capacity, &self.tcp_failfast_timeout, &self.max_in_flight, &self.max_idle,
-            &self.pool_idle, &self.backlog, &self.h2_keep_alive_interval, &self.h2_keep_alive_timeout,
-            &self.h2_stream_window, &self.h2_connection_window, &self.h2_max_streams, &self.h2_max_frame,
-            &self.h2_max_header_list, &self.h2_max_pending_resets, &self.h2_max_send_buffer,
+            &self.connect_timeout,
+            &self.detect_timeout,
+            &self.discovery_idle_timeout,
+            &self.accept_keepalive,
+            &self.connect_keepalive,
+            &self.accept_user_timeout,
+            &self.connect_user_timeout,
+            &self.backoff_min,
+            &self.backoff_max,
+            &self.backoff_jitter,
+            &self.queue_capacity,
+            &self.failfast_timeout,
+            &self.tcp_queue_capacity,
+            &self.tcp_failfast_timeout,
+            &self.max_in_flight,
+            &self.max_idle,
+            &self.pool_idle,
+            &self.backlog,
+            &self.h2_keep_alive_interval,
+            &self.h2_keep_alive_timeout,
+            &self.h2_stream_window,
+            &self.h2_connection_window,
+            &self.h2_max_streams,
+            &self.h2_max_frame,
+            &self.h2_max_header_list,
+            &self.h2_max_pending_resets,
+            &self.h2_max_send_buffer,
         ]
     }
 }
@@ -286,21 +314,54 @@ pub const NOT_CARRIED_OUT: &[(&str, &str)] = &[
     ("LINKERD2_PROXY_TAP_SVC_NAME", "tap is not served yet"),
     ("LINKERD2_PROXY_ACCESS_LOG", "there is no access log yet"),
     ("LINKERD2_PROXY_TRACE_*", "tracing spans are not exported"),
-    ("LINKERD2_PROXY_IDENTITY_SPIRE_SOCKET", "SPIRE is not supported"),
-    ("LINKERD2_PROXY_IDENTITY_SERVER_ID", "SPIRE is not supported"),
-    ("LINKERD2_PROXY_IDENTITY_SERVER_NAME", "SPIRE is not supported"),
-    ("LINKERD2_PROXY_INBOUND_GATEWAY_SUFFIXES", "this proxy is not a multicluster gateway"),
-    ("LINKERD2_PROXY_INBOUND_SERVER_HTTP2_ADAPTIVE_FLOW_CONTROL", "windows are fixed"),
-    ("LINKERD2_PROXY_OUTBOUND_SERVER_HTTP2_ADAPTIVE_FLOW_CONTROL", "windows are fixed"),
+    (
+        "LINKERD2_PROXY_IDENTITY_SPIRE_SOCKET",
+        "SPIRE is not supported",
+    ),
+    (
+        "LINKERD2_PROXY_IDENTITY_SERVER_ID",
+        "SPIRE is not supported",
+    ),
+    (
+        "LINKERD2_PROXY_IDENTITY_SERVER_NAME",
+        "SPIRE is not supported",
+    ),
+    (
+        "LINKERD2_PROXY_INBOUND_GATEWAY_SUFFIXES",
+        "this proxy is not a multicluster gateway",
+    ),
+    (
+        "LINKERD2_PROXY_INBOUND_SERVER_HTTP2_ADAPTIVE_FLOW_CONTROL",
+        "windows are fixed",
+    ),
+    (
+        "LINKERD2_PROXY_OUTBOUND_SERVER_HTTP2_ADAPTIVE_FLOW_CONTROL",
+        "windows are fixed",
+    ),
 ];
 
 /// Variables of Linkerd that ask for nothing this proxy would have to do: accepted in silence, with the reason.
 pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
-    ("LINKERD2_PROXY_IDENTITY_DIR", "the key never leaves the process, so no directory is needed"),
-    ("LINKERD2_PROXY_INBOUND_PORTS_REQUIRE_IDENTITY", "the policy controller derives it from the workload"),
-    ("LINKERD2_PROXY_INBOUND_PORTS_REQUIRE_TLS", "the policy controller derives it from the workload"),
-    ("LINKERD2_PROXY_CONTROL_LISTEN_ADDR", "it is tap's port, and tap is asked for by TAP_SVC_NAME"),
-    ("LINKERD2_PROXY_OUTBOUND_DISABLE_INFORMATIONAL_HEADERS", "informational headers never leave the mesh"),
+    (
+        "LINKERD2_PROXY_IDENTITY_DIR",
+        "the key never leaves the process, so no directory is needed",
+    ),
+    (
+        "LINKERD2_PROXY_INBOUND_PORTS_REQUIRE_IDENTITY",
+        "the policy controller derives it from the workload",
+    ),
+    (
+        "LINKERD2_PROXY_INBOUND_PORTS_REQUIRE_TLS",
+        "the policy controller derives it from the workload",
+    ),
+    (
+        "LINKERD2_PROXY_CONTROL_LISTEN_ADDR",
+        "it is tap's port, and tap is asked for by TAP_SVC_NAME",
+    ),
+    (
+        "LINKERD2_PROXY_OUTBOUND_DISABLE_INFORMATIONAL_HEADERS",
+        "informational headers never leave the mesh",
+    ),
 ];
 
 /// Whether some part of the proxy reads the variable.

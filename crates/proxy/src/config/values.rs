@@ -1,6 +1,6 @@
 //! Reading one environment value: text in, typed value or the reason out. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -14,7 +14,9 @@ pub fn duration(text: &str) -> Parsed<Duration> {
     let text = text.trim();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| "it does not begin with a whole number".to_owned())?;
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "it does not begin with a whole number".to_owned())?;
     let ms_per_unit: u64 = match unit {
         "ms" => 1,
         "s" => 1_000,
@@ -25,7 +27,10 @@ pub fn duration(text: &str) -> Parsed<Duration> {
         "" => return Err("the unit is missing".to_owned()),
         _ => return Err(format!("`{unit}` is not a unit")),
     };
-    number.checked_mul(ms_per_unit).map(Duration::from_millis).ok_or_else(|| "it is too long".to_owned())
+    number
+        .checked_mul(ms_per_unit)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "it is too long".to_owned())
 }
 
 /// `true` or `false`.
@@ -39,7 +44,10 @@ pub fn flag(text: &str) -> Parsed<bool> {
 
 /// A whole number that fits `T`.
 pub fn number<T: TryFrom<u64>>(text: &str) -> Parsed<T> {
-    let wide: u64 = text.trim().parse().map_err(|_| "it is not a whole number".to_owned())?;
+    let wide: u64 = text
+        .trim()
+        .parse()
+        .map_err(|_| "it is not a whole number".to_owned())?;
     T::try_from(wide).map_err(|_| "it is too large".to_owned())
 }
 
@@ -54,7 +62,9 @@ pub fn ratio(text: &str) -> Parsed<f64> {
 
 /// `ip:port`.
 pub fn address(text: &str) -> Parsed<SocketAddr> {
-    text.trim().parse().map_err(|_| "it is not an address with a port".to_owned())
+    text.trim()
+        .parse()
+        .map_err(|_| "it is not an address with a port".to_owned())
 }
 
 /// `ip:port` items separated by commas.
@@ -64,7 +74,12 @@ pub fn addresses(text: &str) -> Parsed<Vec<SocketAddr>> {
 
 /// IP addresses separated by commas.
 pub fn ips(text: &str) -> Parsed<Vec<IpAddr>> {
-    items(text).map(|item| item.parse().map_err(|_| format!("`{item}` is not an IP address"))).collect()
+    items(text)
+        .map(|item| {
+            item.parse()
+                .map_err(|_| format!("`{item}` is not an IP address"))
+        })
+        .collect()
 }
 
 /// `name:port` or `ip:port`.
@@ -73,7 +88,9 @@ pub fn service_addr(text: &str) -> Parsed<ServiceAddr> {
     if let Ok(address) = text.parse() {
         return Ok(ServiceAddr::Socket(address));
     }
-    let (name, port) = text.rsplit_once(':').ok_or_else(|| "the port is missing".to_owned())?;
+    let (name, port) = text
+        .rsplit_once(':')
+        .ok_or_else(|| "the port is missing".to_owned())?;
     let port = number::<u16>(port).map_err(|_| format!("`{port}` is not a port"))?;
     dns_name(name)?;
     Ok(ServiceAddr::Name(name.to_ascii_lowercase(), port))
@@ -85,7 +102,9 @@ pub fn dns_name(text: &str) -> Parsed<String> {
     let labels = name.strip_suffix('.').unwrap_or(name);
     let well_formed = |label: &str| {
         (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     if labels.len() > 253 || !labels.split('.').all(well_formed) {
         return Err(format!("`{text}` is not a DNS name"));
@@ -95,7 +114,15 @@ pub fn dns_name(text: &str) -> Parsed<String> {
 
 /// DNS suffixes separated by commas; `.` is every name.
 pub fn suffixes(text: &str) -> Parsed<Vec<String>> {
-    items(text).map(|item| if item == "." { Ok(".".to_owned()) } else { dns_name(item) }).collect()
+    items(text)
+        .map(|item| {
+            if item == "." {
+                Ok(".".to_owned())
+            } else {
+                dns_name(item)
+            }
+        })
+        .collect()
 }
 
 /// Ports and ranges (`80,8000-8010`).
@@ -103,7 +130,8 @@ pub fn ports(text: &str) -> Parsed<PortSet> {
     let mut ranges = Vec::new();
     for item in items(text) {
         let (first, last) = item.split_once('-').unwrap_or((item, item));
-        let first = number::<u16>(first).map_err(|_| format!("`{item}` is not a port or a range"))?;
+        let first =
+            number::<u16>(first).map_err(|_| format!("`{item}` is not a port or a range"))?;
         let last = number::<u16>(last).map_err(|_| format!("`{item}` is not a port or a range"))?;
         if first == 0 || first > last {
             return Err(format!("`{item}` is not a port or a range"));
@@ -113,11 +141,28 @@ pub fn ports(text: &str) -> Parsed<PortSet> {
     Ok(PortSet::new(ranges))
 }
 
+/// Most ports that a pod may declare: each is watched from the start.
+pub const MAX_DECLARED_PORTS: usize = 1_000;
+
+/// Ports and ranges, few enough to be watched each.
+pub fn declared_ports(text: &str) -> Parsed<BTreeSet<u16>> {
+    let declared = ports(text)?.to_set();
+    if declared.len() > MAX_DECLARED_PORTS {
+        return Err(format!(
+            "it names {} ports; at most {MAX_DECLARED_PORTS} can be watched",
+            declared.len()
+        ));
+    }
+    Ok(declared)
+}
+
 /// `80=18080` items separated by commas.
 pub fn port_map(text: &str) -> Parsed<BTreeMap<u16, u16>> {
     let mut map = BTreeMap::new();
     for item in items(text) {
-        let (from, to) = item.split_once('=').ok_or_else(|| format!("`{item}` has no `=`"))?;
+        let (from, to) = item
+            .split_once('=')
+            .ok_or_else(|| format!("`{item}` has no `=`"))?;
         let from = number::<u16>(from).map_err(|_| format!("`{from}` is not a port"))?;
         let to = number::<u16>(to).map_err(|_| format!("`{to}` is not a port"))?;
         if map.insert(from, to).is_some_and(|before| before != to) {
@@ -131,8 +176,11 @@ pub fn port_map(text: &str) -> Parsed<BTreeMap<u16, u16>> {
 pub fn extra_listeners(text: &str) -> Parsed<Vec<(SocketAddr, u16)>> {
     items(text)
         .map(|item| {
-            let (listen, port) = item.split_once('=').ok_or_else(|| format!("`{item}` has no `=`"))?;
-            let listen = address(listen).map_err(|_| format!("`{listen}` is not an address with a port"))?;
+            let (listen, port) = item
+                .split_once('=')
+                .ok_or_else(|| format!("`{item}` has no `=`"))?;
+            let listen =
+                address(listen).map_err(|_| format!("`{listen}` is not an address with a port"))?;
             let port = number::<u16>(port).map_err(|_| format!("`{port}` is not a port"))?;
             Ok((listen, port))
         })
@@ -141,7 +189,12 @@ pub fn extra_listeners(text: &str) -> Parsed<Vec<(SocketAddr, u16)>> {
 
 /// CIDR networks separated by commas; a bare address is a network of one.
 pub fn networks(text: &str) -> Parsed<Vec<Cidr>> {
-    items(text).map(|item| item.parse().map_err(|_| format!("`{item}` is not a network"))).collect()
+    items(text)
+        .map(|item| {
+            item.parse()
+                .map_err(|_| format!("`{item}` is not a network"))
+        })
+        .collect()
 }
 
 /// A decimal or 0x-hexadecimal packet mark.
@@ -156,7 +209,9 @@ pub fn mark(text: &str) -> Parsed<u32> {
 
 /// One of Linkerd's default policies.
 pub fn default_policy(text: &str) -> Parsed<DefaultPolicy> {
-    text.trim().parse().map_err(|_| "there is no such policy".to_owned())
+    text.trim()
+        .parse()
+        .map_err(|_| "there is no such policy".to_owned())
 }
 
 /// A JSON object.
@@ -185,7 +240,9 @@ pub fn text(text: &str) -> Parsed<String> {
 }
 
 fn items(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+    text.split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
 }
 
 #[cfg(test)]
@@ -197,15 +254,32 @@ mod tests {
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("1d"), Ok(Duration::from_secs(86_400)));
         assert_eq!(duration(" 0 "), Ok(Duration::ZERO));
-        for bad in ["10", "s", "1.5s", "-1s", "10 s", "5w", "99999999999999d", ""] {
+        for bad in [
+            "10",
+            "s",
+            "1.5s",
+            "-1s",
+            "10 s",
+            "5w",
+            "99999999999999d",
+            "",
+        ] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn service_addresses_are_names_or_sockets() {
-        assert_eq!(service_addr("localhost.:8080"), Ok(ServiceAddr::Name("localhost.".into(), 8080)));
-        assert_eq!(service_addr("127.0.0.1:8080"), Ok(ServiceAddr::Socket("127.0.0.1:8080".parse().expect("address"))));
+        assert_eq!(
+            service_addr("localhost.:8080"),
+            Ok(ServiceAddr::Name("localhost.".into(), 8080))
+        );
+        assert_eq!(
+            service_addr("127.0.0.1:8080"),
+            Ok(ServiceAddr::Socket(
+                "127.0.0.1:8080".parse().expect("address")
+            ))
+        );
         for bad in ["localhost", "a b:80", "x:99999", ":80", "a..b:80"] {
             assert!(service_addr(bad).is_err(), "{bad}");
         }
@@ -218,6 +292,14 @@ mod tests {
         for bad in ["0", "9-8", "http", "70000"] {
             assert!(ports(bad).is_err(), "{bad}");
         }
+        assert_eq!(
+            declared_ports("80,80,81-82").map(|ports| ports.len()),
+            Ok(3)
+        );
+        assert!(
+            declared_ports("1-65535").is_err(),
+            "every one of them would be watched"
+        );
     }
 
     #[test]
@@ -233,7 +315,10 @@ mod tests {
     fn ours_are_read_too() {
         assert_eq!(port_map("80=18080"), Ok(BTreeMap::from([(80, 18080)])));
         assert!(port_map("80=1,80=2").is_err());
-        assert_eq!(extra_listeners("127.1.0.5:30080=80"), Ok(vec![("127.1.0.5:30080".parse().expect("address"), 80)]));
+        assert_eq!(
+            extra_listeners("127.1.0.5:30080=80"),
+            Ok(vec![("127.1.0.5:30080".parse().expect("address"), 80)])
+        );
         assert_eq!(mark("0x7e11"), Ok(0x7e11));
         assert!(mark("0xzz").is_err());
     }

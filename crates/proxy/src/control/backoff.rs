@@ -38,7 +38,10 @@ mod tests {
     fn pauses_double_up_to_ten_seconds_and_begin_anew() {
         let mut backoff = Backoff::default();
         let pauses: Vec<u128> = (0..9).map(|_| backoff.failed(1.0).as_millis()).collect();
-        assert_eq!(pauses, [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000]);
+        assert_eq!(
+            pauses,
+            [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000]
+        );
         for _ in 0..100 {
             backoff.failed(0.5);
         }

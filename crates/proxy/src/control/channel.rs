@@ -107,7 +107,11 @@ impl Channel {
             .add("addr", &service.addr.to_string())
             .add_some("server_id", service.identity.as_deref())
             .build();
-        let security = if service.identity.is_none() { Security::Plain } else { security };
+        let security = if service.identity.is_none() {
+            Security::Plain
+        } else {
+            security
+        };
         Self {
             inner: Rc::new(Inner {
                 client,
@@ -130,9 +134,18 @@ impl Channel {
     /// The `:authority` that calls carry.
     pub fn origin(&self) -> http::Uri {
         let addr = self.inner.service.addr.to_string();
-        let scheme = if matches!(self.inner.security, Security::Plain) { "http" } else { "https" };
-        let parts = http::Uri::builder().scheme(scheme).authority(addr).path_and_query("/");
-        parts.build().unwrap_or_else(|_| http::Uri::from_static("http://control-plane/"))
+        let scheme = if matches!(self.inner.security, Security::Plain) {
+            "http"
+        } else {
+            "https"
+        };
+        let parts = http::Uri::builder()
+            .scheme(scheme)
+            .authority(addr)
+            .path_and_query("/");
+        parts
+            .build()
+            .unwrap_or_else(|_| http::Uri::from_static("http://control-plane/"))
     }
 
     /// Why the last connection could not be made; `None` while there is one.
@@ -175,24 +188,45 @@ impl Channel {
             .inner
             .labels
             .extend()
-            .add("classification", if code == Code::Ok { "success" } else { "failure" })
+            .add(
+                "classification",
+                if code == Code::Ok {
+                    "success"
+                } else {
+                    "failure"
+                },
+            )
             .add_number("grpc_status", code as u64)
             .build();
-        self.inner.shard.counter(&families::CONTROL_RESPONSE_TOTAL, &labels).inc();
+        self.inner
+            .shard
+            .counter(&families::CONTROL_RESPONSE_TOTAL, &labels)
+            .inc();
     }
 
     fn free(&self) -> Option<Lease> {
         let mut connections = self.inner.connections.borrow_mut();
         let lifetime = self.inner.lifetime;
-        connections.retain(|connection| !connection.send.is_closed() && connection.since.elapsed() < lifetime);
-        let open = connections.iter().find(|connection| Rc::strong_count(&connection.leases) <= STREAMS_PER_CONNECTION)?;
-        Some(Lease { send: open.send.clone(), requests: self.inner.requests.clone(), _held: open.leases.clone() })
+        connections.retain(|connection| {
+            !connection.send.is_closed() && connection.since.elapsed() < lifetime
+        });
+        let open = connections
+            .iter()
+            .find(|connection| Rc::strong_count(&connection.leases) <= STREAMS_PER_CONNECTION)?;
+        Some(Lease {
+            send: open.send.clone(),
+            requests: self.inner.requests.clone(),
+            _held: open.leases.clone(),
+        })
     }
 
     fn connect_failed(&self, error: &io::Error) {
         let reason = identity::failure_reason(error);
         let labels = self.inner.labels.extend().add("reason", reason).build();
-        self.inner.shard.counter(&families::CONTROL_CONNECT_FAILURES_TOTAL, &labels).inc();
+        self.inner
+            .shard
+            .counter(&families::CONTROL_CONNECT_FAILURES_TOTAL, &labels)
+            .inc();
         let text = error.to_string();
         let known = self.inner.last_error.replace(Some(text.clone()));
         // Once per distinct error: a controller that is away for an hour is one line, not four hundred.
@@ -205,10 +239,16 @@ impl Channel {
     async fn dial(&self) -> io::Result<Connection> {
         let inner = &self.inner;
         let security = self.ready_security().await?;
-        let addresses = inner.resolver.resolve(&inner.service.addr, inner.client).await?;
+        let addresses = inner
+            .resolver
+            .resolve(&inner.service.addr, inner.client)
+            .await?;
         let turn = inner.turn.get();
         inner.turn.set(turn.wrapping_add(1));
-        let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", inner.service.addr));
+        let mut last = io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("{} has no address", inner.service.addr),
+        );
         for at in 0..addresses.len() {
             let address = addresses[(turn.wrapping_add(at)) % addresses.len()];
             match self.dial_address(address, &security).await {
@@ -228,7 +268,8 @@ impl Channel {
                 let mut epochs = epochs.clone();
                 let ready = epochs.wait_for(Option::is_some).await;
                 let epoch = ready.ok().and_then(|epoch| epoch.clone());
-                let epoch = epoch.ok_or_else(|| io::Error::other("this proxy gets no certificate any more"))?;
+                let epoch = epoch
+                    .ok_or_else(|| io::Error::other("this proxy gets no certificate any more"))?;
                 if epoch.is_expired(SystemTime::now()) {
                     return Err(io::Error::other("this proxy's certificate has expired"));
                 }
@@ -237,18 +278,36 @@ impl Channel {
         }
     }
 
-    async fn dial_address(&self, address: SocketAddr, tls: &Option<Arc<ClientConfig>>) -> io::Result<Connection> {
+    async fn dial_address(
+        &self,
+        address: SocketAddr,
+        tls: &Option<Arc<ClientConfig>>,
+    ) -> io::Result<Connection> {
         let within = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
-        let stream = self.inner.dialer.connect(address, CONNECT_TIMEOUT).await.map_err(within)?;
+        let stream = self
+            .inner
+            .dialer
+            .connect(address, CONNECT_TIMEOUT)
+            .await
+            .map_err(within)?;
         match (tls, &self.inner.service.identity) {
             (Some(config), Some(identity)) => {
-                let name = identity::server_name(identity)
-                    .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{identity} is not a DNS name")))?;
+                let name = identity::server_name(identity).ok_or_else(|| {
+                    io::Error::new(
+                        io::ErrorKind::InvalidInput,
+                        format!("{identity} is not a DNS name"),
+                    )
+                })?;
                 let handshake = TlsConnector::from(config.clone()).connect(name, stream);
                 // The error stays as it is: its cause is a metric's label.
                 let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
                     .await
-                    .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("{address}: no TLS handshake in time")))??;
+                    .map_err(|_| {
+                        io::Error::new(
+                            io::ErrorKind::TimedOut,
+                            format!("{address}: no TLS handshake in time"),
+                        )
+                    })??;
                 self.start(stream).await
             }
             _ => self.start(stream).await,
@@ -276,7 +335,11 @@ impl Channel {
                 tracing::debug!(client, %error, "connection to the control plane ended");
             }
         });
-        Ok(Connection { send, since: Instant::now(), leases: Rc::new(()) })
+        Ok(Connection {
+            send,
+            since: Instant::now(),
+            leases: Rc::new(()),
+        })
     }
 }
 
@@ -294,7 +357,9 @@ impl tower_service::Service<http::Request<Body>> for Lease {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>>>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.send.poll_ready(context).map_err(|error| broken(&error))
+        self.send
+            .poll_ready(context)
+            .map_err(|error| broken(&error))
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
@@ -305,7 +370,9 @@ impl tower_service::Service<http::Request<Body>> for Lease {
 }
 
 fn broken(error: &hyper::Error) -> Status {
-    Status::unavailable(format!("the connection to the control plane broke: {error}"))
+    Status::unavailable(format!(
+        "the connection to the control plane broke: {error}"
+    ))
 }
 
 /// Runs hyper's tasks on the control thread.

@@ -25,8 +25,15 @@ pub struct Destinations {
 impl Destinations {
     /// Keeps the endpoints of one name up to date. A change costs what it changes: the table is changed in place
     /// unless a reader keeps the old one.
-    pub async fn watch(&self, path: &str, sender: &watch::Sender<Option<Arc<Endpoints>>>, mut interest: Interest) {
-        let missing = Update { update: Some(update::Update::NoEndpoints(NoEndpoints { exists: false })) };
+    pub async fn watch(
+        &self,
+        path: &str,
+        sender: &watch::Sender<Option<Arc<Endpoints>>>,
+        mut interest: Interest,
+    ) {
+        let missing = Update {
+            update: Some(update::Update::NoEndpoints(NoEndpoints { exists: false })),
+        };
         let apply = |message: &Update, first: bool| {
             sender.send_modify(|known| {
                 let endpoints = Arc::make_mut(known.get_or_insert_default());
@@ -41,10 +48,16 @@ impl Destinations {
         };
         let mut first = true;
         let open = async |lease| {
-            let request =
-                GetDestination { scheme: "k8s".to_owned(), path: path.to_owned(), context_token: self.context.clone() };
+            let request = GetDestination {
+                scheme: "k8s".to_owned(),
+                path: path.to_owned(),
+                context_token: self.context.clone(),
+            };
             let client = DestinationClient::with_origin(lease, channel.origin());
-            client.max_decoding_message_size(MAX_MESSAGE_BYTES).get(request).await
+            client
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .get(request)
+                .await
         };
         let on = |event| {
             match event {

@@ -49,20 +49,31 @@ struct Known {
 impl Resolver {
     /// A resolver with these settings; look-ups are counted through `shard`.
     pub fn new(settings: Dns, shard: Shard) -> Self {
-        Self { settings, shard, known: RefCell::default() }
+        Self {
+            settings,
+            shard,
+            known: RefCell::default(),
+        }
     }
 
     /// The addresses of a service, sorted. After a failure the last good ones, if there ever were any.
     ///
     /// # Errors
     /// The name has never resolved; the text says what was tried.
-    pub async fn resolve(&self, addr: &ServiceAddr, client: &'static str) -> io::Result<Vec<SocketAddr>> {
+    pub async fn resolve(
+        &self,
+        addr: &ServiceAddr,
+        client: &'static str,
+    ) -> io::Result<Vec<SocketAddr>> {
         let (name, port) = match addr {
             ServiceAddr::Socket(address) => return Ok(vec![*address]),
             ServiceAddr::Name(name, port) => (name, *port),
         };
         if addr.is_loopback() {
-            return Ok(vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]);
+            return Ok(vec![
+                (Ipv4Addr::LOCALHOST, port).into(),
+                (Ipv6Addr::LOCALHOST, port).into(),
+            ]);
         }
         let now = Instant::now();
         let known = self.known.borrow().get(addr).cloned();
@@ -71,8 +82,14 @@ impl Resolver {
         }
         match self.look_up(name, port, client).await {
             Ok((addresses, ttl)) => {
-                let ttl = ttl.clamp(self.settings.min_ttl, self.settings.max_ttl.max(self.settings.min_ttl));
-                let fresh = Known { addresses: addresses.clone(), until: now + ttl };
+                let ttl = ttl.clamp(
+                    self.settings.min_ttl,
+                    self.settings.max_ttl.max(self.settings.min_ttl),
+                );
+                let fresh = Known {
+                    addresses: addresses.clone(),
+                    until: now + ttl,
+                };
                 let mut names = self.known.borrow_mut();
                 if names.len() >= MAX_NAMES {
                     names.retain(|_, known| known.until > now);
@@ -93,11 +110,19 @@ impl Resolver {
         }
     }
 
-    async fn look_up(&self, name: &str, port: u16, client: &'static str) -> io::Result<(Vec<SocketAddr>, Duration)> {
+    async fn look_up(
+        &self,
+        name: &str,
+        port: u16,
+        client: &'static str,
+    ) -> io::Result<(Vec<SocketAddr>, Duration)> {
         let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
         let found = in_hosts(&hosts, name);
         if !found.is_empty() {
-            let addresses = found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
+            let addresses = found
+                .into_iter()
+                .map(|ip| SocketAddr::new(ip, port))
+                .collect();
             return Ok((addresses, self.settings.min_ttl));
         }
         let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
@@ -107,7 +132,10 @@ impl Resolver {
         }
         let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{name} has no address"));
         for candidate in system.candidates(name) {
-            match self.look_up_one(&system.servers, &candidate, port, client).await {
+            match self
+                .look_up_one(&system.servers, &candidate, port, client)
+                .await
+            {
                 Ok(found) => return Ok(found),
                 Err(error) => last = error,
             }
@@ -129,14 +157,28 @@ impl Resolver {
         let srv = self.ask(servers, name, RecordType::Srv, client).await;
         if let Ok(answer) = &srv {
             let hosts = answer.records.iter().filter_map(|record| match record {
-                Record::Srv { host, port: at, ttl: keep, .. } if *at == port => Some((host, *keep)),
+                Record::Srv {
+                    host,
+                    port: at,
+                    ttl: keep,
+                    ..
+                } if *at == port => Some((host, *keep)),
                 _ => None,
             });
             for (host, keep) in hosts.take(MAX_ADDRESSES) {
                 ttl = ttl.min(keep);
-                let along: Vec<IpAddr> = answer.additional.iter().filter(|(of, _)| of == host).map(|(_, ip)| *ip).collect();
+                let along: Vec<IpAddr> = answer
+                    .additional
+                    .iter()
+                    .filter(|(of, _)| of == host)
+                    .map(|(_, ip)| *ip)
+                    .collect();
                 let ips = match along.is_empty() {
-                    true => self.addresses_of(servers, host, client).await.map(|(ips, _)| ips).unwrap_or_default(),
+                    true => self
+                        .addresses_of(servers, host, client)
+                        .await
+                        .map(|(ips, _)| ips)
+                        .unwrap_or_default(),
                     false => along,
                 };
                 addresses.extend(ips.into_iter().map(|ip| SocketAddr::new(ip, port)));
@@ -148,13 +190,21 @@ impl Resolver {
             addresses.extend(ips.into_iter().map(|ip| SocketAddr::new(ip, port)));
         }
         if addresses.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, format!("{name} has no address")));
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("{name} has no address"),
+            ));
         }
         let addresses = addresses.into_iter().take(MAX_ADDRESSES).collect();
         Ok((addresses, Duration::from_secs(u64::from(ttl))))
     }
 
-    async fn addresses_of(&self, servers: &[SocketAddr], name: &str, client: &'static str) -> io::Result<(Vec<IpAddr>, u32)> {
+    async fn addresses_of(
+        &self,
+        servers: &[SocketAddr],
+        name: &str,
+        client: &'static str,
+    ) -> io::Result<(Vec<IpAddr>, u32)> {
         let mut found = Vec::new();
         let mut ttl = u32::MAX;
         let v4 = self.ask(servers, name, RecordType::A, client).await;
@@ -172,7 +222,13 @@ impl Resolver {
         Ok((found, ttl))
     }
 
-    async fn ask(&self, servers: &[SocketAddr], name: &str, kind: RecordType, client: &'static str) -> io::Result<Answer> {
+    async fn ask(
+        &self,
+        servers: &[SocketAddr],
+        name: &str,
+        kind: RecordType,
+        client: &'static str,
+    ) -> io::Result<Answer> {
         let outcome = ask(servers, name, kind).await;
         let result = match &outcome {
             Ok(answer) if answer.code == 0 => "ok",
@@ -182,18 +238,26 @@ impl Resolver {
         self.counter(client, kind, result).inc();
         match outcome {
             Ok(answer) if answer.code == 0 => Ok(answer),
-            Ok(answer) if answer.code == 3 => {
-                Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no name {name}")))
-            }
-            Ok(answer) => Err(io::Error::other(format!("the DNS server failed for {name} (code {})", answer.code))),
+            Ok(answer) if answer.code == 3 => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("there is no name {name}"),
+            )),
+            Ok(answer) => Err(io::Error::other(format!(
+                "the DNS server failed for {name} (code {})",
+                answer.code
+            ))),
             Err(error) => Err(error),
         }
     }
 
     fn counter(&self, client: &str, kind: RecordType, result: &str) -> Counter {
-        let labels =
-            Labels::builder().add("client", client).add("record_type", kind.label()).add("result", result).build();
-        self.shard.counter(&families::CONTROL_DNS_RESOLUTIONS_TOTAL, &labels)
+        let labels = Labels::builder()
+            .add("client", client)
+            .add("record_type", kind.label())
+            .add("result", result)
+            .build();
+        self.shard
+            .counter(&families::CONTROL_DNS_RESOLUTIONS_TOTAL, &labels)
     }
 }
 
@@ -201,22 +265,44 @@ async fn ask(servers: &[SocketAddr], name: &str, kind: RecordType) -> io::Result
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no DNS server is configured");
     for server in std::iter::repeat_n(servers, ROUNDS).flatten() {
         let id = fastrand::u16(..);
-        let question = dns_message::question(id, name, kind)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is not a DNS name")))?;
+        let question = dns_message::question(id, name, kind).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{name} is not a DNS name"),
+            )
+        })?;
         let attempt = timeout(ATTEMPT, ask_server(*server, &question, id, kind)).await;
         match attempt {
             Ok(Ok(answer)) if answer.code == 0 || answer.code == 3 => return Ok(answer),
-            Ok(Ok(answer)) => last = io::Error::other(format!("DNS server {server} answered code {}", answer.code)),
-            Ok(Err(error)) => last = io::Error::new(error.kind(), format!("DNS server {server}: {error}")),
-            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("DNS server {server} did not answer")),
+            Ok(Ok(answer)) => {
+                last =
+                    io::Error::other(format!("DNS server {server} answered code {}", answer.code))
+            }
+            Ok(Err(error)) => {
+                last = io::Error::new(error.kind(), format!("DNS server {server}: {error}"))
+            }
+            Err(_) => {
+                last = io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("DNS server {server} did not answer"),
+                )
+            }
         }
     }
     Err(last)
 }
 
-async fn ask_server(server: SocketAddr, question: &[u8], id: u16, kind: RecordType) -> io::Result<Answer> {
-    let any: SocketAddr =
-        if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+async fn ask_server(
+    server: SocketAddr,
+    question: &[u8],
+    id: u16,
+    kind: RecordType,
+) -> io::Result<Answer> {
+    let any: SocketAddr = if server.is_ipv4() {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    } else {
+        (Ipv6Addr::UNSPECIFIED, 0).into()
+    };
     // A fresh socket per question: a fresh source port, which a forger has to guess beside the id.
     let socket = UdpSocket::bind(any).await?;
     socket.connect(server).await?;
@@ -232,7 +318,9 @@ async fn ask_server(server: SocketAddr, question: &[u8], id: u16, kind: RecordTy
     }
     let mut stream = TcpStream::connect(server).await?;
     let length = u16::try_from(question.len()).map_err(io::Error::other)?;
-    stream.write_all(&[&length.to_be_bytes(), question].concat()).await?;
+    stream
+        .write_all(&[&length.to_be_bytes(), question].concat())
+        .await?;
     let length = stream.read_u16().await?;
     let mut whole = vec![0; usize::from(length)];
     stream.read_exact(&mut whole).await?;
@@ -251,7 +339,11 @@ struct SystemDns {
 
 impl SystemDns {
     fn parse(text: &str) -> Self {
-        let mut found = Self { servers: Vec::new(), search: Vec::new(), ndots: 1 };
+        let mut found = Self {
+            servers: Vec::new(),
+            search: Vec::new(),
+            ndots: 1,
+        };
         for line in text.lines() {
             let mut words = line.split_ascii_whitespace();
             match words.next() {
@@ -278,7 +370,11 @@ impl SystemDns {
         let searched = self.search.iter().map(|suffix| format!("{name}.{suffix}"));
         let as_is = std::iter::once(name.to_owned());
         let enough_dots = name.matches('.').count() >= self.ndots;
-        let all: Vec<String> = if enough_dots { as_is.chain(searched).collect() } else { searched.chain(as_is).collect() };
+        let all: Vec<String> = if enough_dots {
+            as_is.chain(searched).collect()
+        } else {
+            searched.chain(as_is).collect()
+        };
         all.into_iter().take(MAX_CANDIDATES).collect()
     }
 }
@@ -290,7 +386,9 @@ fn in_hosts(hosts: &str, name: &str) -> Vec<IpAddr> {
         .filter_map(|line| {
             let mut words = line.split('#').next()?.split_ascii_whitespace();
             let ip = words.next()?.parse().ok()?;
-            words.any(|word| word.eq_ignore_ascii_case(name)).then_some(ip)
+            words
+                .any(|word| word.eq_ignore_ascii_case(name))
+                .then_some(ip)
         })
         .collect()
 }
@@ -307,15 +405,65 @@ mod tests {
         assert_eq!(system.servers, ["10.96.0.10:53".parse().expect("address")]);
         assert_eq!(
             system.candidates("linkerd-dst.linkerd"),
-            ["linkerd-dst.linkerd.default.svc.cluster.local", "linkerd-dst.linkerd.svc.cluster.local", "linkerd-dst.linkerd"]
+            [
+                "linkerd-dst.linkerd.default.svc.cluster.local",
+                "linkerd-dst.linkerd.svc.cluster.local",
+                "linkerd-dst.linkerd"
+            ]
         );
-        assert_eq!(system.candidates("linkerd-dst.linkerd."), ["linkerd-dst.linkerd."]);
+        assert_eq!(
+            system.candidates("linkerd-dst.linkerd."),
+            ["linkerd-dst.linkerd."]
+        );
+    }
+
+    /// A server whose UDP answers never fit.
+    #[test]
+    fn an_answer_that_does_not_fit_is_asked_for_again_over_tcp() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let tcp = tokio::net::TcpListener::bind("127.0.0.1:0")
+                .await
+                .expect("a listener");
+            let address = tcp.local_addr().expect("an address");
+            let udp = UdpSocket::bind(address).await.expect("the same port");
+            let cut = async {
+                let mut question = [0; 512];
+                let (length, client) = udp.recv_from(&mut question).await.expect("a question");
+                question[2] |= 0x82; // an answer, truncated
+                udp.send_to(&question[..length], client)
+                    .await
+                    .expect("sent");
+            };
+            let whole = async {
+                let (mut stream, _) = tcp.accept().await.expect("a connection");
+                let length = stream.read_u16().await.expect("a length");
+                let mut message = vec![0; usize::from(length)];
+                stream.read_exact(&mut message).await.expect("a question");
+                message[2] |= 0x80;
+                message[7] = 1;
+                message.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 10, 0, 0, 9]);
+                stream.write_u16(message.len() as u16).await.expect("sent");
+                stream.write_all(&message).await.expect("sent");
+            };
+            let servers = [address];
+            let ((), (), answer) =
+                tokio::join!(cut, whole, ask(&servers, "web.test", RecordType::A));
+            let records = answer.expect("an answer").records;
+            assert_eq!(records, [Record::Ip("10.0.0.9".parse().expect("ip"), 5)]);
+        });
     }
 
     #[test]
     fn the_hosts_file_comes_first() {
         let hosts = "127.0.0.1 localhost\n10.0.0.9  web web.local # ours\n";
-        assert_eq!(in_hosts(hosts, "WEB.local."), ["10.0.0.9".parse::<IpAddr>().expect("ip")]);
+        assert_eq!(
+            in_hosts(hosts, "WEB.local."),
+            ["10.0.0.9".parse::<IpAddr>().expect("ip")]
+        );
         assert_eq!(in_hosts(hosts, "ours"), Vec::<IpAddr>::new());
     }
 }

@@ -111,8 +111,12 @@ pub fn answer(bytes: &[u8], kind: RecordType) -> Option<Answer> {
         let data = bytes.get(start..start + length)?;
         at = start + length;
         let ip = match found {
-            1 => <[u8; 4]>::try_from(data).ok().map(|octets| IpAddr::from(Ipv4Addr::from(octets))),
-            28 => <[u8; 16]>::try_from(data).ok().map(|octets| IpAddr::from(Ipv6Addr::from(octets))),
+            1 => <[u8; 4]>::try_from(data)
+                .ok()
+                .map(|octets| IpAddr::from(Ipv4Addr::from(octets))),
+            28 => <[u8; 16]>::try_from(data)
+                .ok()
+                .map(|octets| IpAddr::from(Ipv6Addr::from(octets))),
             _ => None,
         };
         if number >= usize::from(answers) {
@@ -122,7 +126,12 @@ pub fn answer(bytes: &[u8], kind: RecordType) -> Option<Answer> {
                 answer.records.push(Record::Ip(ip, ttl));
             } else if found == 33 && length >= 7 {
                 let (host, _) = read_name(bytes, start + 6)?;
-                answer.records.push(Record::Srv { host, port: word(start + 4)?, priority: word(start)?, ttl });
+                answer.records.push(Record::Srv {
+                    host,
+                    port: word(start + 4)?,
+                    priority: word(start)?,
+                    ttl,
+                });
             }
         }
     }
@@ -151,7 +160,11 @@ fn read_name(bytes: &[u8], start: usize) -> Option<(String, usize)> {
                 if !name.is_empty() {
                     name.push('.');
                 }
-                name.extend(label.iter().map(|byte| char::from(byte.to_ascii_lowercase())));
+                name.extend(
+                    label
+                        .iter()
+                        .map(|byte| char::from(byte.to_ascii_lowercase())),
+                );
                 at += 1 + length;
             }
             0xc0 => {
@@ -189,20 +202,33 @@ mod tests {
         let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 30, 0, 4, 10, 42, 0, 7];
         let read = answer(&reply(&asked, &[&record]), RecordType::A).expect("an answer");
         assert_eq!((read.id, read.code), (7, 0));
-        assert_eq!(read.records, [Record::Ip("10.42.0.7".parse().expect("ip"), 30)]);
+        assert_eq!(
+            read.records,
+            [Record::Ip("10.42.0.7".parse().expect("ip"), 30)]
+        );
     }
 
     #[test]
     fn srv_records_give_host_and_port() {
         let asked = question(7, "dst.linkerd", RecordType::Srv).expect("a question");
         let mut record = vec![0xc0, 12, 0, 33, 0, 1, 0, 0, 0, 5, 0, 0];
-        let data = [&[0, 0, 0, 0][..], &8086u16.to_be_bytes(), &[3, b'P', b'o', b'd', 0xc0, 12]].concat();
+        let data = [
+            &[0, 0, 0, 0][..],
+            &8086u16.to_be_bytes(),
+            &[3, b'P', b'o', b'd', 0xc0, 12],
+        ]
+        .concat();
         record[11] = data.len() as u8;
         record.extend_from_slice(&data);
         let read = answer(&reply(&asked, &[&record]), RecordType::Srv).expect("an answer");
         assert_eq!(
             read.records,
-            [Record::Srv { host: "pod.dst.linkerd".into(), port: 8086, priority: 0, ttl: 5 }]
+            [Record::Srv {
+                host: "pod.dst.linkerd".into(),
+                port: 8086,
+                priority: 0,
+                ttl: 5
+            }]
         );
     }
 

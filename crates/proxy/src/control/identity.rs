@@ -57,9 +57,15 @@ impl Metrics {
             failed: result("error"),
             expiration: [
                 shard.gauge(&families::IDENTITY_CERT_EXPIRATION_TIMESTAMP_SECONDS, &none),
-                shard.gauge(&families::CONTROL_IDENTITY_CERT_EXPIRATION_TIMESTAMP_SECONDS, &none),
+                shard.gauge(
+                    &families::CONTROL_IDENTITY_CERT_EXPIRATION_TIMESTAMP_SECONDS,
+                    &none,
+                ),
             ],
-            refreshed_at: shard.gauge(&families::CONTROL_IDENTITY_CERT_REFRESH_TIMESTAMP_SECONDS, &none),
+            refreshed_at: shard.gauge(
+                &families::CONTROL_IDENTITY_CERT_REFRESH_TIMESTAMP_SECONDS,
+                &none,
+            ),
         }
     }
 
@@ -74,7 +80,8 @@ impl Metrics {
 }
 
 fn unix_seconds(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    at.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// A certificate and until when it is to be used.
@@ -92,7 +99,13 @@ impl Certifier {
         epochs: watch::Sender<Option<Arc<Epoch>>>,
         shard: &Shard,
     ) -> Self {
-        Self { config, anchors, channel, epochs, metrics: Metrics::new(shard) }
+        Self {
+            config,
+            anchors,
+            channel,
+            epochs,
+            metrics: Metrics::new(shard),
+        }
     }
 
     /// Obtains and renews, for ever.
@@ -101,8 +114,13 @@ impl Certifier {
         loop {
             let attempt = tokio::time::timeout(ATTEMPT, self.certify()).await;
             let outcome = attempt.unwrap_or_else(|_| {
-                let reached = self.channel.last_error().unwrap_or_else(|| "it does not answer".to_owned());
-                Err(format!("no answer from the identity service within {ATTEMPT:?}: {reached}"))
+                let reached = self
+                    .channel
+                    .last_error()
+                    .unwrap_or_else(|| "it does not answer".to_owned());
+                Err(format!(
+                    "no answer from the identity service within {ATTEMPT:?}: {reached}"
+                ))
             });
             match outcome {
                 Ok(Obtained { epoch, valid_until }) => {
@@ -123,7 +141,11 @@ impl Certifier {
                 Err(error) => {
                     self.metrics.failed.inc();
                     let pause = backoff.failed(fastrand::f64());
-                    let expired = self.epochs.borrow().as_ref().is_some_and(|epoch| epoch.is_expired(SystemTime::now()));
+                    let expired = self
+                        .epochs
+                        .borrow()
+                        .as_ref()
+                        .is_some_and(|epoch| epoch.is_expired(SystemTime::now()));
                     tracing::warn!(error, retry_in = ?pause, expired, "no certificate from the identity service");
                     tokio::time::sleep(pause).await;
                 }
@@ -141,16 +163,20 @@ impl Certifier {
             certificate_signing_request: request.der,
         };
         let lease = self.channel.lease().await;
-        let mut client =
-            IdentityClient::with_origin(lease, self.channel.origin()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let mut client = IdentityClient::with_origin(lease, self.channel.origin())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES);
         let answer = client.certify(message).await;
-        self.channel.ended(answer.as_ref().err().map_or(Code::Ok, tonic::Status::code));
-        let answer = answer.map_err(|status| format!("{:?}: {}", status.code(), status.message()))?.into_inner();
+        self.channel
+            .ended(answer.as_ref().err().map_or(Code::Ok, tonic::Status::code));
+        let answer = answer
+            .map_err(|status| format!("{:?}: {}", status.code(), status.message()))?
+            .into_inner();
         let chain: Vec<CertificateDer<'static>> = std::iter::once(answer.leaf_certificate)
             .chain(answer.intermediate_certificates)
             .map(CertificateDer::from)
             .collect();
-        let epoch = Epoch::new(name, &self.anchors, chain, &request.key).map_err(|error| error.to_string())?;
+        let epoch = Epoch::new(name, &self.anchors, chain, &request.key)
+            .map_err(|error| error.to_string())?;
         let said = answer.valid_until.and_then(|until| {
             let seconds = u64::try_from(until.seconds).ok()?;
             Some(UNIX_EPOCH + Duration::from_secs(seconds))
@@ -161,13 +187,22 @@ impl Certifier {
 }
 
 fn read_token(path: &str) -> Result<Vec<u8>, String> {
-    let size = std::fs::metadata(path).map_err(|error| format!("the token file {path} cannot be read: {error}"))?.len();
+    let size = std::fs::metadata(path)
+        .map_err(|error| format!("the token file {path} cannot be read: {error}"))?
+        .len();
     if size > MAX_TOKEN_BYTES {
-        return Err(format!("the token file {path} is larger than {MAX_TOKEN_BYTES} bytes"));
+        return Err(format!(
+            "the token file {path} is larger than {MAX_TOKEN_BYTES} bytes"
+        ));
     }
-    let token = std::fs::read(path).map_err(|error| format!("the token file {path} cannot be read: {error}"))?;
+    let token = std::fs::read(path)
+        .map_err(|error| format!("the token file {path} cannot be read: {error}"))?;
     let token = token.trim_ascii();
-    if token.is_empty() { Err(format!("the token file {path} is empty")) } else { Ok(token.to_vec()) }
+    if token.is_empty() {
+        Err(format!("the token file {path} is empty"))
+    } else {
+        Ok(token.to_vec())
+    }
 }
 
 /// Waits for the pause to pass on either clock.

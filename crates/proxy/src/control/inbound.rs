@@ -33,7 +33,13 @@ pub struct InboundPolicies {
 
 impl InboundPolicies {
     /// Keeps one port's policy up to date. `default` is what the sender holds at first.
-    pub async fn watch(&self, port: u16, default: Arc<Server>, sender: &watch::Sender<Arc<Server>>, mut interest: Interest) {
+    pub async fn watch(
+        &self,
+        port: u16,
+        default: Arc<Server>,
+        sender: &watch::Sender<Arc<Server>>,
+        mut interest: Interest,
+    ) {
         let Some(channel) = &self.channel else {
             self.pending.answered(port);
             return interest.lost(sender).await;
@@ -41,9 +47,15 @@ impl InboundPolicies {
         let target = port.to_string();
         let mut known = false;
         let open = async |lease| {
-            let request = PortSpec { workload: self.workload.clone(), port: u32::from(port) };
+            let request = PortSpec {
+                workload: self.workload.clone(),
+                port: u32::from(port),
+            };
             let client = InboundServerPoliciesClient::with_origin(lease, channel.origin());
-            client.max_decoding_message_size(MAX_MESSAGE_BYTES).watch_port(request).await
+            client
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .watch_port(request)
+                .await
         };
         let on = |event| {
             match event {
@@ -67,7 +79,11 @@ impl InboundPolicies {
                     self.pending.answered(port);
                 }
                 Event::Refused(status) => {
-                    tracing::info!(port, why = status.message(), "no policy for this port; the default holds");
+                    tracing::info!(
+                        port,
+                        why = status.message(),
+                        "no policy for this port; the default holds"
+                    );
                     known = false;
                     sender.send_replace(default.clone());
                     self.pending.answered(port);

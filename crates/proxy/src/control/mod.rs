@@ -72,7 +72,11 @@ pub fn inbound_defaults(config: &Config) -> InboundDefaults {
     let detect = config.inbound.connections.detect_timeout;
     let by_default = |protocol| {
         let networks = &config.policy.cluster_networks;
-        Arc::new(Server::by_default(config.inbound.default_policy, protocol, networks))
+        Arc::new(Server::by_default(
+            config.inbound.default_policy,
+            protocol,
+            networks,
+        ))
     };
     InboundDefaults {
         detect: by_default(DefaultProtocol::Detect(detect)),
@@ -94,28 +98,53 @@ pub fn start(
     shard: &Shard,
 ) -> Result<Control, String> {
     let resolver = Rc::new(Resolver::new(config.dns.clone(), shard.clone()));
-    let dialer = Dialer { mark: config.mark, ..Dialer::default() };
+    let dialer = Dialer {
+        mark: config.mark,
+        ..Dialer::default()
+    };
     let received = epochs.subscribe();
     let lifetime = config.control_streams.lifetime;
     let channel = |client, service: &ControlService, security| {
-        Channel::new(client, service.clone(), security, resolver.clone(), dialer, lifetime, shard)
+        Channel::new(
+            client,
+            service.clone(),
+            security,
+            resolver.clone(),
+            dialer,
+            lifetime,
+            shard,
+        )
     };
     let mutual = || Security::Mutual(received.clone());
-    let policies = config.policy.service.as_ref().map(|service| channel("policy", service, mutual()));
-    let destinations = config.destination.service.as_ref().map(|service| channel("destination", service, mutual()));
+    let policies = config
+        .policy
+        .service
+        .as_ref()
+        .map(|service| channel("policy", service, mutual()));
+    let destinations = config
+        .destination
+        .service
+        .as_ref()
+        .map(|service| channel("destination", service, mutual()));
 
     let mut ports = config.inbound.ports.clone();
     ports.extend(config.inbound.extra_listeners.iter().map(|(_, port)| *port));
     let pending = PortsPending::new(ports.clone());
-    let (idle_inbound, idle_outbound) =
-        (config.inbound.connections.discovery_idle, config.outbound.connections.discovery_idle);
+    let (idle_inbound, idle_outbound) = (
+        config.inbound.connections.discovery_idle,
+        config.outbound.connections.discovery_idle,
+    );
     let method = |name, idle| Method::new(name, config.control_streams, idle, shard);
     let watches = Rc::new(Watches {
         inbound: InboundPolicies {
             channel: policies.clone(),
             method: method("InboundServerPolicies.WatchPort", idle_inbound),
             workload: config.policy.workload.clone(),
-            closed: Arc::new(Server::by_default(DefaultPolicy::Deny, DefaultProtocol::Opaque, &[])),
+            closed: Arc::new(Server::by_default(
+                DefaultPolicy::Deny,
+                DefaultProtocol::Opaque,
+                &[],
+            )),
             pending: pending.clone(),
         },
         outbound: OutboundPolicies {
@@ -162,11 +191,20 @@ pub fn start(
     spawn_local(serve(watches.clone(), requests, ports));
     spawn_local(sweep(registry.clone()));
     let readiness = Readiness::new(identity, pending);
-    Ok(Control { readiness, watches, epochs: received, discovery })
+    Ok(Control {
+        readiness,
+        watches,
+        epochs: received,
+        discovery,
+    })
 }
 
 /// One task per target; a target that is taken up again while it is being forgotten is simply watched again.
-async fn serve(watches: Rc<Watches>, mut requests: Requests, declared: std::collections::BTreeSet<u16>) {
+async fn serve(
+    watches: Rc<Watches>,
+    mut requests: Requests,
+    declared: std::collections::BTreeSet<u16>,
+) {
     while let Some(request) = requests.next().await {
         let watches = watches.clone();
         match request {
@@ -175,7 +213,10 @@ async fn serve(watches: Rc<Watches>, mut requests: Requests, declared: std::coll
                 let default = sender.borrow().clone();
                 spawn_local(async move {
                     loop {
-                        watches.inbound.watch(port, default.clone(), &sender, Interest::new(idle)).await;
+                        watches
+                            .inbound
+                            .watch(port, default.clone(), &sender, Interest::new(idle))
+                            .await;
                         if watches.forgetter.inbound(port, &sender) {
                             return;
                         }
@@ -224,16 +265,28 @@ impl Control {
         let mut samples = Vec::new();
         for method in methods {
             let value = method.summary(now).0 as f64;
-            samples.push(Sample { family: &families::CONTROL_WATCHES, labels: labels(method), value });
+            samples.push(Sample {
+                family: &families::CONTROL_WATCHES,
+                labels: labels(method),
+                value,
+            });
         }
         for method in methods {
             let value = method.summary(now).1.as_secs_f64();
             let family = &families::CONTROL_WATCH_OLDEST_CONTACT_SECONDS;
-            samples.push(Sample { family, labels: labels(method), value });
+            samples.push(Sample {
+                family,
+                labels: labels(method),
+                value,
+            });
         }
         let value = self.watches.forgetter.refused() as f64;
         let family = &families::CONTROL_WATCHES_REFUSED_TOTAL;
-        samples.push(Sample { family, labels: Labels::none(), value });
+        samples.push(Sample {
+            family,
+            labels: Labels::none(),
+            value,
+        });
         samples
     }
 }

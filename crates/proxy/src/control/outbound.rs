@@ -84,7 +84,13 @@ impl OutboundPolicies {
         }
     }
 
-    async fn follow_policy(&self, target: &Target, sender: &Views, mut interest: Interest, absent: &watch::Sender<bool>) {
+    async fn follow_policy(
+        &self,
+        target: &Target,
+        sender: &Views,
+        mut interest: Interest,
+        absent: &watch::Sender<bool>,
+    ) {
         let Some(channel) = &self.policies else {
             return interest.lost(sender).await;
         };
@@ -92,12 +98,19 @@ impl OutboundPolicies {
             let request = TrafficSpec {
                 source_workload: self.workload.clone(),
                 target: Some(match target {
-                    Target::Addr(address) => traffic_spec::Target::Addr(fallback::tcp_address(*address)),
-                    Target::Authority(authority) => traffic_spec::Target::Authority(authority.clone()),
+                    Target::Addr(address) => {
+                        traffic_spec::Target::Addr(fallback::tcp_address(*address))
+                    }
+                    Target::Authority(authority) => {
+                        traffic_spec::Target::Authority(authority.clone())
+                    }
                 }),
             };
             let client = OutboundPoliciesClient::with_origin(lease, channel.origin());
-            client.max_decoding_message_size(MAX_MESSAGE_BYTES).watch(request).await
+            client
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .watch(request)
+                .await
         };
         let name = target.to_string();
         let on = |event| {
@@ -108,7 +121,11 @@ impl OutboundPolicies {
                     self.publish(&name, sender, &message, Source::Policy, &self.policy_method);
                 }
                 Event::Refused(status) => {
-                    tracing::debug!(target = name, why = status.message(), "no policy; looking elsewhere");
+                    tracing::debug!(
+                        target = name,
+                        why = status.message(),
+                        "no policy; looking elsewhere"
+                    );
                     absent.send_if_modified(|absent| !std::mem::replace(absent, true));
                 }
                 Event::Tick => return interest.flow(sender),
@@ -128,7 +145,10 @@ impl OutboundPolicies {
 
     async fn follow_profile(&self, address: SocketAddr, sender: &Views) {
         let asked = self.profile_networks.is_empty()
-            || self.profile_networks.iter().any(|network| network.contains(address.ip()));
+            || self
+                .profile_networks
+                .iter()
+                .any(|network| network.contains(address.ip()));
         let name = address.to_string();
         let said = RefCell::new(Said::Pending);
         let publish = || {
@@ -145,10 +165,16 @@ impl OutboundPolicies {
             return std::future::pending().await;
         };
         let open = async |lease| {
-            let request =
-                GetDestination { scheme: "k8s".to_owned(), path: name.clone(), context_token: self.context.clone() };
+            let request = GetDestination {
+                scheme: "k8s".to_owned(),
+                path: name.clone(),
+                context_token: self.context.clone(),
+            };
             let client = DestinationClient::with_origin(lease, channel.origin());
-            client.max_decoding_message_size(MAX_MESSAGE_BYTES).get_profile(request).await
+            client
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .get_profile(request)
+                .await
         };
         let on = |event| {
             match event {
@@ -156,7 +182,11 @@ impl OutboundPolicies {
                 Event::Message(message) => match Profile::compile(&message) {
                     Ok(profile) => {
                         for field in &profile.unsupported {
-                            tracing::warn!(target = name, field, "a field of the profile is not carried out");
+                            tracing::warn!(
+                                target = name,
+                                field,
+                                "a field of the profile is not carried out"
+                            );
                         }
                         said.replace(Said::Known(message));
                     }
@@ -175,18 +205,35 @@ impl OutboundPolicies {
         self.profile_method.follow(channel, &name, open, on).await;
     }
 
-    fn profiled(&self, address: SocketAddr, profile: &DestinationProfile) -> (OutboundPolicy, Source) {
+    fn profiled(
+        &self,
+        address: SocketAddr,
+        profile: &DestinationProfile,
+    ) -> (OutboundPolicy, Source) {
         match &profile.endpoint {
             Some(endpoint) => {
-                let message = fallback::forward("endpoint", endpoint.clone(), profile.opaque_protocol, self.detect);
+                let message = fallback::forward(
+                    "endpoint",
+                    endpoint.clone(),
+                    profile.opaque_protocol,
+                    self.detect,
+                );
                 (message, Source::Profile)
             }
-            None => (self.original(address, profile.opaque_protocol), Source::Original),
+            None => (
+                self.original(address, profile.opaque_protocol),
+                Source::Original,
+            ),
         }
     }
 
     fn original(&self, address: SocketAddr, opaque: bool) -> OutboundPolicy {
-        fallback::forward("original-dst", fallback::plain(address), opaque, self.detect)
+        fallback::forward(
+            "original-dst",
+            fallback::plain(address),
+            opaque,
+            self.detect,
+        )
     }
 
     /// A host that is not of the mesh: to where DNS says it is, looked up again from time to time.
@@ -199,23 +246,43 @@ impl OutboundPolicies {
                     fallback::failing("unknown-host", 404, &why)
                 }
             };
-            self.publish(authority, sender, &message, Source::Original, &self.policy_method);
+            self.publish(
+                authority,
+                sender,
+                &message,
+                Source::Original,
+                &self.policy_method,
+            );
             tokio::time::sleep(ASK_AGAIN).await;
         }
     }
 
     async fn address_of(&self, authority: &str) -> Result<SocketAddr, String> {
-        let (host, port) = fallback::host_and_port(authority).ok_or("it is not a host with a port")?;
+        let (host, port) =
+            fallback::host_and_port(authority).ok_or("it is not a host with a port")?;
         if let Ok(ip) = host.parse() {
             return Ok(SocketAddr::new(ip, port));
         }
         let name = values::dns_name(host)?;
-        let addresses = self.resolver.resolve(&ServiceAddr::Name(name, port), "outbound").await;
+        let addresses = self
+            .resolver
+            .resolve(&ServiceAddr::Name(name, port), "outbound")
+            .await;
         let addresses = addresses.map_err(|error| error.to_string())?;
-        addresses.first().copied().ok_or_else(|| "it has no address".to_owned())
+        addresses
+            .first()
+            .copied()
+            .ok_or_else(|| "it has no address".to_owned())
     }
 
-    fn publish(&self, target: &str, sender: &Views, message: &OutboundPolicy, source: Source, method: &Method) {
+    fn publish(
+        &self,
+        target: &str,
+        sender: &Views,
+        message: &OutboundPolicy,
+        source: Source,
+        method: &Method,
+    ) {
         match Policy::compile(message) {
             Ok(policy) => {
                 for problem in &policy.problems {
@@ -229,7 +296,8 @@ impl OutboundPolicies {
                     return; // The last known policy stays in force.
                 }
                 let why = format!("the policy for {target} cannot be read: {error}");
-                if let Ok(policy) = Policy::compile(&fallback::failing("invalid-policy", 500, &why)) {
+                if let Ok(policy) = Policy::compile(&fallback::failing("invalid-policy", 500, &why))
+                {
                     sender.send_replace(Some(Arc::new(OutboundView { policy, source })));
                 }
             }

@@ -35,7 +35,11 @@ pub struct Readiness {
 impl Readiness {
     /// `identity` is `None` when identity is disabled.
     pub fn new(identity: Option<Epochs>, ports: PortsPending) -> Self {
-        Self { identity, ports, draining: Rc::default() }
+        Self {
+            identity,
+            ports,
+            draining: Rc::default(),
+        }
     }
 
     /// The proxy is ending.
@@ -53,9 +57,16 @@ impl Readiness {
         }
         if let Some(epochs) = &self.identity {
             match &*epochs.borrow() {
-                None => return Err("not ready: no certificate from the identity service yet".to_owned()),
+                None => {
+                    return Err(
+                        "not ready: no certificate from the identity service yet".to_owned()
+                    );
+                }
                 Some(epoch) if epoch.is_expired(now) => {
-                    return Err("not ready: the certificate has expired and could not be renewed".to_owned());
+                    return Err(
+                        "not ready: the certificate has expired and could not be renewed"
+                            .to_owned(),
+                    );
                 }
                 Some(_) => {}
             }
@@ -65,7 +76,10 @@ impl Readiness {
             return Ok(());
         }
         let ports: Vec<String> = pending.iter().map(u16::to_string).collect();
-        Err(format!("not ready: no policy yet for port {}", ports.join(", ")))
+        Err(format!(
+            "not ready: no policy yet for port {}",
+            ports.join(", ")
+        ))
     }
 }
 
@@ -85,7 +99,10 @@ mod tests {
         let readiness = Readiness::new(None, pending.clone());
         let check = || readiness.check(SystemTime::now());
         pending.answered(80);
-        assert_eq!(check().expect_err("a port is missing"), "not ready: no policy yet for port 8080");
+        assert_eq!(
+            check().expect_err("a port is missing"),
+            "not ready: no policy yet for port 8080"
+        );
         pending.answered(8080);
         assert_eq!(check(), Ok(()));
         readiness.drain();

@@ -8,8 +8,8 @@ use tulle_engine::destination::{Endpoint, Endpoints, State};
 use tulle_engine::inbound::{self, Server};
 use tulle_engine::outbound::{self, Backend, BackendKind, Distribution, Policy};
 
-use super::watch::{Method, WatchStatus};
 use super::Control;
+use super::watch::{Method, WatchStatus};
 use crate::discovery::{OutboundView, Source};
 
 impl Control {
@@ -18,15 +18,24 @@ impl Control {
         let known = self.discovery.snapshot();
         let outbound = known.outbound.iter().map(|(target, view)| {
             let status = status(&self.watches.outbound.policy_method, &target.to_string());
-            (target.to_string(), json!({ "stream": status, "view": view.as_deref().map(outbound_view) }))
+            (
+                target.to_string(),
+                json!({ "stream": status, "view": view.as_deref().map(outbound_view) }),
+            )
         });
         let inbound = known.inbound.iter().map(|(port, server)| {
             let status = status(&self.watches.inbound.method, &port.to_string());
-            (port.to_string(), json!({ "stream": status, "server": inbound_server(server) }))
+            (
+                port.to_string(),
+                json!({ "stream": status, "server": inbound_server(server) }),
+            )
         });
         let endpoints = known.endpoints.iter().map(|(path, known)| {
             let status = status(&self.watches.destinations.method, path);
-            (path.clone(), json!({ "stream": status, "endpoints": known.as_deref().map(endpoint_table) }))
+            (
+                path.clone(),
+                json!({ "stream": status, "endpoints": known.as_deref().map(endpoint_table) }),
+            )
         });
         let epoch = self.epochs.borrow().clone();
         let ready = self.readiness.check(SystemTime::now());
@@ -41,11 +50,19 @@ impl Control {
 }
 
 fn seconds(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    at.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 fn status(method: &Method, target: &str) -> Value {
-    let Some(WatchStatus { connected, last_update, away_since, updates, last_error }) = method.status(target) else {
+    let Some(WatchStatus {
+        connected,
+        last_update,
+        away_since,
+        updates,
+        last_error,
+    }) = method.status(target)
+    else {
         return Value::Null;
     };
     json!({
@@ -76,7 +93,10 @@ fn policy(policy: &Policy) -> Value {
         outbound::Protocol::Tls(_) => "tls",
     };
     let rules = policy.rules.iter().map(|rule| {
-        let route = policy.routes.get(rule.route).map(|route| route.meta.to_string());
+        let route = policy
+            .routes
+            .get(rule.route)
+            .map(|route| route.meta.to_string());
         json!({
             "route": route,
             "number": rule.number,

@@ -100,7 +100,11 @@ impl Method {
     /// How many watches there are, and how long the one that has waited longest is without a stream.
     pub fn summary(&self, now: Instant) -> (usize, Duration) {
         let status = self.status.borrow();
-        let longest = status.values().filter_map(|watch| watch.away_since).map(|since| now.duration_since(since)).max();
+        let longest = status
+            .values()
+            .filter_map(|watch| watch.away_since)
+            .map(|since| now.duration_since(since))
+            .max();
         (status.len(), longest.unwrap_or_default())
     }
 
@@ -108,7 +112,9 @@ impl Method {
     pub fn invalid(&self, target: &str, why: &dyn std::fmt::Display) {
         self.invalid.inc();
         tracing::warn!(method = self.name, target, %why, "message refused");
-        self.update(target, |status| status.last_error = Some(cut(&format!("message refused: {why}"))));
+        self.update(target, |status| {
+            status.last_error = Some(cut(&format!("message refused: {why}")))
+        });
     }
 
     /// Watches a target until `on` says stop. `open` starts a stream on a lease.
@@ -125,14 +131,19 @@ impl Method {
             last_error: None,
         };
         self.status.borrow_mut().insert(target.to_owned(), fresh);
-        let _forget = Forget { method: self, target };
+        let _forget = Forget {
+            method: self,
+            target,
+        };
         let mut ticks = interval(self.tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut backoff = Backoff::default();
         loop {
             let lease = channel.lease().await;
             let began = Instant::now();
-            let ended = self.one_stream(&mut open, &mut on, &mut ticks, target, lease).await;
+            let ended = self
+                .one_stream(&mut open, &mut on, &mut ticks, target, lease)
+                .await;
             let End::Ended(status) = ended else { return };
             channel.ended(status.code());
             self.update(target, |watch| {
@@ -178,12 +189,21 @@ impl Method {
         }
     }
 
-    async fn one_stream<M, O, S>(&self, open: &mut O, on: &mut S, ticks: &mut Interval, target: &str, lease: Lease) -> End
+    async fn one_stream<M, O, S>(
+        &self,
+        open: &mut O,
+        on: &mut S,
+        ticks: &mut Interval,
+        target: &str,
+        lease: Lease,
+    ) -> End
     where
         O: AsyncFnMut(Lease) -> Result<Response<Streaming<M>>, Status>,
         S: FnMut(Event<M>) -> Flow,
     {
-        let late = || Status::deadline_exceeded(format!("no first message within {:?}", self.limits.initial));
+        let late = || {
+            Status::deadline_exceeded(format!("no first message within {:?}", self.limits.initial))
+        };
         let first = async {
             let mut stream = open(lease.clone()).await?.into_inner();
             let message = stream.message().await?;
@@ -195,7 +215,9 @@ impl Method {
             Err(_) => return End::Ended(late()),
         };
         let Some(message) = message else {
-            return End::Ended(Status::unavailable("the stream ended before its first message"));
+            return End::Ended(Status::unavailable(
+                "the stream ended before its first message",
+            ));
         };
         on(Event::Opened);
         self.heard(target);
@@ -243,11 +265,17 @@ impl Method {
     }
 
     fn failed(&self, target: &str, status: &Status) {
-        let labels =
-            Labels::builder().add("method", self.name).add_number("grpc_status", status.code() as u64).build();
-        self.shard.counter(&families::CONTROL_WATCH_FAILURES_TOTAL, &labels).inc();
+        let labels = Labels::builder()
+            .add("method", self.name)
+            .add_number("grpc_status", status.code() as u64)
+            .build();
+        self.shard
+            .counter(&families::CONTROL_WATCH_FAILURES_TOTAL, &labels)
+            .inc();
         tracing::debug!(method = self.name, target, code = ?status.code(), why = status.message(), "stream ended");
-        self.update(target, |watch| watch.last_error = Some(cut(&format!("{:?}: {}", status.code(), status.message()))));
+        self.update(target, |watch| {
+            watch.last_error = Some(cut(&format!("{:?}: {}", status.code(), status.message())))
+        });
     }
 
     fn update(&self, target: &str, change: impl FnOnce(&mut WatchStatus)) {

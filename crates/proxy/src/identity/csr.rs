@@ -31,14 +31,27 @@ pub struct Request {
 pub fn request(identity: &str) -> Result<Request, Unspecified> {
     let random = SystemRandom::new();
     let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random)?;
-    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref()).map_err(|_| Unspecified)?;
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref())
+        .map_err(|_| Unspecified)?;
     let public: PublicKeyX509Der<'_> = pair.public_key().as_der()?;
 
-    let names = value(tag::SEQUENCE, &[&value(tag::context_primitive(2), &[identity.as_bytes()])]);
-    let extension = value(tag::SEQUENCE, &[&value(tag::OID, &[SUBJECT_ALT_NAME]), &value(tag::OCTET_STRING, &[&names])]);
+    let names = value(
+        tag::SEQUENCE,
+        &[&value(tag::context_primitive(2), &[identity.as_bytes()])],
+    );
+    let extension = value(
+        tag::SEQUENCE,
+        &[
+            &value(tag::OID, &[SUBJECT_ALT_NAME]),
+            &value(tag::OCTET_STRING, &[&names]),
+        ],
+    );
     let attribute = value(
         tag::SEQUENCE,
-        &[&value(tag::OID, &[EXTENSION_REQUEST]), &value(tag::SET, &[&value(tag::SEQUENCE, &[&extension])])],
+        &[
+            &value(tag::OID, &[EXTENSION_REQUEST]),
+            &value(tag::SET, &[&value(tag::SEQUENCE, &[&extension])]),
+        ],
     );
     let info = value(
         tag::SEQUENCE,
@@ -58,7 +71,10 @@ pub fn request(identity: &str) -> Result<Request, Unspecified> {
             &value(tag::BIT_STRING, &[&[0], signature.as_ref()]),
         ],
     );
-    Ok(Request { key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8.as_ref().to_vec())), der })
+    Ok(Request {
+        key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8.as_ref().to_vec())),
+        der,
+    })
 }
 
 #[cfg(test)]
@@ -86,7 +102,10 @@ mod tests {
 
     #[test]
     fn every_request_has_its_own_key() {
-        let (one, two) = (request("a.b").expect("a request"), request("a.b").expect("a request"));
+        let (one, two) = (
+            request("a.b").expect("a request"),
+            request("a.b").expect("a request"),
+        );
         assert_ne!(one.key.secret_der(), two.key.secret_der());
     }
 }

@@ -82,7 +82,9 @@ impl<'a> Reader<'a> {
             }
             let (digits, rest) = after.split_at_checked(count).ok_or(bad)?;
             after = rest;
-            let length = digits.iter().fold(0usize, |length, digit| length << 8 | usize::from(*digit));
+            let length = digits
+                .iter()
+                .fold(0usize, |length, digit| length << 8 | usize::from(*digit));
             if length < 0x80 || digits.first() == Some(&0) {
                 return Err(bad); // Not the shortest form.
             }
@@ -109,7 +111,11 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// It is malformed.
     pub fn optional(&mut self, tag: u8) -> Result<Option<&'a [u8]>, Malformed> {
-        if self.peek() == Some(tag) { self.read(tag).map(Some) } else { Ok(None) }
+        if self.peek() == Some(tag) {
+            self.read(tag).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// A reader of the content of the next value, which must have this tag.
@@ -117,7 +123,8 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// It has another, or is malformed.
     pub fn enter(&mut self, tag: u8) -> Result<Reader<'a>, Malformed> {
-        self.read(tag).map(|content| Reader::new(content, self.what))
+        self.read(tag)
+            .map(|content| Reader::new(content, self.what))
     }
 }
 
@@ -147,7 +154,12 @@ mod tests {
 
     #[test]
     fn lengths_in_other_than_the_shortest_form_are_refused() {
-        for bytes in [&[0x04, 0x81, 0x01, 0x00][..], &[0x04, 0x80], &[0x04, 0x85, 0, 0, 0, 0, 1, 0], &[0x04, 0x82, 0x00, 0x80]] {
+        for bytes in [
+            &[0x04, 0x81, 0x01, 0x00][..],
+            &[0x04, 0x80],
+            &[0x04, 0x85, 0, 0, 0, 0, 1, 0],
+            &[0x04, 0x82, 0x00, 0x80],
+        ] {
             assert!(Reader::new(bytes, "test").any().is_err(), "{bytes:?}");
         }
     }

@@ -25,18 +25,29 @@ struct Done {
 }
 
 /// Runs a handshake; the error is the side that failed first, as its reason.
-fn handshake(client: Arc<ClientConfig>, server: Arc<ServerConfig>, name: &str) -> Result<Done, (&'static str, &'static str)> {
-    let mut client = ClientConnection::new(client, server_name(name).expect("a name")).expect("a client");
+fn handshake(
+    client: Arc<ClientConfig>,
+    server: Arc<ServerConfig>,
+    name: &str,
+) -> Result<Done, (&'static str, &'static str)> {
+    let mut client =
+        ClientConnection::new(client, server_name(name).expect("a name")).expect("a client");
     let mut server = ServerConnection::new(server).expect("a server");
     for _ in 0..10 {
         if !turn(&mut client, &mut server) {
-            return Err(("server", reason(server.process_new_packets().expect_err("it failed"))));
+            return Err((
+                "server",
+                reason(server.process_new_packets().expect_err("it failed")),
+            ));
         }
         if let Err(error) = client.process_new_packets() {
             return Err(("client", reason(error)));
         }
         if !turn_back(&mut server, &mut client) {
-            return Err(("client", reason(client.process_new_packets().expect_err("it failed"))));
+            return Err((
+                "client",
+                reason(client.process_new_packets().expect_err("it failed")),
+            ));
         }
     }
     assert!(!client.is_handshaking() && !server.is_handshaking());
@@ -69,12 +80,24 @@ fn reason(error: rustls::Error) -> &'static str {
 fn two_proxies_meet_with_tls13_and_the_hybrid_exchange() {
     let authority = Authority::new();
     let anchors = authority.anchors();
-    let (web, voting) = (epoch(&authority, &anchors, WEB), epoch(&authority, &anchors, VOTING));
-    let done = handshake(web.client(ClientAlpn::TransportHeader), voting.server(ServerAlpn::TransportHeader), VOTING)
-        .expect("a handshake");
+    let (web, voting) = (
+        epoch(&authority, &anchors, WEB),
+        epoch(&authority, &anchors, VOTING),
+    );
+    let done = handshake(
+        web.client(ClientAlpn::TransportHeader),
+        voting.server(ServerAlpn::TransportHeader),
+        VOTING,
+    )
+    .expect("a handshake");
     let server = Connection::from(done.server);
     assert_eq!(server.protocol_version(), Some(ProtocolVersion::TLSv1_3));
-    assert_eq!(server.negotiated_key_exchange_group().map(|group| group.name()), Some(rustls::NamedGroup::X25519MLKEM768));
+    assert_eq!(
+        server
+            .negotiated_key_exchange_group()
+            .map(|group| group.name()),
+        Some(rustls::NamedGroup::X25519MLKEM768)
+    );
     assert_eq!(
         server.negotiated_cipher_suite().map(|suite| suite.suite()),
         Some(rustls::CipherSuite::TLS13_AES_128_GCM_SHA256)
@@ -88,10 +111,22 @@ fn two_proxies_meet_with_tls13_and_the_hybrid_exchange() {
 fn a_transparent_connection_chooses_no_alpn_and_refuses_none() {
     let authority = Authority::new();
     let anchors = authority.anchors();
-    let (web, voting) = (epoch(&authority, &anchors, WEB), epoch(&authority, &anchors, VOTING));
-    let done = handshake(web.client(ClientAlpn::H2), voting.server(ServerAlpn::None), VOTING).expect("a handshake");
+    let (web, voting) = (
+        epoch(&authority, &anchors, WEB),
+        epoch(&authority, &anchors, VOTING),
+    );
+    let done = handshake(
+        web.client(ClientAlpn::H2),
+        voting.server(ServerAlpn::None),
+        VOTING,
+    )
+    .expect("a handshake");
     assert_eq!(done.client.alpn_protocol(), None);
-    let refused = handshake(web.client(ClientAlpn::H2), voting.server(ServerAlpn::TransportHeader), VOTING);
+    let refused = handshake(
+        web.client(ClientAlpn::H2),
+        voting.server(ServerAlpn::TransportHeader),
+        VOTING,
+    );
     assert_eq!(refused.err(), Some(("server", "no_alpn")));
 }
 
@@ -99,8 +134,15 @@ fn a_transparent_connection_chooses_no_alpn_and_refuses_none() {
 fn a_server_that_is_not_who_was_dialled_is_refused() {
     let authority = Authority::new();
     let anchors = authority.anchors();
-    let (web, voting) = (epoch(&authority, &anchors, WEB), epoch(&authority, &anchors, VOTING));
-    let refused = handshake(web.client(ClientAlpn::None), voting.server(ServerAlpn::None), WEB);
+    let (web, voting) = (
+        epoch(&authority, &anchors, WEB),
+        epoch(&authority, &anchors, VOTING),
+    );
+    let refused = handshake(
+        web.client(ClientAlpn::None),
+        voting.server(ServerAlpn::None),
+        WEB,
+    );
     assert_eq!(refused.err(), Some(("client", "wrong_identity")));
     let pinned = web.client_expecting(ClientAlpn::None, VOTING);
     assert!(handshake(pinned, voting.server(ServerAlpn::None), "gateway.example").is_ok());
@@ -114,7 +156,11 @@ fn a_server_of_another_authority_is_refused() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let web = epoch(&ours, &ours.anchors(), WEB);
     let voting = epoch(&theirs, &theirs.anchors(), VOTING);
-    let refused = handshake(web.client(ClientAlpn::None), voting.server(ServerAlpn::None), VOTING);
+    let refused = handshake(
+        web.client(ClientAlpn::None),
+        voting.server(ServerAlpn::None),
+        VOTING,
+    );
     assert_eq!(refused.err(), Some(("client", "unknown_issuer")));
 }
 
@@ -126,11 +172,47 @@ fn clients_with_bad_certificates_are_refused_each_with_its_reason() {
     let spiffe = SanType::URI("spiffe://cluster.local/ns/a/sa/b".try_into().expect("IA5"));
     for (authority, leaf, expected) in [
         (&theirs, Leaf::named(WEB), "unknown_issuer"),
-        (&ours, Leaf { not_before: -7_200, not_after: -60, ..Leaf::named(WEB) }, "expired"),
-        (&ours, Leaf { not_before: 600, ..Leaf::named(WEB) }, "not_yet_valid"),
-        (&ours, Leaf { names: vec![dns(WEB), dns("b.c")], ..Leaf::named(WEB) }, "bad_certificate"),
-        (&ours, Leaf { names: vec![dns(WEB), spiffe], ..Leaf::named(WEB) }, "bad_certificate"),
-        (&ours, Leaf { names: vec![], ..Leaf::named(WEB) }, "bad_certificate"),
+        (
+            &ours,
+            Leaf {
+                not_before: -7_200,
+                not_after: -60,
+                ..Leaf::named(WEB)
+            },
+            "expired",
+        ),
+        (
+            &ours,
+            Leaf {
+                not_before: 600,
+                ..Leaf::named(WEB)
+            },
+            "not_yet_valid",
+        ),
+        (
+            &ours,
+            Leaf {
+                names: vec![dns(WEB), dns("b.c")],
+                ..Leaf::named(WEB)
+            },
+            "bad_certificate",
+        ),
+        (
+            &ours,
+            Leaf {
+                names: vec![dns(WEB), spiffe],
+                ..Leaf::named(WEB)
+            },
+            "bad_certificate",
+        ),
+        (
+            &ours,
+            Leaf {
+                names: vec![],
+                ..Leaf::named(WEB)
+            },
+            "bad_certificate",
+        ),
     ] {
         let client = stranger(authority, &leaf, &anchors);
         let outcome = handshake(client, voting.server(ServerAlpn::None), VOTING);
@@ -158,7 +240,17 @@ fn tls_1_2_is_refused() {
     let mut hello = vec![0x03, 0x03];
     hello.extend_from_slice(&[7; 32]);
     hello.extend_from_slice(&[0, 0, 2, 0xc0, 0x2b, 1, 0, 0, 0]);
-    let mut wire = vec![0x16, 0x03, 0x01, 0, (hello.len() + 4) as u8, 1, 0, 0, hello.len() as u8];
+    let mut wire = vec![
+        0x16,
+        0x03,
+        0x01,
+        0,
+        (hello.len() + 4) as u8,
+        1,
+        0,
+        0,
+        hello.len() as u8,
+    ];
     wire.extend_from_slice(&hello);
     server.read_tls(&mut wire.as_slice()).expect("memory");
     assert!(server.process_new_packets().is_err());
@@ -168,9 +260,17 @@ fn tls_1_2_is_refused() {
 fn sessions_resume_within_an_epoch_and_not_across() {
     let authority = Authority::new();
     let anchors = authority.anchors();
-    let (web, voting) = (epoch(&authority, &anchors, WEB), epoch(&authority, &anchors, VOTING));
+    let (web, voting) = (
+        epoch(&authority, &anchors, WEB),
+        epoch(&authority, &anchors, VOTING),
+    );
     let meet = |web: &Epoch, voting: &Epoch| {
-        let done = handshake(web.client(ClientAlpn::None), voting.server(ServerAlpn::None), VOTING).expect("a handshake");
+        let done = handshake(
+            web.client(ClientAlpn::None),
+            voting.server(ServerAlpn::None),
+            VOTING,
+        )
+        .expect("a handshake");
         assert!(done.server.peer_certificates().is_some());
         done.server.handshake_kind()
     };
@@ -187,12 +287,24 @@ fn a_certificate_that_is_not_ours_makes_no_epoch() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let anchors = ours.anchors();
     let (chain, key) = ours.issue(&Leaf::named(WEB));
-    assert!(Epoch::new(VOTING, &anchors, chain.clone(), &key).is_err(), "another name");
+    assert!(
+        Epoch::new(VOTING, &anchors, chain.clone(), &key).is_err(),
+        "another name"
+    );
     let (_, other_key) = ours.issue(&Leaf::named(WEB));
-    assert!(Epoch::new(WEB, &anchors, chain, &other_key).is_err(), "another key");
+    assert!(
+        Epoch::new(WEB, &anchors, chain, &other_key).is_err(),
+        "another key"
+    );
     let (chain, key) = theirs.issue(&Leaf::named(WEB));
-    assert!(Epoch::new(WEB, &anchors, chain, &key).is_err(), "another authority");
-    assert!(Epoch::new(WEB, &anchors, Vec::new(), &key).is_err(), "nothing");
+    assert!(
+        Epoch::new(WEB, &anchors, chain, &key).is_err(),
+        "another authority"
+    );
+    assert!(
+        Epoch::new(WEB, &anchors, Vec::new(), &key).is_err(),
+        "nothing"
+    );
 }
 
 #[test]

@@ -93,11 +93,17 @@ impl Epoch {
         };
         anchors
             .verify_server(leaf, intermediates, name, UnixTime::now())
-            .map_err(|error| Unusable(format!("the certificate is not valid for {name}: {error}")))?;
+            .map_err(|error| {
+                Unusable(format!("the certificate is not valid for {name}: {error}"))
+            })?;
         let not_after = peer::not_after(leaf).map_err(|error| Unusable(error.to_string()))?;
         let server = |alpn: &[&[u8]]| server(anchors, &chain, key, alpn);
         let client = |alpn: &[&[u8]]| client(anchors, Some((&chain, key)), alpn);
-        let mismatch = |error: String| Unusable(format!("the certificate cannot be used with its key: {error}"));
+        let mismatch = |error: String| {
+            Unusable(format!(
+                "the certificate cannot be used with its key: {error}"
+            ))
+        };
         Ok(Self {
             name: name.to_owned(),
             not_after,
@@ -143,7 +149,9 @@ impl Epoch {
     /// without a session store: keep it with the endpoint.
     pub fn client_expecting(&self, alpn: ClientAlpn, identity: &str) -> Arc<ClientConfig> {
         let mut config = ClientConfig::clone(&self.clients[alpn as usize]);
-        config.dangerous().set_certificate_verifier(self.anchors.pinned_server_verifier(identity));
+        config
+            .dangerous()
+            .set_certificate_verifier(self.anchors.pinned_server_verifier(identity));
         config.resumption = Resumption::disabled();
         Arc::new(config)
     }
@@ -151,7 +159,9 @@ impl Epoch {
 
 /// The server name (SNI and expected identity) for an identity; `None` when it is not a DNS name.
 pub fn server_name(identity: &str) -> Option<ServerName<'static>> {
-    ServerName::try_from(identity.to_owned()).ok().filter(|name| matches!(name, ServerName::DnsName(_)))
+    ServerName::try_from(identity.to_owned())
+        .ok()
+        .filter(|name| matches!(name, ServerName::DnsName(_)))
 }
 
 /// A configuration without a certificate of one's own: for the identity service, which is asked before there is one
@@ -166,7 +176,9 @@ pub fn anonymous_client(anchors: &TrustAnchors) -> Result<Arc<ClientConfig>, Str
 /// When to renew: 70 % of the remaining life, within the bounds, moved by up to ±5 % so that proxies that started
 /// together do not renew together. `random` is in 0..1.
 pub fn renew_after(remaining: Duration, min: Duration, max: Duration, random: f64) -> Duration {
-    remaining.mul_f64(0.7 * (0.95 + 0.1 * random)).clamp(min, max.max(min))
+    remaining
+        .mul_f64(0.7 * (0.95 + 0.1 * random))
+        .clamp(min, max.max(min))
 }
 
 fn server(
@@ -199,13 +211,17 @@ fn client(
         .dangerous()
         .with_custom_certificate_verifier(anchors.server_verifier());
     let mut config = match own {
-        Some((chain, key)) => {
-            builder.with_client_auth_cert(chain.to_vec(), key.clone_key()).map_err(|error| error.to_string())?
-        }
+        Some((chain, key)) => builder
+            .with_client_auth_cert(chain.to_vec(), key.clone_key())
+            .map_err(|error| error.to_string())?,
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    config.resumption = if own.is_some() { Resumption::in_memory_sessions(SESSIONS) } else { Resumption::disabled() };
+    config.resumption = if own.is_some() {
+        Resumption::in_memory_sessions(SESSIONS)
+    } else {
+        Resumption::disabled()
+    };
     Ok(Arc::new(config))
 }
 

@@ -42,13 +42,21 @@ impl PeerIdentity {
         let (Some(name), true) = (names.pop(), names.is_empty()) else {
             return Err(Malformed("single subject alternative name"));
         };
-        Ok(Self { name, pod: fields.pod, namespace: fields.namespace, not_after: fields.not_after })
+        Ok(Self {
+            name,
+            pod: fields.pod,
+            namespace: fields.namespace,
+            not_after: fields.not_after,
+        })
     }
 }
 
 /// Whether the leaf names exactly this identity among its names. Case is ignored, wildcards mean nothing.
 pub fn names(leaf: &CertificateDer<'_>, expected: &str) -> Result<bool, Malformed> {
-    Ok(Fields::read(leaf)?.names.iter().any(|name| name.eq_ignore_ascii_case(expected)))
+    Ok(Fields::read(leaf)?
+        .names
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case(expected)))
 }
 
 /// When the leaf expires.
@@ -69,7 +77,9 @@ struct Fields {
 
 impl Fields {
     fn read(leaf: &CertificateDer<'_>) -> Result<Self, Malformed> {
-        let mut to_be_signed = Reader::new(leaf, "frame").enter(tag::SEQUENCE)?.enter(tag::SEQUENCE)?;
+        let mut to_be_signed = Reader::new(leaf, "frame")
+            .enter(tag::SEQUENCE)?
+            .enter(tag::SEQUENCE)?;
         to_be_signed.optional(tag::context(0))?; // version
         to_be_signed.read(tag::INTEGER)?; // serial number
         to_be_signed.read(tag::SEQUENCE)?; // signature algorithm
@@ -83,7 +93,12 @@ impl Fields {
             Some(extensions) => alternative_names(extensions)?,
             None => Vec::new(),
         };
-        Ok(Self { names, pod, namespace, not_after })
+        Ok(Self {
+            names,
+            pod,
+            namespace,
+            not_after,
+        })
     }
 }
 
@@ -103,19 +118,33 @@ fn time(kind: u8, text: &[u8]) -> Option<SystemTime> {
     let (year, rest) = match (kind, text.len()) {
         (tag::UTC_TIME, 12) => {
             let year: u64 = text[..2].parse().ok()?;
-            (if year < 50 { 2000 + year } else { 1900 + year }, &text[2..])
+            (
+                if year < 50 { 2000 + year } else { 1900 + year },
+                &text[2..],
+            )
         }
         (tag::GENERALIZED_TIME, 14) => (text[..4].parse().ok()?, &text[4..]),
         _ => return None,
     };
     let two = |at: usize| rest[at..at + 2].parse::<u64>().ok();
     let (month, day, hour, minute, second) = (two(0)?, two(2)?, two(4)?, two(6)?, two(8)?);
-    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+    if year < 1970
+        || !(1..=12).contains(&month)
+        || !(1..=31).contains(&day)
+        || hour > 23
+        || minute > 59
+        || second > 60
+    {
         return None;
     }
     // Days since 1970-01-01 in the proleptic Gregorian calendar, years beginning in March.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let days =
+        365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
     Some(UNIX_EPOCH + Duration::from_secs(days * 86_400 + hour * 3_600 + minute * 60 + second))
 }
 
@@ -129,7 +158,10 @@ fn subject(subject: &[u8]) -> Result<(String, String), Malformed> {
             let mut pair = pairs.enter(tag::SEQUENCE)?;
             let attribute = pair.read(tag::OID)?;
             let (kind, text) = pair.any()?;
-            let known_kind = matches!(kind, tag::UTF8_STRING | tag::PRINTABLE_STRING | tag::IA5_STRING);
+            let known_kind = matches!(
+                kind,
+                tag::UTF8_STRING | tag::PRINTABLE_STRING | tag::IA5_STRING
+            );
             let of = match attribute {
                 ORGANIZATION => &mut namespaces,
                 ORGANIZATIONAL_UNIT => &mut pods,
@@ -140,13 +172,21 @@ fn subject(subject: &[u8]) -> Result<(String, String), Malformed> {
             }
         }
     }
-    let only = |mut found: Vec<String>| if found.len() == 1 { found.pop().unwrap_or_default() } else { String::new() };
+    let only = |mut found: Vec<String>| {
+        if found.len() == 1 {
+            found.pop().unwrap_or_default()
+        } else {
+            String::new()
+        }
+    };
     Ok((only(namespaces), only(pods)))
 }
 
 fn kubernetes_name(text: &[u8]) -> Option<String> {
     let fits = (1..=MAX_NAME_BYTES).contains(&text.len())
-        && text.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-' || *b == b'.');
+        && text
+            .iter()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-' || *b == b'.');
     fits.then(|| String::from_utf8_lossy(text).into_owned())
 }
 
@@ -189,14 +229,19 @@ const URI: u8 = tag::context_primitive(6);
 fn dns_name(text: &[u8]) -> Option<String> {
     let label = |label: &[u8]| {
         (1..=63).contains(&label.len())
-            && label.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-' || *b == b'_')
+            && label
+                .iter()
+                .all(|b| b.is_ascii_alphanumeric() || *b == b'-' || *b == b'_')
     };
     let fits = text.len() <= MAX_NAME_BYTES && text.split(|b| *b == b'.').all(label);
     fits.then(|| String::from_utf8_lossy(text).to_ascii_lowercase())
 }
 
 fn uri(text: &[u8]) -> Option<String> {
-    let fits = text.len() <= 2_048 && text.iter().all(|b| b.is_ascii_graphic() && *b != b'"' && *b != b'\\');
+    let fits = text.len() <= 2_048
+        && text
+            .iter()
+            .all(|b| b.is_ascii_graphic() && *b != b'"' && *b != b'\\');
     fits.then(|| String::from_utf8_lossy(text).into_owned())
 }
 

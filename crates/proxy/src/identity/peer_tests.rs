@@ -14,25 +14,49 @@ fn read(leaf: &Leaf) -> Result<PeerIdentity, Malformed> {
 #[test]
 fn name_pod_and_namespace_are_read() {
     let leaf = Leaf {
-        subject: vec![(DnType::OrganizationName, "emojivoto"), (DnType::OrganizationalUnitName, "web-5f9c-abcde")],
+        subject: vec![
+            (DnType::OrganizationName, "emojivoto"),
+            (DnType::OrganizationalUnitName, "web-5f9c-abcde"),
+        ],
         ..Leaf::named(WEB)
     };
     let peer = read(&leaf).expect("a peer");
-    assert_eq!((peer.name.as_str(), peer.pod.as_str(), peer.namespace.as_str()), (WEB, "web-5f9c-abcde", "emojivoto"));
-    let life = peer.not_after.duration_since(SystemTime::now()).expect("in the future").as_secs();
+    assert_eq!(
+        (
+            peer.name.as_str(),
+            peer.pod.as_str(),
+            peer.namespace.as_str()
+        ),
+        (WEB, "web-5f9c-abcde", "emojivoto")
+    );
+    let life = peer
+        .not_after
+        .duration_since(SystemTime::now())
+        .expect("in the future")
+        .as_secs();
     assert!((3_590..=3_600).contains(&life), "{life}");
 }
 
 #[test]
 fn linkerds_leaf_has_a_name_and_no_pod() {
     let peer = read(&Leaf::named(WEB)).expect("a peer");
-    assert_eq!((peer.name.as_str(), peer.pod.as_str(), peer.namespace.as_str()), (WEB, "", ""));
+    assert_eq!(
+        (
+            peer.name.as_str(),
+            peer.pod.as_str(),
+            peer.namespace.as_str()
+        ),
+        (WEB, "", "")
+    );
 }
 
 #[test]
 fn a_subject_that_is_no_kubernetes_name_counts_as_absent() {
     let leaf = Leaf {
-        subject: vec![(DnType::OrganizationName, "evil\"} 1\n"), (DnType::OrganizationalUnitName, "UPPER")],
+        subject: vec![
+            (DnType::OrganizationName, "evil\"} 1\n"),
+            (DnType::OrganizationalUnitName, "UPPER"),
+        ],
         ..Leaf::named(WEB)
     };
     let peer = read(&leaf).expect("a peer");
@@ -54,16 +78,28 @@ fn anything_but_one_plain_name_is_refused() {
         vec![uri("https://example.com")],
         (0..40).map(|n| dns(&format!("a{n}.b"))).collect(),
     ] {
-        let leaf = Leaf { names: names.clone(), ..Leaf::named(WEB) };
+        let leaf = Leaf {
+            names: names.clone(),
+            ..Leaf::named(WEB)
+        };
         assert!(read(&leaf).is_err(), "{names:?}");
     }
-    let spiffe = Leaf { names: vec![uri("spiffe://cluster.local/ns/a/sa/b"), ip], ..Leaf::named(WEB) };
-    assert_eq!(read(&spiffe).expect("a peer").name, "spiffe://cluster.local/ns/a/sa/b");
+    let spiffe = Leaf {
+        names: vec![uri("spiffe://cluster.local/ns/a/sa/b"), ip],
+        ..Leaf::named(WEB)
+    };
+    assert_eq!(
+        read(&spiffe).expect("a peer").name,
+        "spiffe://cluster.local/ns/a/sa/b"
+    );
 }
 
 #[test]
 fn names_are_compared_whole_and_without_case() {
-    let leaf = Leaf { names: vec![dns("Web.Emojivoto"), dns("b.c")], ..Leaf::named(WEB) };
+    let leaf = Leaf {
+        names: vec![dns("Web.Emojivoto"), dns("b.c")],
+        ..Leaf::named(WEB)
+    };
     let chain = Authority::new().issue(&leaf).0;
     assert_eq!(names(&chain[0], "web.emojivoto"), Ok(true));
     assert_eq!(names(&chain[0], "b.c"), Ok(true));
@@ -73,13 +109,23 @@ fn names_are_compared_whole_and_without_case() {
 #[test]
 fn times_are_those_of_the_calendar() {
     let seconds = |kind, text: &str| {
-        time(kind, text.as_bytes()).map(|at| at.duration_since(UNIX_EPOCH).expect("after 1970").as_secs())
+        time(kind, text.as_bytes())
+            .map(|at| at.duration_since(UNIX_EPOCH).expect("after 1970").as_secs())
     };
     assert_eq!(seconds(tag::UTC_TIME, "700101000000Z"), Some(0));
     assert_eq!(seconds(tag::UTC_TIME, "000229120000Z"), Some(951_825_600));
     assert_eq!(seconds(tag::UTC_TIME, "491231235959Z"), Some(2_524_607_999));
-    assert_eq!(seconds(tag::GENERALIZED_TIME, "20500101000000Z"), Some(2_524_608_000));
-    for bad in ["7001010000Z", "701301000000Z", "700101000000", "7001010000+0Z", ""] {
+    assert_eq!(
+        seconds(tag::GENERALIZED_TIME, "20500101000000Z"),
+        Some(2_524_608_000)
+    );
+    for bad in [
+        "7001010000Z",
+        "701301000000Z",
+        "700101000000",
+        "7001010000+0Z",
+        "",
+    ] {
         assert_eq!(seconds(tag::UTC_TIME, bad), None, "{bad}");
     }
 }

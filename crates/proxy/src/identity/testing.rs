@@ -1,6 +1,9 @@
 //! Certificates for tests: an authority, leaves of every kind.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, DnValue, ExtendedKeyUsagePurpose,
+    IsCa, KeyPair, SanType,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::TrustAnchors;
@@ -23,7 +26,12 @@ pub(crate) fn dns(name: &str) -> SanType {
 
 impl Leaf {
     pub fn named(name: &str) -> Self {
-        Self { names: vec![dns(name)], subject: Vec::new(), not_before: -60, not_after: 3_600 }
+        Self {
+            names: vec![dns(name)],
+            subject: Vec::new(),
+            not_before: -60,
+            not_after: 3_600,
+        }
     }
 }
 
@@ -31,7 +39,9 @@ impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("params");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "root.linkerd.cluster.local");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "root.linkerd.cluster.local");
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("key")).expect("root"))
     }
 
@@ -48,14 +58,23 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new()).expect("params");
         params.distinguished_name = rcgen::DistinguishedName::new();
         for (kind, text) in &leaf.subject {
-            params.distinguished_name.push(kind.clone(), DnValue::Utf8String((*text).to_owned()));
+            params
+                .distinguished_name
+                .push(kind.clone(), DnValue::Utf8String((*text).to_owned()));
         }
         params.subject_alt_names.clone_from(&leaf.names);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
         let now = std::time::SystemTime::now();
         let at = |seconds: i64| {
             let offset = std::time::Duration::from_secs(seconds.unsigned_abs());
-            if seconds < 0 { now - offset } else { now + offset }
+            if seconds < 0 {
+                now - offset
+            } else {
+                now + offset
+            }
         };
         params.not_before = at(leaf.not_before).into();
         params.not_after = at(leaf.not_after).into();

@@ -15,7 +15,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, RootCertStore, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible,
+    RootCertStore, SignatureScheme,
 };
 
 use super::peer::{self, PeerIdentity};
@@ -29,7 +30,12 @@ pub fn provider() -> Arc<CryptoProvider> {
             cipher_suite::TLS13_AES_256_GCM_SHA384,
             cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
         ],
-        kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1],
+        kx_groups: vec![
+            kx_group::X25519MLKEM768,
+            kx_group::X25519,
+            kx_group::SECP256R1,
+            kx_group::SECP384R1,
+        ],
         ..aws_lc_rs::default_provider()
     })
 }
@@ -49,13 +55,19 @@ impl TrustAnchors {
     pub fn from_pem(pem: &str) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            let certificate = certificate.map_err(|error| format!("a trust anchor is not PEM: {error}"))?;
-            roots.add(certificate).map_err(|error| format!("a trust anchor cannot be used: {error}"))?;
+            let certificate =
+                certificate.map_err(|error| format!("a trust anchor is not PEM: {error}"))?;
+            roots
+                .add(certificate)
+                .map_err(|error| format!("a trust anchor cannot be used: {error}"))?;
         }
         if roots.is_empty() {
             return Err("there is no trust anchor".to_owned());
         }
-        Ok(Self { roots: Arc::new(roots), provider: provider() })
+        Ok(Self {
+            roots: Arc::new(roots),
+            provider: provider(),
+        })
     }
 
     /// Verifies that a chain leads to an anchor, now, and that its leaf names the identity.
@@ -68,7 +80,13 @@ impl TrustAnchors {
     ) -> Result<(), Error> {
         let parsed = ParsedCertificate::try_from(leaf)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
+        verify_server_cert_signed_by_trust_anchor(
+            &parsed,
+            &self.roots,
+            intermediates,
+            now,
+            algorithms,
+        )?;
         match peer::names(leaf, identity) {
             Ok(true) => Ok(()),
             Ok(false) => Err(Error::InvalidCertificate(CertificateError::NotValidForName)),
@@ -77,18 +95,25 @@ impl TrustAnchors {
     }
 
     pub(super) fn server_verifier(&self) -> Arc<ServerVerifier> {
-        Arc::new(ServerVerifier { anchors: self.clone(), pinned: None })
+        Arc::new(ServerVerifier {
+            anchors: self.clone(),
+            pinned: None,
+        })
     }
 
     pub(super) fn pinned_server_verifier(&self, identity: &str) -> Arc<ServerVerifier> {
-        Arc::new(ServerVerifier { anchors: self.clone(), pinned: Some(identity.to_owned()) })
+        Arc::new(ServerVerifier {
+            anchors: self.clone(),
+            pinned: Some(identity.to_owned()),
+        })
     }
 
     pub(super) fn client_verifier(&self) -> Result<Arc<ClientVerifier>, String> {
-        let chain = WebPkiClientVerifier::builder_with_provider(self.roots.clone(), self.provider.clone())
-            .allow_unauthenticated()
-            .build()
-            .map_err(|error| error.to_string())?;
+        let chain =
+            WebPkiClientVerifier::builder_with_provider(self.roots.clone(), self.provider.clone())
+                .allow_unauthenticated()
+                .build()
+                .map_err(|error| error.to_string())?;
         Ok(Arc::new(ClientVerifier { chain }))
     }
 }
@@ -112,7 +137,8 @@ impl ServerCertVerifier for ServerVerifier {
     ) -> Result<ServerCertVerified, Error> {
         let dialled = server_name.to_str();
         let identity = self.pinned.as_deref().unwrap_or(&dialled);
-        self.anchors.verify_server(end_entity, intermediates, identity, now)?;
+        self.anchors
+            .verify_server(end_entity, intermediates, identity, now)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -131,11 +157,19 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.anchors.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.anchors.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.anchors.provider.signature_verification_algorithms.supported_schemes()
+        self.anchors
+            .provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -165,8 +199,11 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
-        PeerIdentity::from_leaf(end_entity).map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        let verified = self
+            .chain
+            .verify_client_cert(end_entity, intermediates, now)?;
+        PeerIdentity::from_leaf(end_entity)
+            .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
         Ok(verified)
     }
 
@@ -195,7 +232,10 @@ impl ClientCertVerifier for ClientVerifier {
 
 /// The `reason` label of a failed handshake (`tls_handshake_failures_total`); a closed set of words.
 pub fn failure_reason(error: &io::Error) -> &'static str {
-    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
+    let Some(tls) = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Error>())
+    else {
         return match error.kind() {
             io::ErrorKind::TimedOut => "timeout",
             io::ErrorKind::UnexpectedEof
@@ -208,10 +248,14 @@ pub fn failure_reason(error: &io::Error) -> &'static str {
     match tls {
         Error::InvalidCertificate(why) => match why {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => "expired",
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "not_yet_valid",
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "not_yet_valid"
+            }
             // Another authority of the same name, such as a cluster's that was set up with the same commands.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => "unknown_issuer",
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => "wrong_identity",
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "wrong_identity"
+            }
             _ => "bad_certificate",
         },
         Error::NoCertificatesPresented => "no_certificate",

@@ -99,15 +99,20 @@ impl Options {
             };
             match (name, inline) {
                 ("--simulate", None) => options.simulate = true,
-                ("--simulate", Some(value)) => options.simulate = values::flag(value).map_err(|why| bad(name, value, &why))?,
+                ("--simulate", Some(value)) => {
+                    options.simulate = values::flag(value).map_err(|why| bad(name, value, &why))?
+                }
                 ("--ipv6", None) => options.ipv6 = true,
-                ("--ipv6", Some(value)) => options.ipv6 = values::flag(value).map_err(|why| bad(name, value, &why))?,
+                ("--ipv6", Some(value)) => {
+                    options.ipv6 = values::flag(value).map_err(|why| bad(name, value, &why))?
+                }
                 _ => {
                     let value = match inline {
                         Some(value) => value,
-                        None if name.starts_with("--") => {
-                            arguments.next().ok_or_else(|| format!("{name} lacks its value"))?.as_str()
-                        }
+                        None if name.starts_with("--") => arguments
+                            .next()
+                            .ok_or_else(|| format!("{name} lacks its value"))?
+                            .as_str(),
                         None => return Err(format!("`{name}` is not an option")),
                     };
                     options.set(name, value)?;
@@ -126,7 +131,9 @@ impl Options {
             "--proxy-gid" => self.gid = Some(values::number(value).map_err(explain)?),
             "--proxy-mark" => self.mark = Some(values::mark(value).map_err(explain)?),
             "--inbound-ports-to-ignore" => self.inbound_ignored = ports(value).map_err(explain)?,
-            "--outbound-ports-to-ignore" => self.outbound_ignored = ports(value).map_err(explain)?,
+            "--outbound-ports-to-ignore" => {
+                self.outbound_ignored = ports(value).map_err(explain)?
+            }
             "--ports-to-redirect" => self.redirected = ports(value).map_err(explain)?,
             "--subnets-to-ignore" => self.subnets = subnets(value).map_err(explain)?,
             _ if WITHOUT_EFFECT.contains(&name) => {}
@@ -173,14 +180,26 @@ mod tests {
         )
         .expect("valid");
         assert_eq!(options.inbound_ignored.last(), Some(&(8000, 8010)));
-        assert_eq!((options.mark, options.ipv6, options.subnets.len()), (Some(0x7e11), false, 1));
+        assert_eq!(
+            (options.mark, options.ipv6, options.subnets.len()),
+            (Some(0x7e11), false, 1)
+        );
     }
 
     #[test]
     fn what_cannot_be_used_is_named() {
-        assert_eq!(parse("--proxy-uid root").unwrap_err(), "--proxy-uid is \"root\": it is not a whole number");
-        assert_eq!(parse("--proxy-uid").unwrap_err(), "--proxy-uid lacks its value");
-        assert_eq!(parse("--tproxy yes").unwrap_err(), "`--tproxy` is not an option");
+        assert_eq!(
+            parse("--proxy-uid root").unwrap_err(),
+            "--proxy-uid is \"root\": it is not a whole number"
+        );
+        assert_eq!(
+            parse("--proxy-uid").unwrap_err(),
+            "--proxy-uid lacks its value"
+        );
+        assert_eq!(
+            parse("--tproxy yes").unwrap_err(),
+            "`--tproxy` is not an option"
+        );
         assert!(parse("--subnets-to-ignore 10.0.0.0/40").is_err());
     }
 }

@@ -33,11 +33,17 @@ pub struct Family {
 /// Label groups that many families share: the name used in a family's `labels`, and what it stands for.
 pub const LABEL_GROUPS: &[(&str, &str)] = &[
     ("{target}", "target_addr, target_ip, target_port"),
-    ("{tls}", "tls (true, disabled, no_identity, opaque), no_tls_reason, client_id (inbound), server_id (outbound)"),
+    (
+        "{tls}",
+        "tls (true, disabled, no_identity, opaque), no_tls_reason, client_id (inbound), server_id (outbound)",
+    ),
     ("{srv}", "srv_group, srv_kind, srv_name, srv_port (inbound)"),
     ("{route}", "route_group, route_kind, route_name (inbound)"),
     ("{authz}", "authz_group, authz_kind, authz_name (inbound)"),
-    ("{dst}", "dst_namespace, dst_deployment and its kin, dst_service, dst_serviceaccount, dst_pod, dst_pod_template_hash, dst_control_plane_ns, dst_zone (outbound, as the control plane labels endpoints)"),
+    (
+        "{dst}",
+        "dst_namespace, dst_deployment and its kin, dst_service, dst_serviceaccount, dst_pod, dst_pod_template_hash, dst_control_plane_ns, dst_zone (outbound, as the control plane labels endpoints)",
+    ),
 ];
 
 macro_rules! families {
@@ -179,6 +185,9 @@ families! {
     PROXY_WORKER_LAG_SECONDS Gauge, "proxy_worker_lag_seconds", [],
         "How far the slowest worker thread is behind its heartbeat.";
 
+    PROXY_PANICS_TOTAL Counter, "proxy_panics_total", [],
+        "Panics caught: each is a bug and has ended one task.";
+
     // The registry itself.
     PROXY_METRICS_SERIES Gauge, "proxy_metrics_series", [],
         "Series held in the registry.";
@@ -206,14 +215,22 @@ pub fn markdown() -> String {
             Kind::Histogram(_) => "histogram",
         };
         let labels = family.labels.join(", ");
-        let _ = writeln!(page, "| `{}` | {kind} | {labels} | {} |", family.name, family.help);
+        let _ = writeln!(
+            page,
+            "| `{}` | {kind} | {labels} | {} |",
+            family.name, family.help
+        );
     }
     page.push_str("\n## Label groups\n\n| group | labels |\n|---|---|\n");
     for (group, labels) in LABEL_GROUPS {
         let _ = writeln!(page, "| {group} | {labels} |");
     }
     let buckets: Vec<&str> = LATENCY_MS.le.to_vec();
-    let _ = writeln!(page, "\n## Buckets\n\nHistograms in milliseconds: {}, +Inf.", buckets.join(", "));
+    let _ = writeln!(
+        page,
+        "\n## Buckets\n\nHistograms in milliseconds: {}, +Inf.",
+        buckets.join(", ")
+    );
     page
 }
 

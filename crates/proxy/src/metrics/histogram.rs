@@ -101,7 +101,10 @@ mod tests {
             assert!(bounds.upper.windows(2).all(|pair| pair[0] < pair[1]));
             for (upper, le) in bounds.upper.iter().zip(bounds.le) {
                 let shown: f64 = le.parse().expect("a number");
-                assert!((shown * bounds.per_shown as f64 - *upper as f64).abs() < 1e-6, "{le}");
+                assert!(
+                    (shown * bounds.per_shown as f64 - *upper as f64).abs() < 1e-6,
+                    "{le}"
+                );
             }
         }
     }
@@ -110,13 +113,22 @@ mod tests {
     fn a_value_on_a_bound_belongs_to_that_bound() {
         let histogram = Histogram {
             bounds: &LATENCY_MS,
-            cells: (0..Histogram::cells_of(&LATENCY_MS)).map(|_| AtomicU64::new(0)).collect(),
+            cells: (0..Histogram::cells_of(&LATENCY_MS))
+                .map(|_| AtomicU64::new(0))
+                .collect(),
             one_thread: PhantomData,
         };
         histogram.record(Duration::from_millis(1));
         histogram.record(Duration::from_micros(1_001));
         histogram.record(Duration::from_secs(3_600));
-        let counts: Vec<u64> = histogram.cells.iter().map(|cell| cell.load(Relaxed)).collect();
-        assert_eq!((counts[0], counts[1], counts[25], counts[26]), (1, 1, 1, 1_000 + 1_001 + 3_600_000_000));
+        let counts: Vec<u64> = histogram
+            .cells
+            .iter()
+            .map(|cell| cell.load(Relaxed))
+            .collect();
+        assert_eq!(
+            (counts[0], counts[1], counts[25], counts[26]),
+            (1, 1, 1, 1_000 + 1_001 + 3_600_000_000)
+        );
     }
 }

@@ -74,12 +74,21 @@ impl HttpMetrics {
     /// when it has none). `total`: to the end of the answer.
     pub fn response(&self, outcome: Outcome, first_byte: Duration, total: Duration) {
         let mut outcomes = self.outcomes.borrow_mut();
-        let known = outcomes.iter().position(|series| series.of == outcome).or_else(|| {
-            let coarse = coarse(outcome);
-            (outcomes.len() >= MAX_OUTCOMES).then(|| outcomes.iter().position(|series| series.of == coarse)).flatten()
-        });
+        let known = outcomes
+            .iter()
+            .position(|series| series.of == outcome)
+            .or_else(|| {
+                let coarse = coarse(outcome);
+                (outcomes.len() >= MAX_OUTCOMES)
+                    .then(|| outcomes.iter().position(|series| series.of == coarse))
+                    .flatten()
+            });
         let at = known.unwrap_or_else(|| {
-            let of = if outcomes.len() >= MAX_OUTCOMES { coarse(outcome) } else { outcome };
+            let of = if outcomes.len() >= MAX_OUTCOMES {
+                coarse(outcome)
+            } else {
+                outcome
+            };
             outcomes.push(self.resolve(of));
             outcomes.len() - 1
         });
@@ -98,25 +107,47 @@ impl HttpMetrics {
             .linkerd
             .extend()
             .add("status_code", &status)
-            .add("classification", if of.success { "success" } else { "failure" })
+            .add(
+                "classification",
+                if of.success { "success" } else { "failure" },
+            )
             .add_some("grpc_status", grpc.as_deref())
             .add_some("error", (!of.error.is_empty()).then_some(of.error))
             .build();
-        let latency = self.labels.linkerd.extend().add("status_code", &status).build();
-        let article = self.labels.article.extend().add("status_code", &status).build();
+        let latency = self
+            .labels
+            .linkerd
+            .extend()
+            .add("status_code", &status)
+            .build();
+        let article = self
+            .labels
+            .article
+            .extend()
+            .add("status_code", &status)
+            .build();
         OutcomeSeries {
             of,
             response_total: self.shard.counter(&families::RESPONSE_TOTAL, &response),
-            response_latency_ms: self.shard.histogram(&families::RESPONSE_LATENCY_MS, &latency),
+            response_latency_ms: self
+                .shard
+                .histogram(&families::RESPONSE_LATENCY_MS, &latency),
             requests_total: self.shard.counter(&families::HTTP_REQUESTS_TOTAL, &article),
-            request_duration_ms: self.shard.histogram(&families::HTTP_REQUEST_DURATION_MS, &article),
+            request_duration_ms: self
+                .shard
+                .histogram(&families::HTTP_REQUEST_DURATION_MS, &article),
         }
     }
 }
 
 /// Status 2…5 stands for a whole class; see [`MAX_OUTCOMES`].
 fn coarse(of: Outcome) -> Outcome {
-    Outcome { status: of.status / 100, grpc_status: None, success: of.success, error: "" }
+    Outcome {
+        status: of.status / 100,
+        grpc_status: None,
+        success: of.success,
+        error: "",
+    }
 }
 
 fn status_text(status: u16) -> String {
@@ -133,13 +164,21 @@ mod tests {
     use super::*;
 
     fn outcome(status: u16) -> Outcome {
-        Outcome { status, grpc_status: None, success: status < 500, error: "" }
+        Outcome {
+            status,
+            grpc_status: None,
+            success: status < 500,
+            error: "",
+        }
     }
 
     fn edge(registry: &Registry) -> HttpMetrics {
         let labels = HttpLabels {
             linkerd: Labels::builder().add("direction", "inbound").build(),
-            article: Labels::builder().add("direction", "inbound").add("dst_pod", "web").build(),
+            article: Labels::builder()
+                .add("direction", "inbound")
+                .add("dst_pod", "web")
+                .build(),
         };
         HttpMetrics::new(&registry.shard(), labels)
     }
@@ -150,7 +189,12 @@ mod tests {
         let edge = edge(&registry);
         edge.request();
         edge.response(
-            Outcome { status: 200, grpc_status: Some(14), success: false, error: "" },
+            Outcome {
+                status: 200,
+                grpc_status: Some(14),
+                success: false,
+                error: "",
+            },
             Duration::from_millis(3),
             Duration::from_millis(7),
         );
@@ -176,8 +220,15 @@ mod tests {
         for status in 100..1_000 {
             edge.response(outcome(status), Duration::ZERO, Duration::ZERO);
         }
-        assert!(registry.series() <= 1 + 4 * (MAX_OUTCOMES + 10), "{}", registry.series());
+        assert!(
+            registry.series() <= 1 + 4 * (MAX_OUTCOMES + 10),
+            "{}",
+            registry.series()
+        );
         let page = render(&registry, &[], Format::Prometheus);
-        assert!(page.contains("status_code=\"9xx\",classification=\"failure\"} 100\n"), "{page}");
+        assert!(
+            page.contains("status_code=\"9xx\",classification=\"failure\"} 100\n"),
+            "{page}"
+        );
     }
 }

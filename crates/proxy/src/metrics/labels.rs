@@ -21,12 +21,16 @@ impl Labels {
 
     /// Starts a label set. Labels keep the order in which they are added, so build each kind of set in one place.
     pub fn builder() -> LabelsBuilder {
-        LabelsBuilder { text: String::with_capacity(160) }
+        LabelsBuilder {
+            text: String::with_capacity(160),
+        }
     }
 
     /// Starts a label set that begins with all labels of this one.
     pub fn extend(&self) -> LabelsBuilder {
-        LabelsBuilder { text: self.0.to_string() }
+        LabelsBuilder {
+            text: self.0.to_string(),
+        }
     }
 
     /// The text between the braces; empty for no labels.
@@ -118,7 +122,10 @@ mod tests {
 
     #[test]
     fn a_name_from_outside_is_reduced_to_allowed_characters() {
-        let labels = Labels::builder().add("app.kubernetes.io/name", "x").add("9lives", "y").build();
+        let labels = Labels::builder()
+            .add("app.kubernetes.io/name", "x")
+            .add("9lives", "y")
+            .build();
         assert_eq!(labels.as_str(), r#"app_kubernetes_io_name="x",_lives="y""#);
     }
 
@@ -131,6 +138,12 @@ mod tests {
     #[test]
     fn a_set_extends_another() {
         let base = Labels::builder().add("direction", "inbound").build();
-        assert_eq!(base.extend().add_number("status_code", 200).build().as_str(), r#"direction="inbound",status_code="200""#);
+        assert_eq!(
+            base.extend()
+                .add_number("status_code", 200)
+                .build()
+                .as_str(),
+            r#"direction="inbound",status_code="200""#
+        );
     }
 }

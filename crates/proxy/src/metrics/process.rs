@@ -3,6 +3,7 @@
 //! Reading costs three small files per scrape and nothing between scrapes.
 
 use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::families;
@@ -16,6 +17,35 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// where it has the number.
 const KIB: f64 = 1024.0;
 
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// Counts panics from now on and logs each with its place; the task it happened in ends, the process goes on.
+pub fn count_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        PANICS.fetch_add(1, Relaxed);
+        let payload = panic.payload();
+        let message = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or(payload.downcast_ref::<String>().map(String::as_str));
+        let message = message.unwrap_or("no message");
+        let place = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let thread = std::thread::current()
+            .name()
+            .unwrap_or("unnamed")
+            .to_owned();
+        tracing::error!(
+            thread,
+            place,
+            message,
+            "panic: this is a bug, please report it"
+        );
+    }));
+}
+
 /// What of the process stays the same.
 #[derive(Debug)]
 pub struct Process {
@@ -28,25 +58,60 @@ impl Process {
     pub fn new() -> Self {
         let build = Labels::builder()
             .add("version", env!("CARGO_PKG_VERSION"))
-            .add("git_branch", option_env!("TULLE_GIT_BRANCH").unwrap_or("unknown"))
-            .add("git_version", option_env!("TULLE_GIT_VERSION").unwrap_or("unknown"))
-            .add("profile", if cfg!(debug_assertions) { "debug" } else { "release" })
+            .add(
+                "git_branch",
+                option_env!("TULLE_GIT_BRANCH").unwrap_or("unknown"),
+            )
+            .add(
+                "git_version",
+                option_env!("TULLE_GIT_VERSION").unwrap_or("unknown"),
+            )
+            .add(
+                "profile",
+                if cfg!(debug_assertions) {
+                    "debug"
+                } else {
+                    "release"
+                },
+            )
             .add("vendor", "tulle")
             .build();
-        Self { started: SystemTime::now(), build }
+        Self {
+            started: SystemTime::now(),
+            build,
+        }
     }
 
     /// The samples of this moment. A file that cannot be read leaves its samples out.
     pub fn samples(&self, registry: &Registry) -> Vec<Sample> {
-        let plain = |family, value| Sample { family, labels: Labels::none(), value };
-        let seconds = |since: SystemTime| since.elapsed().map_or(0.0, |elapsed| elapsed.as_secs_f64());
-        let started = self.started.duration_since(UNIX_EPOCH).map_or(0.0, |at| at.as_secs_f64());
+        let plain = |family, value| Sample {
+            family,
+            labels: Labels::none(),
+            value,
+        };
+        let seconds =
+            |since: SystemTime| since.elapsed().map_or(0.0, |elapsed| elapsed.as_secs_f64());
+        let started = self
+            .started
+            .duration_since(UNIX_EPOCH)
+            .map_or(0.0, |at| at.as_secs_f64());
         let mut samples = vec![
-            Sample { family: &families::PROXY_BUILD_INFO, labels: self.build.clone(), value: 1.0 },
+            Sample {
+                family: &families::PROXY_BUILD_INFO,
+                labels: self.build.clone(),
+                value: 1.0,
+            },
             plain(&families::PROCESS_START_TIME_SECONDS, started),
-            plain(&families::PROCESS_UPTIME_SECONDS_TOTAL, seconds(self.started).floor()),
+            plain(
+                &families::PROCESS_UPTIME_SECONDS_TOTAL,
+                seconds(self.started).floor(),
+            ),
         ];
-        if let Some(cpu) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(cpu_seconds) {
+        if let Some(cpu) = fs::read_to_string("/proc/self/stat")
+            .ok()
+            .as_deref()
+            .and_then(cpu_seconds)
+        {
             samples.push(plain(&families::PROCESS_CPU_SECONDS_TOTAL, cpu));
         }
         if let Ok(status) = fs::read_to_string("/proc/self/status") {
@@ -62,14 +127,34 @@ impl Process {
         }
         if let Ok(entries) = fs::read_dir("/proc/self/fd") {
             // The listing holds the descriptor of the listing itself.
-            samples.push(plain(&families::PROCESS_OPEN_FDS, entries.count().saturating_sub(1) as f64));
+            samples.push(plain(
+                &families::PROCESS_OPEN_FDS,
+                entries.count().saturating_sub(1) as f64,
+            ));
         }
-        if let Some(max) = fs::read_to_string("/proc/self/limits").ok().as_deref().and_then(max_open_files) {
+        if let Some(max) = fs::read_to_string("/proc/self/limits")
+            .ok()
+            .as_deref()
+            .and_then(max_open_files)
+        {
             samples.push(plain(&families::PROCESS_MAX_FDS, max));
         }
-        samples.push(plain(&families::PROXY_METRICS_SERIES, registry.series() as f64));
-        samples.push(plain(&families::PROXY_METRICS_SERIES_REFUSED_TOTAL, registry.refused() as f64));
-        samples.push(plain(&families::PROXY_METRICS_SERIES_EVICTED_TOTAL, registry.evicted() as f64));
+        samples.push(plain(
+            &families::PROXY_PANICS_TOTAL,
+            PANICS.load(Relaxed) as f64,
+        ));
+        samples.push(plain(
+            &families::PROXY_METRICS_SERIES,
+            registry.series() as f64,
+        ));
+        samples.push(plain(
+            &families::PROXY_METRICS_SERIES_REFUSED_TOTAL,
+            registry.refused() as f64,
+        ));
+        samples.push(plain(
+            &families::PROXY_METRICS_SERIES_EVICTED_TOTAL,
+            registry.evicted() as f64,
+        ));
         samples
     }
 }
@@ -91,12 +176,22 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
 
 fn status_number(status: &str, key: &str) -> Option<f64> {
     let line = status.lines().find(|line| line.starts_with(key))?;
-    line[key.len()..].split_ascii_whitespace().next()?.parse().ok()
+    line[key.len()..]
+        .split_ascii_whitespace()
+        .next()?
+        .parse()
+        .ok()
 }
 
 fn max_open_files(limits: &str) -> Option<f64> {
-    let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
-    line["Max open files".len()..].split_ascii_whitespace().next()?.parse().ok()
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))?;
+    line["Max open files".len()..]
+        .split_ascii_whitespace()
+        .next()?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -119,8 +214,14 @@ mod tests {
             &families::PROCESS_OPEN_FDS,
             &families::PROCESS_MAX_FDS,
         ] {
-            let sample = samples.iter().find(|sample| sample.family.name == family.name);
-            assert!(sample.is_some_and(|sample| sample.value > 0.0), "{}", family.name);
+            let sample = samples
+                .iter()
+                .find(|sample| sample.family.name == family.name);
+            assert!(
+                sample.is_some_and(|sample| sample.value > 0.0),
+                "{}",
+                family.name
+            );
         }
     }
 }

@@ -25,7 +25,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_series: 20_000, retain_idle: Duration::from_secs(600) }
+        Self {
+            max_series: 20_000,
+            retain_idle: Duration::from_secs(600),
+        }
     }
 }
 
@@ -78,7 +81,9 @@ impl Series {
 
     /// Whether some thread holds a handle: the registry itself holds one count of each writer's cells.
     fn referenced(&self) -> bool {
-        self.cells.iter().any(|(_, cells)| Arc::strong_count(cells) > 1)
+        self.cells
+            .iter()
+            .any(|(_, cells)| Arc::strong_count(cells) > 1)
     }
 }
 
@@ -146,7 +151,10 @@ impl Registry {
         for entry in state.families.values_mut() {
             let family = entry.family;
             entry.series.retain(|_, series| {
-                let total = series.totals(family).iter().fold(0u64, |sum, cell| sum.wrapping_add(*cell));
+                let total = series
+                    .totals(family)
+                    .iter()
+                    .fold(0u64, |sum, cell| sum.wrapping_add(*cell));
                 if series.referenced() || total != series.last_total {
                     series.last_total = total;
                     series.changed = now;
@@ -172,7 +180,10 @@ impl Registry {
                 .map(|(labels, series)| (labels.clone(), series.totals(entry.family)))
                 .collect();
             series.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-            families.push(Scraped { family: entry.family, series });
+            families.push(Scraped {
+                family: entry.family,
+                series,
+            });
         }
         families
     }
@@ -183,7 +194,10 @@ impl Registry {
         let entry = state
             .families
             .entry(family.name)
-            .or_insert_with(|| FamilySeries { family, series: HashMap::new() });
+            .or_insert_with(|| FamilySeries {
+                family,
+                series: HashMap::new(),
+            });
         if let Some(series) = entry.series.get_mut(labels) {
             if let Some((_, cells)) = series.cells.iter().find(|(by, _)| *by == writer) {
                 return cells.clone();
@@ -197,7 +211,11 @@ impl Registry {
             return fresh(family);
         }
         let cells = fresh(family);
-        let series = Series { cells: vec![(writer, cells.clone())], last_total: 0, changed: Instant::now() };
+        let series = Series {
+            cells: vec![(writer, cells.clone())],
+            last_total: 0,
+            changed: Instant::now(),
+        };
         entry.series.insert(labels.clone(), series);
         state.count += 1;
         cells
@@ -205,7 +223,10 @@ impl Registry {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic under this lock leaves whole values behind: every change is one insert or one remove.
-        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -220,14 +241,28 @@ pub struct Shard {
 impl Shard {
     /// The counter of this family and label set. Resolve it when configuration changes, not per request.
     pub fn counter(&self, family: &'static Family, labels: &Labels) -> Counter {
-        debug_assert!(matches!(family.kind, Kind::Counter), "{} is not a counter", family.name);
-        Counter { cells: self.registry.resolve(self.writer, family, labels), one_thread: PhantomData }
+        debug_assert!(
+            matches!(family.kind, Kind::Counter),
+            "{} is not a counter",
+            family.name
+        );
+        Counter {
+            cells: self.registry.resolve(self.writer, family, labels),
+            one_thread: PhantomData,
+        }
     }
 
     /// The gauge of this family and label set. Writers' values are added up.
     pub fn gauge(&self, family: &'static Family, labels: &Labels) -> Gauge {
-        debug_assert!(matches!(family.kind, Kind::Gauge), "{} is not a gauge", family.name);
-        Gauge { cells: self.registry.resolve(self.writer, family, labels), one_thread: PhantomData }
+        debug_assert!(
+            matches!(family.kind, Kind::Gauge),
+            "{} is not a gauge",
+            family.name
+        );
+        Gauge {
+            cells: self.registry.resolve(self.writer, family, labels),
+            one_thread: PhantomData,
+        }
     }
 
     /// The histogram of this family and label set.
@@ -238,7 +273,11 @@ impl Shard {
         let Kind::Histogram(bounds) = family.kind else {
             panic!("{} is not a histogram", family.name);
         };
-        Histogram { bounds, cells: self.registry.resolve(self.writer, family, labels), one_thread: PhantomData }
+        Histogram {
+            bounds,
+            cells: self.registry.resolve(self.writer, family, labels),
+            one_thread: PhantomData,
+        }
     }
 }
 
@@ -296,8 +335,14 @@ mod tests {
 
     fn value(registry: &Registry, family: &Family, labels: &Labels) -> Option<u64> {
         let scraped = registry.scrape();
-        let family = scraped.iter().find(|scraped| scraped.family.name == family.name)?;
-        family.series.iter().find(|(of, _)| of == labels).map(|(_, cells)| cells[0])
+        let family = scraped
+            .iter()
+            .find(|scraped| scraped.family.name == family.name)?;
+        family
+            .series
+            .iter()
+            .find(|(of, _)| of == labels)
+            .map(|(_, cells)| cells[0])
     }
 
     #[test]
@@ -307,13 +352,19 @@ mod tests {
         here.counter(&families::REQUEST_TOTAL, &labels(1)).add(2);
         there.counter(&families::REQUEST_TOTAL, &labels(1)).add(3);
         here.counter(&families::REQUEST_TOTAL, &labels(1)).inc();
-        assert_eq!(value(&registry, &families::REQUEST_TOTAL, &labels(1)), Some(6));
+        assert_eq!(
+            value(&registry, &families::REQUEST_TOTAL, &labels(1)),
+            Some(6)
+        );
         assert_eq!(registry.series(), 1);
     }
 
     #[test]
     fn series_beyond_the_cap_are_refused_and_counted() {
-        let registry = Registry::new(Limits { max_series: 2, ..Limits::default() });
+        let registry = Registry::new(Limits {
+            max_series: 2,
+            ..Limits::default()
+        });
         let shard = registry.shard();
         for n in 0..5 {
             shard.counter(&families::REQUEST_TOTAL, &labels(n)).inc();
@@ -349,6 +400,9 @@ mod tests {
         open.inc();
         open.inc();
         open.dec();
-        assert_eq!(value(&registry, &families::TCP_OPEN_CONNECTIONS, &labels(1)), Some(1));
+        assert_eq!(
+            value(&registry, &families::TCP_OPEN_CONNECTIONS, &labels(1)),
+            Some(1)
+        );
     }
 }

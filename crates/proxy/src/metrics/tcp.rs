@@ -40,6 +40,8 @@ impl TcpMetrics {
     pub fn closed(&self, errno: &str) {
         self.open_connections.dec();
         let labels = self.labels.extend().add("errno", errno).build();
-        self.shard.counter(&families::TCP_CLOSE_TOTAL, &labels).inc();
+        self.shard
+            .counter(&families::TCP_CLOSE_TOTAL, &labels)
+            .inc();
     }
 }

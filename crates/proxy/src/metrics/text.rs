@@ -18,7 +18,11 @@ pub enum Format {
 impl Format {
     /// The format that an `Accept` header asks for. OpenMetrics only when it is named.
     pub fn from_accept(accept: &str) -> Self {
-        if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Prometheus }
+        if accept.contains("application/openmetrics-text") {
+            Self::OpenMetrics
+        } else {
+            Self::Prometheus
+        }
     }
 
     /// The `content-type` of the page.
@@ -55,7 +59,14 @@ pub fn render(registry: &Registry, computed: &[Sample], format: Format) -> Strin
             head(&mut page, sample.family, format);
             previous = sample.family.name;
         }
-        line(&mut page, sample.family.name, "", sample.labels.as_str(), None, sample.value);
+        line(
+            &mut page,
+            sample.family.name,
+            "",
+            sample.labels.as_str(),
+            None,
+            sample.value,
+        );
     }
     if format == Format::OpenMetrics {
         page.push_str("# EOF\n");
@@ -149,7 +160,9 @@ mod tests {
         let (registry, shard) = registry();
         let labels = Labels::builder().add("direction", "inbound").build();
         shard.counter(&families::TCP_OPEN_TOTAL, &labels).add(3);
-        shard.gauge(&families::TCP_OPEN_CONNECTIONS, &Labels::none()).set(2);
+        shard
+            .gauge(&families::TCP_OPEN_CONNECTIONS, &Labels::none())
+            .set(2);
         assert_eq!(
             render(&registry, &[], Format::Prometheus),
             "# HELP tcp_open_connections Connections open now.\n\
@@ -164,7 +177,10 @@ mod tests {
     #[test]
     fn a_histogram_is_cumulative_and_its_sum_is_in_the_shown_unit() {
         let (registry, shard) = registry();
-        let histogram = shard.histogram(&families::OUTBOUND_TCP_DETECT_HTTP_DURATION_SECONDS, &Labels::none());
+        let histogram = shard.histogram(
+            &families::OUTBOUND_TCP_DETECT_HTTP_DURATION_SECONDS,
+            &Labels::none(),
+        );
         histogram.record(Duration::from_micros(500));
         histogram.record(Duration::from_millis(50));
         histogram.record(Duration::from_secs(2));
@@ -185,11 +201,21 @@ mod tests {
     #[test]
     fn open_metrics_names_counters_without_total_and_ends_with_eof() {
         let (registry, shard) = registry();
-        shard.counter(&families::TCP_OPEN_TOTAL, &Labels::none()).inc();
-        shard.counter(&families::IDENTITY_CERT_REFRESH_COUNT, &Labels::none()).inc();
+        shard
+            .counter(&families::TCP_OPEN_TOTAL, &Labels::none())
+            .inc();
+        shard
+            .counter(&families::IDENTITY_CERT_REFRESH_COUNT, &Labels::none())
+            .inc();
         let page = render(&registry, &[], Format::OpenMetrics);
-        assert!(page.contains("# TYPE tcp_open counter\ntcp_open_total 1\n"), "{page}");
-        assert!(page.contains("# TYPE identity_cert_refresh_count unknown\n"), "{page}");
+        assert!(
+            page.contains("# TYPE tcp_open counter\ntcp_open_total 1\n"),
+            "{page}"
+        );
+        assert!(
+            page.contains("# TYPE identity_cert_refresh_count unknown\n"),
+            "{page}"
+        );
         assert!(page.ends_with("# EOF\n"));
     }
 }

@@ -23,18 +23,36 @@ fn control_admin_shows_only_the_proxys_own_environment() {
     let proxy = alone(&[("DATABASE_PASSWORD", "hunter2"), ("_pod_ns", "default")]);
     let (status, page) = proxy.get("/env.json").unwrap();
     assert_eq!(status, 200);
-    assert!(page.contains("\"_pod_ns\": \"default\"") && page.contains("LINKERD2_PROXY_ADMIN_LISTEN_ADDR"));
+    assert!(
+        page.contains("\"_pod_ns\": \"default\"")
+            && page.contains("LINKERD2_PROXY_ADMIN_LISTEN_ADDR")
+    );
     assert!(!page.contains("hunter2") && !page.contains("DATABASE_PASSWORD"));
 }
 
 #[test]
 fn control_admin_changes_log_levels_and_refuses_nonsense() {
     let proxy = alone(&[]);
-    assert_eq!(proxy.ask("PUT", "/proxy-log-level", "warn,linkerd=error").unwrap().0, 204);
-    assert_eq!(proxy.get("/proxy-log-level"), Some((200, "warn,tulle=error\n".to_owned())));
+    assert_eq!(
+        proxy
+            .ask("PUT", "/proxy-log-level", "warn,linkerd=error")
+            .unwrap()
+            .0,
+        204
+    );
+    assert_eq!(
+        proxy.get("/proxy-log-level"),
+        Some((200, "warn,tulle=error\n".to_owned()))
+    );
     let (status, why) = proxy.ask("PUT", "/proxy-log-level", "loud").unwrap();
     assert_eq!((status, why.contains("`loud` is not a level")), (400, true));
-    assert_eq!(proxy.ask("PUT", "/proxy-log-level", &"warn,".repeat(10_000)).unwrap().0, 400);
+    assert_eq!(
+        proxy
+            .ask("PUT", "/proxy-log-level", &"warn,".repeat(10_000))
+            .unwrap()
+            .0,
+        400
+    );
 }
 
 #[test]
@@ -44,7 +62,10 @@ fn control_admin_shuts_down_only_where_it_was_enabled() {
     assert!(closed.is_running());
     let mut open = alone(&[("LINKERD2_PROXY_SHUTDOWN_ENDPOINT_ENABLED", "true")]);
     assert_eq!(open.ask("GET", "/shutdown", "").unwrap().0, 405);
-    assert_eq!(open.ask("POST", "/shutdown", ""), Some((200, "shutdown\n".to_owned())));
+    assert_eq!(
+        open.ask("POST", "/shutdown", ""),
+        Some((200, "shutdown\n".to_owned()))
+    );
     assert_eq!(open.wait_end(), Some(0));
 }
 
@@ -54,7 +75,10 @@ fn control_admin_metrics_begin_with_these_families() {
     let proxy = alone(&[]);
     let (status, page) = proxy.get("/metrics").unwrap();
     assert_eq!(status, 200);
-    let mut types: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    let mut types: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .collect();
     types.sort_unstable();
     let expected = [
         "control_watch_invalid_total counter",
@@ -80,7 +104,9 @@ fn control_admin_metrics_begin_with_these_families() {
         assert!(types.contains(&family), "{family} is missing\n{page}");
     }
     for name in types.iter().filter_map(|line| line.split(' ').next()) {
-        let known = tulle_proxy::metrics::families::ALL.iter().any(|family| family.name == name);
+        let known = tulle_proxy::metrics::families::ALL
+            .iter()
+            .any(|family| family.name == name);
         assert!(known, "{name} is not in families.rs");
     }
 }
@@ -96,17 +122,51 @@ fn control_admin_metrics_of_a_request_have_these_labels() {
     });
     let labels = |family: &str| {
         let (_, page) = proxy.get("/metrics").unwrap();
-        let line = page.lines().find(|line| line.starts_with(&format!("{family}{{"))).map(str::to_owned);
+        let line = page
+            .lines()
+            .find(|line| line.starts_with(&format!("{family}{{")))
+            .map(str::to_owned);
         let line = line.unwrap_or_else(|| panic!("{family} is missing\n{page}"));
-        let inside = line.split_once('{').unwrap().1.rsplit_once('}').unwrap().0.to_owned();
-        inside.split(',').map(|pair| pair.split_once('=').unwrap().0.to_owned()).collect::<Vec<_>>()
+        let inside = line
+            .split_once('{')
+            .unwrap()
+            .1
+            .rsplit_once('}')
+            .unwrap()
+            .0
+            .to_owned();
+        inside
+            .split(',')
+            .map(|pair| pair.split_once('=').unwrap().0.to_owned())
+            .collect::<Vec<_>>()
     };
-    eventually("the answer is counted", || proxy.get("/metrics").unwrap().1.contains("http_requests_total{"));
-    let article = ["direction", "dst_pod", "dst_service", "src_pod", "src_namespace", "status_code"];
+    eventually("the answer is counted", || {
+        proxy
+            .get("/metrics")
+            .unwrap()
+            .1
+            .contains("http_requests_total{")
+    });
+    let article = [
+        "direction",
+        "dst_pod",
+        "dst_service",
+        "src_pod",
+        "src_namespace",
+        "status_code",
+    ];
     assert_eq!(labels("http_requests_total"), article);
     assert_eq!(labels("http_request_duration_ms_sum"), article);
-    assert_eq!(labels("http_request_duration_ms_bucket"), [&article[..], &["le"]].concat());
-    for family in ["request_total", "response_total", "response_latency_ms_count", "tcp_open_total"] {
+    assert_eq!(
+        labels("http_request_duration_ms_bucket"),
+        [&article[..], &["le"]].concat()
+    );
+    for family in [
+        "request_total",
+        "response_total",
+        "response_latency_ms_count",
+        "tcp_open_total",
+    ] {
         assert_eq!(labels(family)[0], "direction", "{family}");
     }
 }

@@ -29,7 +29,11 @@ fn world(more: &[(&str, &str)]) -> World {
     all.extend_from_slice(more);
     let proxy = Proxy::start("web", &control, &script, &all);
     proxy.wait_ready();
-    World { script, control, proxy }
+    World {
+        script,
+        control,
+        proxy,
+    }
 }
 
 impl World {
@@ -38,39 +42,72 @@ impl World {
     }
 
     fn says(&self, host: &str, body: &str) -> bool {
-        self.ask(host).is_some_and(|answer| answer == (200, body.to_owned()))
+        self.ask(host)
+            .is_some_and(|answer| answer == (200, body.to_owned()))
     }
 }
 
 #[test]
 fn endpoints_are_added_and_removed_as_the_stream_says() {
     let world = world(&[]);
-    let (one, two) = (application("127.0.0.1:0", "one"), application("127.0.0.1:0", "two"));
-    world.script.policy("voting", Answer::Say(balanced("voting", PATH)));
-    world.script.endpoints(PATH, Answer::Say(add(vec![plain(one)])));
+    let (one, two) = (
+        application("127.0.0.1:0", "one"),
+        application("127.0.0.1:0", "two"),
+    );
+    world
+        .script
+        .policy("voting", Answer::Say(balanced("voting", PATH)));
+    world
+        .script
+        .endpoints(PATH, Answer::Say(add(vec![plain(one)])));
     eventually("the first endpoint answers", || world.says("voting", "one"));
-    world.script.endpoints(PATH, Answer::Say(add(vec![plain(two)])));
+    world
+        .script
+        .endpoints(PATH, Answer::Say(add(vec![plain(two)])));
     eventually("the second answers too", || world.says("voting", "two"));
     world.script.endpoints(PATH, Answer::Say(remove(one)));
-    eventually("the first has gone", || (0..20).all(|_| world.says("voting", "two")));
-    assert_eq!(world.script.opened(&format!("Destination.Get {PATH}")), 1, "one stream told it all");
+    eventually("the first has gone", || {
+        (0..20).all(|_| world.says("voting", "two"))
+    });
+    assert_eq!(
+        world.script.opened(&format!("Destination.Get {PATH}")),
+        1,
+        "one stream told it all"
+    );
 }
 
 #[test]
 fn the_last_known_state_serves_while_the_control_plane_is_away_and_streams_resume_after() {
     let world = world(&[]);
-    let (one, two) = (application("127.0.0.1:0", "one"), application("127.0.0.1:0", "two"));
-    world.script.policy("voting", Answer::Say(balanced("voting", PATH)));
-    world.script.endpoints(PATH, Answer::Say(add(vec![plain(one)])));
+    let (one, two) = (
+        application("127.0.0.1:0", "one"),
+        application("127.0.0.1:0", "two"),
+    );
+    world
+        .script
+        .policy("voting", Answer::Say(balanced("voting", PATH)));
+    world
+        .script
+        .endpoints(PATH, Answer::Say(add(vec![plain(one)])));
     eventually("the endpoint answers", || world.says("voting", "one"));
 
-    let World { script, control, proxy } = world;
+    let World {
+        script,
+        control,
+        proxy,
+    } = world;
     let address = control.address;
     drop(control);
     let ask = || request(proxy.outbound(), "GET", "voting", "/", "");
-    eventually("the proxy has noticed", || proxy.metric("control_watch_oldest_contact_seconds{method=\"Destination.Get\"}") > 0.0);
+    eventually("the proxy has noticed", || {
+        proxy.metric("control_watch_oldest_contact_seconds{method=\"Destination.Get\"}") > 0.0
+    });
     for _ in 0..30 {
-        assert_eq!(ask(), Some((200, "one".to_owned())), "no request fails meanwhile");
+        assert_eq!(
+            ask(),
+            Some((200, "one".to_owned())),
+            "no request fails meanwhile"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(proxy.is_ready());
@@ -78,18 +115,28 @@ fn the_last_known_state_serves_while_the_control_plane_is_away_and_streams_resum
     // What changed meanwhile is learnt: the first message of the new stream replaces all of the old.
     script.endpoints(PATH, Answer::Say(add(vec![plain(two)])));
     let _control = ControlPlane::start_on(&script, address);
-    eventually("the new state is in force", || (0..10).all(|_| ask() == Some((200, "two".to_owned()))));
-    assert_eq!(proxy.metric("control_watch_oldest_contact_seconds{method=\"Destination.Get\"}"), 0.0);
+    eventually("the new state is in force", || {
+        (0..10).all(|_| ask() == Some((200, "two".to_owned())))
+    });
+    assert_eq!(
+        proxy.metric("control_watch_oldest_contact_seconds{method=\"Destination.Get\"}"),
+        0.0
+    );
 }
 
 #[test]
 fn an_address_without_policy_is_the_endpoint_of_its_profile() {
     let world = world(&[]);
-    let (pod, other) = (application("127.0.0.1:0", "pod"), application("127.0.0.1:0", "other"));
+    let (pod, other) = (
+        application("127.0.0.1:0", "pod"),
+        application("127.0.0.1:0", "other"),
+    );
     let target = pod.to_string();
     world.script.policy(&target, Answer::Refuse(Code::NotFound));
     // Leading elsewhere than the address itself shows that it is the profile that is used.
-    world.script.profile(&target, Answer::Say(endpoint_profile(plain(other))));
+    world
+        .script
+        .profile(&target, Answer::Say(endpoint_profile(plain(other))));
     let view = || outbound_view(&world.proxy, &target);
     world.ask(&target);
     eventually("the profile is in force", || {
@@ -104,14 +151,18 @@ fn an_address_that_nobody_knows_is_dialled_as_it_is() {
     let app = application("127.0.0.1:0", "outside");
     let target = app.to_string();
     world.script.policy(&target, Answer::Refuse(Code::NotFound));
-    world.script.profile(&target, Answer::Refuse(Code::InvalidArgument));
+    world
+        .script
+        .profile(&target, Answer::Refuse(Code::InvalidArgument));
     eventually("it answers", || world.says(&target, "outside"));
 }
 
 #[test]
 fn a_name_that_nobody_knows_is_answered_404_with_the_reason() {
     let world = world(&[]);
-    world.script.policy("voting2", Answer::Refuse(Code::NotFound));
+    world
+        .script
+        .policy("voting2", Answer::Refuse(Code::NotFound));
     let mut last = None;
     eventually("it is refused", || {
         last = world.ask("voting2");
@@ -123,12 +174,21 @@ fn a_name_that_nobody_knows_is_answered_404_with_the_reason() {
 fn a_policy_that_cannot_be_read_changes_nothing() {
     let world = world(&[]);
     let one = application("127.0.0.1:0", "one");
-    world.script.policy("voting", Answer::Say(balanced("voting", PATH)));
-    world.script.endpoints(PATH, Answer::Say(add(vec![plain(one)])));
+    world
+        .script
+        .policy("voting", Answer::Say(balanced("voting", PATH)));
+    world
+        .script
+        .endpoints(PATH, Answer::Say(add(vec![plain(one)])));
     eventually("the endpoint answers", || world.says("voting", "one"));
-    world.script.policy("voting", Answer::Say(Default::default()));
+    world
+        .script
+        .policy("voting", Answer::Say(Default::default()));
     eventually("the message is counted", || {
-        world.proxy.metric("control_watch_invalid_total{method=\"OutboundPolicies.Watch\"}") >= 1.0
+        world
+            .proxy
+            .metric("control_watch_invalid_total{method=\"OutboundPolicies.Watch\"}")
+            >= 1.0
     });
     assert!(world.says("voting", "one"));
 }
@@ -141,16 +201,29 @@ fn an_inbound_policy_closes_a_port_and_a_bad_one_does_not_open_it() {
         let script = Script::new();
         script.port(80, Answer::Say(server("web", true)));
         let control = ControlPlane::start(&script);
-        let proxy = Proxy::start("web", &control, &script, &[
-            ("TULLE_PROXY_DNS_SERVER", dns_server()),
-            ("LINKERD2_PROXY_INBOUND_PORTS", "80"),
-            ("TULLE_PROXY_INBOUND_PORT_MAP", &map),
-            ("TULLE_PROXY_INBOUND_EXTRA_LISTENERS", "{ip}:30080=80"),
-        ]);
+        let proxy = Proxy::start(
+            "web",
+            &control,
+            &script,
+            &[
+                ("TULLE_PROXY_DNS_SERVER", dns_server()),
+                ("LINKERD2_PROXY_INBOUND_PORTS", "80"),
+                ("TULLE_PROXY_INBOUND_PORT_MAP", &map),
+                ("TULLE_PROXY_INBOUND_EXTRA_LISTENERS", "{ip}:30080=80"),
+            ],
+        );
         proxy.wait_ready();
-        World { script, control, proxy }
+        World {
+            script,
+            control,
+            proxy,
+        }
     };
-    let World { script, control, proxy } = world_with_port();
+    let World {
+        script,
+        control,
+        proxy,
+    } = world_with_port();
     let public: SocketAddr = format!("{}:30080", proxy.ip).parse().unwrap();
     let status = || request(public, "GET", "web", "/", "").map(|(status, _)| status);
     assert_eq!(status(), Some(200));
@@ -158,25 +231,38 @@ fn an_inbound_policy_closes_a_port_and_a_bad_one_does_not_open_it() {
     eventually("the port is closed", || status() == Some(403));
     script.port(80, Answer::Say(Default::default()));
     eventually("the bad policy is counted", || {
-        proxy.metric("control_watch_invalid_total{method=\"InboundServerPolicies.WatchPort\"}") >= 1.0
+        proxy.metric("control_watch_invalid_total{method=\"InboundServerPolicies.WatchPort\"}")
+            >= 1.0
     });
     assert_eq!(status(), Some(403));
     drop(control);
     std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(status(), Some(403), "inbound never falls open because the control plane is away");
+    assert_eq!(
+        status(),
+        Some(403),
+        "inbound never falls open because the control plane is away"
+    );
 }
 
 #[test]
 fn what_the_proxy_knows_is_shown_at_config() {
     let world = world(&[]);
     let one = application("127.0.0.1:0", "one");
-    world.script.policy("voting", Answer::Say(balanced("voting", PATH)));
-    world.script.endpoints(PATH, Answer::Say(add(vec![plain(one)])));
+    world
+        .script
+        .policy("voting", Answer::Say(balanced("voting", PATH)));
+    world
+        .script
+        .endpoints(PATH, Answer::Say(add(vec![plain(one)])));
     eventually("the endpoint answers", || world.says("voting", "one"));
-    let config: serde_json::Value = serde_json::from_str(&world.proxy.get("/config").unwrap().1).unwrap();
+    let config: serde_json::Value =
+        serde_json::from_str(&world.proxy.get("/config").unwrap().1).unwrap();
     assert_eq!(config["outbound"]["voting"]["view"]["source"], "policy");
     assert_eq!(config["outbound"]["voting"]["stream"]["connected"], true);
-    assert_eq!(config["endpoints"][PATH]["endpoints"]["addresses"][0]["addr"], one.to_string());
+    assert_eq!(
+        config["endpoints"][PATH]["endpoints"]["addresses"][0]["addr"],
+        one.to_string()
+    );
     assert_eq!(config["identity"]["name"], super::proxy::identity("web"));
 }
 
@@ -188,8 +274,14 @@ fn a_target_that_nobody_uses_is_forgotten_but_not_while_the_control_plane_is_awa
     let control_plane = ControlPlane::start_plain(&script);
     let environment: Environment = [
         ("LINKERD2_PROXY_IDENTITY_DISABLED", "1".to_owned()),
-        ("LINKERD2_PROXY_OUTBOUND_DISCOVERY_IDLE_TIMEOUT", "400ms".to_owned()),
-        ("LINKERD2_PROXY_POLICY_SVC_ADDR", control_plane.address.to_string()),
+        (
+            "LINKERD2_PROXY_OUTBOUND_DISCOVERY_IDLE_TIMEOUT",
+            "400ms".to_owned(),
+        ),
+        (
+            "LINKERD2_PROXY_POLICY_SVC_ADDR",
+            control_plane.address.to_string(),
+        ),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
@@ -203,7 +295,15 @@ fn a_target_that_nobody_uses_is_forgotten_but_not_while_the_control_plane_is_awa
         let shard = registry.shard();
         let (discovery, requests) = discovery::channel(control::inbound_defaults(&config));
         let (epochs, _received) = tokio::sync::watch::channel(None);
-        let _control = control::start(&config, discovery.clone(), requests, epochs, &registry, &shard).unwrap();
+        let _control = control::start(
+            &config,
+            discovery.clone(),
+            requests,
+            epochs,
+            &registry,
+            &shard,
+        )
+        .unwrap();
         let known = || discovery.snapshot().outbound.len();
 
         let mut held = discovery.outbound(Target::Authority("voting".into()));
@@ -215,12 +315,25 @@ fn a_target_that_nobody_uses_is_forgotten_but_not_while_the_control_plane_is_awa
 
         let mut held = discovery.outbound(Target::Authority("voting".into()));
         held.wait_for(Option::is_some).await.unwrap();
-        assert_eq!(script.opened("OutboundPolicies.Watch voting"), 2, "it was watched anew");
+        assert_eq!(
+            script.opened("OutboundPolicies.Watch voting"),
+            2,
+            "it was watched anew"
+        );
         drop(control_plane);
         drop(held);
         tokio::time::sleep(Duration::from_millis(1_500)).await;
-        assert_eq!(known(), 1, "the last known state is kept while the control plane is away");
-        assert!(discovery.outbound(Target::Authority("voting".into())).borrow().is_some());
+        assert_eq!(
+            known(),
+            1,
+            "the last known state is kept while the control plane is away"
+        );
+        assert!(
+            discovery
+                .outbound(Target::Authority("voting".into()))
+                .borrow()
+                .is_some()
+        );
     });
 }
 

@@ -4,16 +4,22 @@ use super::proxy::run;
 
 #[test]
 fn every_bad_value_is_reported_at_once_and_the_exit_code_is_64() {
-    let output = run(&[], &[
-        ("LINKERD2_PROXY_IDENTITY_DISABLED", "1"),
-        ("LINKERD2_PROXY_OUTBOUND_CONNECT_TIMEOUT", "soon"),
-        ("LINKERD2_PROXY_INBOUND_PORTS", "80,http"),
-        ("LINKERD2_PROXY_LOG", "warn,tulle=loud"),
-        ("TULLE_PROXY_MARK", "red"),
-    ]);
+    let output = run(
+        &[],
+        &[
+            ("LINKERD2_PROXY_IDENTITY_DISABLED", "1"),
+            ("LINKERD2_PROXY_OUTBOUND_CONNECT_TIMEOUT", "soon"),
+            ("LINKERD2_PROXY_INBOUND_PORTS", "80,http"),
+            ("LINKERD2_PROXY_LOG", "warn,tulle=loud"),
+            ("TULLE_PROXY_MARK", "red"),
+        ],
+    );
     assert_eq!(output.status.code(), Some(64));
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.starts_with("tulle-proxy cannot start: 4 environment variables cannot be used.\n"), "{text}");
+    assert!(
+        text.starts_with("tulle-proxy cannot start: 4 environment variables cannot be used.\n"),
+        "{text}"
+    );
     for line in [
         "LINKERD2_PROXY_OUTBOUND_CONNECT_TIMEOUT is \"soon\": it does not begin with a whole number.",
         "LINKERD2_PROXY_INBOUND_PORTS is \"80,http\": `http` is not a port or a range.",
@@ -39,7 +45,11 @@ fn help_explains_every_variable() {
 fn an_argument_that_means_nothing_is_wrong_usage() {
     let output = run(&["serve"], &[]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("`serve` is not something it can do"));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("`serve` is not something it can do")
+    );
 }
 
 #[test]
@@ -50,6 +60,9 @@ fn the_reference_pages_are_those_of_this_source() {
         ("metrics.md", tulle_proxy::metrics::families::markdown()),
     ] {
         let written = std::fs::read_to_string(format!("{root}{page}")).unwrap_or_default();
-        assert!(written == text, "docs/reference/{page} is stale: run `cargo run --release -p tulle-proxy --example reference`");
+        assert!(
+            written == text,
+            "docs/reference/{page} is stale: run `cargo run --release -p tulle-proxy --example reference`"
+        );
     }
 }

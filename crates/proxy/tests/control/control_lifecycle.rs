@@ -16,16 +16,26 @@ fn alone(more: &[(&str, &str)]) -> Proxy {
 fn a_port_in_use_is_one_clear_message() {
     let ip = fresh_ip();
     let _taken = TcpListener::bind(format!("{ip}:4143")).unwrap();
-    let (outbound, inbound, admin) = (format!("{ip}:4140"), format!("{ip}:4143"), format!("{ip}:4191"));
-    let output = run(&[], &[
-        ("LINKERD2_PROXY_IDENTITY_DISABLED", "1"),
-        ("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR", &outbound),
-        ("LINKERD2_PROXY_INBOUND_LISTEN_ADDR", &inbound),
-        ("LINKERD2_PROXY_ADMIN_LISTEN_ADDR", &admin),
-    ]);
+    let (outbound, inbound, admin) = (
+        format!("{ip}:4140"),
+        format!("{ip}:4143"),
+        format!("{ip}:4191"),
+    );
+    let output = run(
+        &[],
+        &[
+            ("LINKERD2_PROXY_IDENTITY_DISABLED", "1"),
+            ("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR", &outbound),
+            ("LINKERD2_PROXY_INBOUND_LISTEN_ADDR", &inbound),
+            ("LINKERD2_PROXY_ADMIN_LISTEN_ADDR", &admin),
+        ],
+    );
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains(&format!("cannot listen on {inbound}")), "{text}");
+    assert!(
+        text.contains(&format!("cannot listen on {inbound}")),
+        "{text}"
+    );
 }
 
 #[test]
@@ -34,14 +44,21 @@ fn sigterm_lets_a_request_in_flight_finish() {
     let mut proxy = alone(&[]);
     let host = app.to_string();
     let mut stream = TcpStream::connect(proxy.outbound()).unwrap();
-    stream.write_all(format!("GET /stream HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").as_bytes()).unwrap();
+    stream
+        .write_all(
+            format!("GET /stream HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").as_bytes(),
+        )
+        .unwrap();
     let mut first = [0; 12];
     stream.read_exact(&mut first).unwrap();
     proxy.signal("TERM");
     eventually("it is no longer ready", || !proxy.is_ready());
     let mut rest = String::new();
     stream.read_to_string(&mut rest).unwrap();
-    assert!(rest.ends_with("0\r\n\r\n") && rest.matches("chunk").count() >= 79, "{rest}");
+    assert!(
+        rest.ends_with("0\r\n\r\n") && rest.matches("chunk").count() >= 79,
+        "{rest}"
+    );
     assert_eq!(proxy.wait_end(), Some(0));
 }
 
@@ -51,7 +68,9 @@ fn the_second_signal_ends_at_once() {
     let mut proxy = alone(&[]);
     let host = app.to_string();
     let mut stream = TcpStream::connect(proxy.outbound()).unwrap();
-    stream.write_all(format!("GET /stream HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes()).unwrap();
+    stream
+        .write_all(format!("GET /stream HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes())
+        .unwrap();
     stream.read_exact(&mut [0; 12]).unwrap();
     proxy.signal("TERM");
     eventually("it is ending", || !proxy.is_ready());
@@ -67,21 +86,33 @@ fn the_grace_period_bounds_the_end() {
     let mut proxy = alone(&[("LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD", "500ms")]);
     let host = app.to_string();
     let mut stream = TcpStream::connect(proxy.outbound()).unwrap();
-    stream.write_all(format!("GET /stream HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes()).unwrap();
+    stream
+        .write_all(format!("GET /stream HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes())
+        .unwrap();
     stream.read_exact(&mut [0; 12]).unwrap();
     let asked = std::time::Instant::now();
     proxy.signal("TERM");
     assert_eq!(proxy.wait_end(), Some(0));
-    assert!(asked.elapsed() < Duration::from_millis(2_500), "{:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() < Duration::from_millis(2_500),
+        "{:?}",
+        asked.elapsed()
+    );
 }
 
 /// The budget of an idle sidecar.
 #[test]
 fn an_idle_sidecar_keeps_within_eight_megabytes() {
     let proxy = alone(&[]);
-    assert_eq!(request(proxy.admin(), "GET", "admin", "/live", "").map(|(status, _)| status), Some(200));
+    assert_eq!(
+        request(proxy.admin(), "GET", "admin", "/live", "").map(|(status, _)| status),
+        Some(200)
+    );
     let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let resident = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
     let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(kib <= 8 * 1_024, "{kib} KiB resident");
 }

@@ -14,8 +14,8 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose,
-    IsCa, KeyPair, SanType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
 };
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -28,7 +28,9 @@ use tulle_api::destination::destination_server::{Destination, DestinationServer}
 use tulle_api::destination::{DestinationProfile, GetDestination, Update};
 use tulle_api::identity::identity_server::{Identity, IdentityServer};
 use tulle_api::identity::{CertifyRequest, CertifyResponse};
-use tulle_api::inbound::inbound_server_policies_server::{InboundServerPolicies, InboundServerPoliciesServer};
+use tulle_api::inbound::inbound_server_policies_server::{
+    InboundServerPolicies, InboundServerPoliciesServer,
+};
 use tulle_api::inbound::{PortSpec, Server};
 use tulle_api::outbound::outbound_policies_server::{OutboundPolicies, OutboundPoliciesServer};
 use tulle_api::outbound::{OutboundPolicy, TrafficSpec, traffic_spec};
@@ -43,7 +45,9 @@ pub type Issuer = CertifiedIssuer<'static, KeyPair>;
 pub fn authority() -> Issuer {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "root.linkerd.cluster.local");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "root.linkerd.cluster.local");
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
@@ -52,7 +56,10 @@ pub fn leaf(issuer: &Issuer, name: &str) -> (Vec<CertificateDer<'static>>, Priva
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     let certificate = params.signed_by(&key, issuer).unwrap();
-    (vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+    (
+        vec![certificate.der().clone()],
+        PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+    )
 }
 
 /// What a stream is to say.
@@ -125,25 +132,45 @@ impl Script {
 
     /// How often a stream of this name (`OutboundPolicies.Watch voting:80`) was opened.
     pub fn opened(&self, name: &str) -> usize {
-        self.opened.lock().unwrap().iter().filter(|opened| *opened == name).count()
+        self.opened
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|opened| *opened == name)
+            .count()
     }
 
     pub fn certified(&self) -> Vec<Certified> {
         self.certified.lock().unwrap().clone()
     }
 
-    fn watch<M: Clone + Send + Sync + 'static>(&self, topics: &Topics<M>, method: &str, target: &str) -> Said<M> {
-        self.opened.lock().unwrap().push(format!("{method} {target}"));
+    fn watch<M: Clone + Send + Sync + 'static>(
+        &self,
+        topics: &Topics<M>,
+        method: &str,
+        target: &str,
+    ) -> Said<M> {
+        self.opened
+            .lock()
+            .unwrap()
+            .push(format!("{method} {target}"));
         let answers = topic(topics, target).subscribe();
-        Box::pin(tokio_stream::wrappers::WatchStream::new(answers).filter_map(|answer| match answer? {
-            Answer::Say(message) => Some(Ok(message)),
-            Answer::Refuse(code) => Some(Err(Status::new(code, "scripted"))),
-        }))
+        Box::pin(
+            tokio_stream::wrappers::WatchStream::new(answers).filter_map(|answer| match answer? {
+                Answer::Say(message) => Some(Ok(message)),
+                Answer::Refuse(code) => Some(Err(Status::new(code, "scripted"))),
+            }),
+        )
     }
 }
 
 fn topic<M>(topics: &Topics<M>, target: &str) -> watch::Sender<Option<Answer<M>>> {
-    topics.lock().unwrap().entry(target.to_owned()).or_insert_with(|| watch::Sender::new(None)).clone()
+    topics
+        .lock()
+        .unwrap()
+        .entry(target.to_owned())
+        .or_insert_with(|| watch::Sender::new(None))
+        .clone()
 }
 
 type Said<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
@@ -153,7 +180,10 @@ struct Service(Arc<Script>);
 
 #[tonic::async_trait]
 impl Identity for Service {
-    async fn certify(&self, request: tonic::Request<CertifyRequest>) -> Result<tonic::Response<CertifyResponse>, Status> {
+    async fn certify(
+        &self,
+        request: tonic::Request<CertifyRequest>,
+    ) -> Result<tonic::Response<CertifyResponse>, Status> {
         let request = request.into_inner();
         let der = CertificateSigningRequestDer::from(request.certificate_signing_request);
         let mut csr = CertificateSigningRequestParams::from_der(&der)
@@ -174,8 +204,13 @@ impl Identity for Service {
         let until = now + *self.0.leaf_life.lock().unwrap();
         csr.params.not_before = (now - Duration::from_secs(60)).into();
         csr.params.not_after = until.into();
-        csr.params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let certificate = csr.signed_by(&self.0.issuer).map_err(|error| Status::internal(error.to_string()))?;
+        csr.params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let certificate = csr
+            .signed_by(&self.0.issuer)
+            .map_err(|error| Status::internal(error.to_string()))?;
         Ok(tonic::Response::new(CertifyResponse {
             leaf_certificate: certificate.der().to_vec(),
             intermediate_certificates: Vec::new(),
@@ -188,13 +223,23 @@ impl Identity for Service {
 impl InboundServerPolicies for Service {
     type WatchPortStream = Said<Server>;
 
-    async fn get_port(&self, _: tonic::Request<PortSpec>) -> Result<tonic::Response<Server>, Status> {
+    async fn get_port(
+        &self,
+        _: tonic::Request<PortSpec>,
+    ) -> Result<tonic::Response<Server>, Status> {
         Err(Status::unimplemented("the proxy watches"))
     }
 
-    async fn watch_port(&self, request: tonic::Request<PortSpec>) -> Result<tonic::Response<Said<Server>>, Status> {
+    async fn watch_port(
+        &self,
+        request: tonic::Request<PortSpec>,
+    ) -> Result<tonic::Response<Said<Server>>, Status> {
         let target = request.into_inner().port.to_string();
-        Ok(tonic::Response::new(self.0.watch(&self.0.ports, "InboundServerPolicies.WatchPort", &target)))
+        Ok(tonic::Response::new(self.0.watch(
+            &self.0.ports,
+            "InboundServerPolicies.WatchPort",
+            &target,
+        )))
     }
 }
 
@@ -202,17 +247,27 @@ impl InboundServerPolicies for Service {
 impl OutboundPolicies for Service {
     type WatchStream = Said<OutboundPolicy>;
 
-    async fn get(&self, _: tonic::Request<TrafficSpec>) -> Result<tonic::Response<OutboundPolicy>, Status> {
+    async fn get(
+        &self,
+        _: tonic::Request<TrafficSpec>,
+    ) -> Result<tonic::Response<OutboundPolicy>, Status> {
         Err(Status::unimplemented("the proxy watches"))
     }
 
-    async fn watch(&self, request: tonic::Request<TrafficSpec>) -> Result<tonic::Response<Said<OutboundPolicy>>, Status> {
+    async fn watch(
+        &self,
+        request: tonic::Request<TrafficSpec>,
+    ) -> Result<tonic::Response<Said<OutboundPolicy>>, Status> {
         let target = match request.into_inner().target {
             Some(traffic_spec::Target::Addr(address)) => socket_addr(&address).unwrap().to_string(),
             Some(traffic_spec::Target::Authority(authority)) => authority,
             None => return Err(Status::invalid_argument("no target")),
         };
-        Ok(tonic::Response::new(self.0.watch(&self.0.policies, "OutboundPolicies.Watch", &target)))
+        Ok(tonic::Response::new(self.0.watch(
+            &self.0.policies,
+            "OutboundPolicies.Watch",
+            &target,
+        )))
     }
 }
 
@@ -221,9 +276,16 @@ impl Destination for Service {
     type GetStream = Said<Update>;
     type GetProfileStream = Said<DestinationProfile>;
 
-    async fn get(&self, request: tonic::Request<GetDestination>) -> Result<tonic::Response<Said<Update>>, Status> {
+    async fn get(
+        &self,
+        request: tonic::Request<GetDestination>,
+    ) -> Result<tonic::Response<Said<Update>>, Status> {
         let path = request.into_inner().path;
-        Ok(tonic::Response::new(self.0.watch(&self.0.endpoints, "Destination.Get", &path)))
+        Ok(tonic::Response::new(self.0.watch(
+            &self.0.endpoints,
+            "Destination.Get",
+            &path,
+        )))
     }
 
     async fn get_profile(
@@ -231,7 +293,11 @@ impl Destination for Service {
         request: tonic::Request<GetDestination>,
     ) -> Result<tonic::Response<Said<DestinationProfile>>, Status> {
         let path = request.into_inner().path;
-        Ok(tonic::Response::new(self.0.watch(&self.0.profiles, "Destination.GetProfile", &path)))
+        Ok(tonic::Response::new(self.0.watch(
+            &self.0.profiles,
+            "Destination.GetProfile",
+            &path,
+        )))
     }
 }
 
@@ -258,16 +324,24 @@ impl ControlPlane {
     }
 
     fn bind(script: &Arc<Script>, address: SocketAddr, tls: bool) -> Self {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.set_reuse_address(true).unwrap();
         socket.bind(&address.into()).unwrap();
         socket.listen(128).unwrap();
         let listener: TcpListener = socket.into();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.spawn(serve(listener, script.clone(), tls));
-        Self { address, runtime: Some(runtime) }
+        Self {
+            address,
+            runtime: Some(runtime),
+        }
     }
 }
 
@@ -275,7 +349,9 @@ impl Drop for ControlPlane {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             // On a thread of its own: a test that is itself asynchronous may not block.
-            std::thread::spawn(move || runtime.shutdown_timeout(Duration::from_secs(5))).join().unwrap();
+            std::thread::spawn(move || runtime.shutdown_timeout(Duration::from_secs(5)))
+                .join()
+                .unwrap();
         }
     }
 }
@@ -307,20 +383,28 @@ async fn serve(listener: TcpListener, script: Arc<Script>, tls: bool) {
     }
 }
 
-async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, script: Arc<Script>) {
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    script: Arc<Script>,
+) {
     let service = hyper::service::service_fn(move |request| dispatch(script.clone(), request));
     let http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     let _ended = http2.serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn dispatch(script: Arc<Script>, request: Request<Incoming>) -> Result<Response<tonic::body::Body>, std::convert::Infallible> {
+async fn dispatch(
+    script: Arc<Script>,
+    request: Request<Incoming>,
+) -> Result<Response<tonic::body::Body>, std::convert::Infallible> {
     use tower_service::Service as _;
     let service = Service(script);
     let path = request.uri().path().to_owned();
     if path.starts_with("/io.linkerd.proxy.identity.") {
         IdentityServer::new(service).call(request).await
     } else if path.starts_with("/io.linkerd.proxy.inbound.") {
-        InboundServerPoliciesServer::new(service).call(request).await
+        InboundServerPoliciesServer::new(service)
+            .call(request)
+            .await
     } else if path.starts_with("/io.linkerd.proxy.outbound.") {
         OutboundPoliciesServer::new(service).call(request).await
     } else {

@@ -5,13 +5,17 @@ use std::sync::OnceLock;
 
 use tulle_api::destination::protocol_hint::OpaqueTransport;
 use tulle_api::destination::tls_identity::{DnsLikeIdentity, Strategy};
-use tulle_api::destination::{AddrSet, DestinationProfile, ProtocolHint, TlsIdentity, Update, WeightedAddr, WeightedAddrSet, update};
+use tulle_api::destination::{
+    AddrSet, DestinationProfile, ProtocolHint, TlsIdentity, Update, WeightedAddr, WeightedAddrSet,
+    update,
+};
 use tulle_api::inbound::{self, Authn, Authz, Network, Server};
 use tulle_api::meta::{Metadata, Resource, metadata};
 use tulle_api::net::{IpAddress, IpNetwork, TcpAddress, ip_address};
 use tulle_api::outbound::{self, OutboundPolicy, backend, http_route, proxy_protocol};
 
-/// Where the DNS server of this process listens; it answers that `control-plane.test` is 127.0.0.1.
+/// Where the DNS server of this process listens. It knows `control-plane.test`, which is 127.0.0.1, and
+/// `control-planes.test`, which is that and an address where nobody listens.
 pub fn dns_server() -> &'static str {
     static ADDRESS: OnceLock<String> = OnceLock::new();
     ADDRESS.get_or_init(|| {
@@ -31,20 +35,34 @@ pub fn dns_server() -> &'static str {
 fn dns_answer(question: &[u8]) -> Vec<u8> {
     let mut answer = question.to_vec();
     answer[2] |= 0x80;
-    let known = question[12..].starts_with(b"\x0dcontrol-plane\x04test\x00");
-    let is_a = question[question.len() - 4..].starts_with(&[0, 1]);
-    if !known {
-        answer[3] |= 3;
-    } else if is_a {
-        answer[7] = 1;
-        answer.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 127, 0, 0, 1]);
+    let addresses: &[[u8; 4]] = match &question[12..question.len() - 4] {
+        b"\x0dcontrol-plane\x04test\x00" => &[[127, 0, 0, 1]],
+        b"\x0econtrol-planes\x04test\x00" => &[[127, 0, 0, 99], [127, 0, 0, 1]],
+        _ => {
+            answer[3] |= 3; // there is no such name
+            return answer;
+        }
+    };
+    if question[question.len() - 4..].starts_with(&[0, 1]) {
+        answer[7] = addresses.len() as u8;
+        for address in addresses {
+            answer.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4]);
+            answer.extend_from_slice(address);
+        }
     }
     answer
 }
 
 fn tcp_address(address: SocketAddr) -> TcpAddress {
-    let std::net::IpAddr::V4(ip) = address.ip() else { panic!("IPv4") };
-    TcpAddress { ip: Some(IpAddress { ip: Some(ip_address::Ip::Ipv4(ip.into())) }), port: u32::from(address.port()) }
+    let std::net::IpAddr::V4(ip) = address.ip() else {
+        panic!("IPv4")
+    };
+    TcpAddress {
+        ip: Some(IpAddress {
+            ip: Some(ip_address::Ip::Ipv4(ip.into())),
+        }),
+        port: u32::from(address.port()),
+    }
 }
 
 fn service(name: &str) -> Option<Metadata> {
@@ -64,29 +82,54 @@ fn service(name: &str) -> Option<Metadata> {
 pub fn balanced(name: &str, path: &str) -> OutboundPolicy {
     let balancer = backend::BalanceP2c {
         discovery: Some(backend::EndpointDiscovery {
-            kind: Some(backend::endpoint_discovery::Kind::Dst(backend::endpoint_discovery::DestinationGet {
-                path: path.to_owned(),
-            })),
+            kind: Some(backend::endpoint_discovery::Kind::Dst(
+                backend::endpoint_discovery::DestinationGet {
+                    path: path.to_owned(),
+                },
+            )),
         }),
-        load: Some(backend::balance_p2c::Load::PeakEwma(backend::balance_p2c::PeakEwma::default())),
+        load: Some(backend::balance_p2c::Load::PeakEwma(
+            backend::balance_p2c::PeakEwma::default(),
+        )),
     };
-    let backend =
-        outbound::Backend { metadata: service(name), kind: Some(backend::Kind::Balancer(balancer)), queue: None };
+    let backend = outbound::Backend {
+        metadata: service(name),
+        kind: Some(backend::Kind::Balancer(balancer)),
+        queue: None,
+    };
     let rule = http_route::Rule {
         backends: Some(http_route::Distribution {
-            kind: Some(http_route::distribution::Kind::FirstAvailable(http_route::distribution::FirstAvailable {
-                backends: vec![http_route::RouteBackend { backend: Some(backend), ..Default::default() }],
-            })),
+            kind: Some(http_route::distribution::Kind::FirstAvailable(
+                http_route::distribution::FirstAvailable {
+                    backends: vec![http_route::RouteBackend {
+                        backend: Some(backend),
+                        ..Default::default()
+                    }],
+                },
+            )),
         }),
         ..Default::default()
     };
-    let routes = vec![outbound::HttpRoute { metadata: service(name), hosts: Vec::new(), rules: vec![rule] }];
-    let http1 = proxy_protocol::Http1 { routes: routes.clone(), failure_accrual: None };
-    let http2 = proxy_protocol::Http2 { routes, failure_accrual: None };
+    let routes = vec![outbound::HttpRoute {
+        metadata: service(name),
+        hosts: Vec::new(),
+        rules: vec![rule],
+    }];
+    let http1 = proxy_protocol::Http1 {
+        routes: routes.clone(),
+        failure_accrual: None,
+    };
+    let http2 = proxy_protocol::Http2 {
+        routes,
+        failure_accrual: None,
+    };
     OutboundPolicy {
         protocol: Some(outbound::ProxyProtocol {
             kind: Some(proxy_protocol::Kind::Detect(proxy_protocol::Detect {
-                timeout: Some(prost_types::Duration { seconds: 10, nanos: 0 }),
+                timeout: Some(prost_types::Duration {
+                    seconds: 10,
+                    nanos: 0,
+                }),
                 opaque: Some(proxy_protocol::Opaque::default()),
                 http1: Some(http1),
                 http2: Some(http2),
@@ -98,18 +141,26 @@ pub fn balanced(name: &str, path: &str) -> OutboundPolicy {
 
 /// A plain endpoint.
 pub fn plain(address: SocketAddr) -> WeightedAddr {
-    WeightedAddr { addr: Some(tcp_address(address)), weight: 10_000, ..Default::default() }
+    WeightedAddr {
+        addr: Some(tcp_address(address)),
+        weight: 10_000,
+        ..Default::default()
+    }
 }
 
 /// An endpoint behind a sidecar.
 pub fn meshed(address: SocketAddr, identity: &str, inbound_port: u16) -> WeightedAddr {
     WeightedAddr {
         tls_identity: Some(TlsIdentity {
-            strategy: Some(Strategy::DnsLikeIdentity(DnsLikeIdentity { name: identity.to_owned() })),
+            strategy: Some(Strategy::DnsLikeIdentity(DnsLikeIdentity {
+                name: identity.to_owned(),
+            })),
             ..Default::default()
         }),
         protocol_hint: Some(ProtocolHint {
-            opaque_transport: Some(OpaqueTransport { inbound_port: u32::from(inbound_port) }),
+            opaque_transport: Some(OpaqueTransport {
+                inbound_port: u32::from(inbound_port),
+            }),
             ..Default::default()
         }),
         ..plain(address)
@@ -117,48 +168,75 @@ pub fn meshed(address: SocketAddr, identity: &str, inbound_port: u16) -> Weighte
 }
 
 pub fn add(addrs: Vec<WeightedAddr>) -> Update {
-    Update { update: Some(update::Update::Add(WeightedAddrSet { addrs, ..Default::default() })) }
+    Update {
+        update: Some(update::Update::Add(WeightedAddrSet {
+            addrs,
+            ..Default::default()
+        })),
+    }
 }
 
 pub fn remove(address: SocketAddr) -> Update {
-    Update { update: Some(update::Update::Remove(AddrSet { addrs: vec![tcp_address(address)] })) }
+    Update {
+        update: Some(update::Update::Remove(AddrSet {
+            addrs: vec![tcp_address(address)],
+        })),
+    }
 }
 
 /// A profile whose address is one endpoint.
 pub fn endpoint_profile(endpoint: WeightedAddr) -> DestinationProfile {
-    DestinationProfile { endpoint: Some(endpoint), ..Default::default() }
+    DestinationProfile {
+        endpoint: Some(endpoint),
+        ..Default::default()
+    }
 }
 
 /// A port that lets everybody in, or (without authorization) nobody.
 pub fn server(name: &str, open: bool) -> Server {
     let everywhere = Network {
-        net: Some(IpNetwork { ip: Some(IpAddress { ip: Some(ip_address::Ip::Ipv4(0)) }), prefix_len: 0 }),
+        net: Some(IpNetwork {
+            ip: Some(IpAddress {
+                ip: Some(ip_address::Ip::Ipv4(0)),
+            }),
+            prefix_len: 0,
+        }),
         except: Vec::new(),
     };
     let authorization = Authz {
         networks: vec![everywhere],
         authentication: Some(Authn {
-            permit: Some(inbound::authn::Permit::Unauthenticated(inbound::authn::PermitUnauthenticated {})),
+            permit: Some(inbound::authn::Permit::Unauthenticated(
+                inbound::authn::PermitUnauthenticated {},
+            )),
         }),
         metadata: service(name),
         ..Default::default()
     };
     Server {
         protocol: Some(inbound::ProxyProtocol {
-            kind: Some(inbound::proxy_protocol::Kind::Http1(inbound::proxy_protocol::Http1 {
-                routes: vec![inbound::HttpRoute {
-                    metadata: service(name),
-                    rules: vec![inbound::http_route::Rule {
-                        matches: vec![Default::default()],
+            kind: Some(inbound::proxy_protocol::Kind::Http1(
+                inbound::proxy_protocol::Http1 {
+                    routes: vec![inbound::HttpRoute {
+                        metadata: service(name),
+                        rules: vec![inbound::http_route::Rule {
+                            matches: vec![Default::default()],
+                            ..Default::default()
+                        }],
                         ..Default::default()
                     }],
                     ..Default::default()
-                }],
-                ..Default::default()
-            })),
+                },
+            )),
         }),
-        authorizations: if open { vec![authorization] } else { Vec::new() },
-        labels: [("group", ""), ("kind", "default"), ("name", name)].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+        authorizations: if open {
+            vec![authorization]
+        } else {
+            Vec::new()
+        },
+        labels: [("group", ""), ("kind", "default"), ("name", name)]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into(),
         ..Default::default()
     }
 }

@@ -37,7 +37,12 @@ pub fn identity(pod: &str) -> String {
 /// Runs the binary to its end.
 pub fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tulle-proxy"));
-    command.args(arguments).env_clear().envs(environment.iter().copied()).output().unwrap()
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap()
 }
 
 /// A running sidecar; killed when dropped.
@@ -50,26 +55,49 @@ pub struct Proxy {
 
 impl Proxy {
     /// Beside a pod of this name, following the control plane.
-    pub fn start(pod: &str, control: &ControlPlane, script: &Script, more: &[(&str, &str)]) -> Self {
-        let service = control.address.to_string();
+    pub fn start(
+        pod: &str,
+        control: &ControlPlane,
+        script: &Script,
+        more: &[(&str, &str)],
+    ) -> Self {
+        Self::start_at("control-plane.test", pod, control, script, more)
+    }
+
+    /// The same, with the control plane under this name.
+    pub fn start_at(
+        name: &str,
+        pod: &str,
+        control: &ControlPlane,
+        script: &Script,
+        more: &[(&str, &str)],
+    ) -> Self {
         // Loopback would be plain text: a name that resolves to loopback is not "on loopback".
-        let service = service.replace("127.0.0.1", "control-plane.test");
-        Self::start_with(pod, &[
-            ("LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS", &script.issuer.pem()),
-            ("LINKERD2_PROXY_IDENTITY_LOCAL_NAME", &identity(pod)),
-            ("LINKERD2_PROXY_IDENTITY_SVC_ADDR", &service),
-            ("LINKERD2_PROXY_IDENTITY_SVC_NAME", NAME),
-            ("LINKERD2_PROXY_DESTINATION_SVC_ADDR", &service),
-            ("LINKERD2_PROXY_DESTINATION_SVC_NAME", NAME),
-            ("LINKERD2_PROXY_POLICY_SVC_ADDR", &service),
-            ("LINKERD2_PROXY_POLICY_SVC_NAME", NAME),
-        ], more)
+        let service = control.address.to_string().replace("127.0.0.1", name);
+        Self::start_with(
+            pod,
+            &[
+                (
+                    "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS",
+                    &script.issuer.pem(),
+                ),
+                ("LINKERD2_PROXY_IDENTITY_LOCAL_NAME", &identity(pod)),
+                ("LINKERD2_PROXY_IDENTITY_SVC_ADDR", &service),
+                ("LINKERD2_PROXY_IDENTITY_SVC_NAME", NAME),
+                ("LINKERD2_PROXY_DESTINATION_SVC_ADDR", &service),
+                ("LINKERD2_PROXY_DESTINATION_SVC_NAME", NAME),
+                ("LINKERD2_PROXY_POLICY_SVC_ADDR", &service),
+                ("LINKERD2_PROXY_POLICY_SVC_NAME", NAME),
+            ],
+            more,
+        )
     }
 
     /// With only what a test names.
     pub fn start_with(pod: &str, base: &[(&str, &str)], more: &[(&str, &str)]) -> Self {
         let ip = fresh_ip();
-        let folder = std::env::temp_dir().join(format!("tulle-proxy-test-{}-{ip}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("tulle-proxy-test-{}-{ip}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let token_file = folder.join("token");
         std::fs::write(&token_file, "token-1\n").unwrap();
@@ -77,9 +105,15 @@ impl Proxy {
             ("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR", format!("{ip}:4140")),
             ("LINKERD2_PROXY_INBOUND_LISTEN_ADDR", format!("{ip}:4143")),
             ("LINKERD2_PROXY_ADMIN_LISTEN_ADDR", format!("{ip}:4191")),
-            ("LINKERD2_PROXY_IDENTITY_TOKEN_FILE", token_file.display().to_string()),
+            (
+                "LINKERD2_PROXY_IDENTITY_TOKEN_FILE",
+                token_file.display().to_string(),
+            ),
             ("LINKERD2_PROXY_IDENTITY_MIN_REFRESH", "100ms".to_owned()),
-            ("LINKERD2_PROXY_POLICY_WORKLOAD", format!("{{\"ns\":\"default\",\"pod\":\"{pod}\"}}")),
+            (
+                "LINKERD2_PROXY_POLICY_WORKLOAD",
+                format!("{{\"ns\":\"default\",\"pod\":\"{pod}\"}}"),
+            ),
             ("LINKERD2_PROXY_LOG", "warn,tulle=debug".to_owned()),
         ]);
         for (name, value) in base.iter().chain(more) {
@@ -94,7 +128,12 @@ impl Proxy {
             .stderr(log)
             .spawn()
             .unwrap();
-        let proxy = Self { ip, token_file, child, folder };
+        let proxy = Self {
+            ip,
+            token_file,
+            child,
+            folder,
+        };
         eventually("the admin server answers", || proxy.get("/live").is_some());
         proxy
     }
@@ -131,12 +170,21 @@ impl Proxy {
     /// The value of the one line that begins so; 0 when there is none.
     pub fn metric(&self, line: &str) -> f64 {
         let (_, page) = self.get("/metrics").unwrap_or_default();
-        let found = page.lines().filter_map(|shown| shown.strip_prefix(line)?.strip_prefix(' ')?.parse::<f64>().ok());
+        let found = page.lines().filter_map(|shown| {
+            shown
+                .strip_prefix(line)?
+                .strip_prefix(' ')?
+                .parse::<f64>()
+                .ok()
+        });
         found.sum()
     }
 
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status()
+            .unwrap();
         assert!(status.success());
     }
 
@@ -151,7 +199,11 @@ impl Proxy {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
             }
-            assert!(Instant::now() < end, "the proxy does not end\n{}", self.log());
+            assert!(
+                Instant::now() < end,
+                "the proxy does not end\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -173,11 +225,19 @@ impl Drop for Proxy {
 }
 
 /// One HTTP/1.1 request on a connection of its own; `None` when there is no whole answer.
-pub fn request(to: SocketAddr, method: &str, host: &str, path: &str, body: &str) -> Option<(u16, String)> {
+pub fn request(
+    to: SocketAddr,
+    method: &str,
+    host: &str,
+    path: &str,
+    body: &str,
+) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     let length = body.len();
-    let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+    );
     stream.write_all(format!("{head}{body}").as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
@@ -210,7 +270,9 @@ fn answer(mut stream: TcpStream, name: &str) -> Option<()> {
         let streaming = buffer.starts_with(b"GET /stream");
         buffer.clear();
         if streaming {
-            stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").ok()?;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+                .ok()?;
             for _ in 0..80 {
                 stream.write_all(b"5\r\nchunk\r\n").ok()?;
                 std::thread::sleep(Duration::from_millis(50));
@@ -218,7 +280,11 @@ fn answer(mut stream: TcpStream, name: &str) -> Option<()> {
             stream.write_all(b"0\r\n\r\n").ok()?;
         } else {
             let length = name.len();
-            stream.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{name}").as_bytes()).ok()?;
+            stream
+                .write_all(
+                    format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{name}").as_bytes(),
+                )
+                .ok()?;
         }
     }
 }
