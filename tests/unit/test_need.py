@@ -1,22 +1,22 @@
 """What a build needs and a machine lacks is named at once, with the way to get it."""
 
-import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 SCRIPT = Path(__file__).parents[2] / "scripts/need.sh"
 BASICS = ("sh", "sed", "uname", "printf")
 
 
-def need(tmp_path: Path, *programs: str, **scripts: str) -> subprocess.CompletedProcess[str]:
-    """Run the check where only these programs are found; `scripts` are stand-ins by name."""
+def need(tmp_path: Path, **scripts: str) -> subprocess.CompletedProcess[str]:
+    """Run the check where only the shell's basics and these scripts, by name, are found."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in (*BASICS, *programs):
+    for name in BASICS:
         found = shutil.which(name)
         if found:
-            (folder / name).symlink_to(os.path.realpath(found) if name == "python3" else found)
+            (folder / name).symlink_to(found)
     for name, text in scripts.items():
         (folder / name).write_text(f"#!/bin/sh\n{text}\n")
         (folder / name).chmod(0o755)
@@ -30,11 +30,12 @@ def need(tmp_path: Path, *programs: str, **scripts: str) -> subprocess.Completed
     )
 
 
+PYTHON = f'exec {sys.executable} "$@"'
 NEW_RUST = {"cargo": "echo cargo 1.90.0", "rustc": "echo 'rustc 1.90.0 (abc 2026-01-01)'"}
 
 
 def test_a_machine_with_everything_is_silent(tmp_path: Path) -> None:
-    done = need(tmp_path, "python3", cc="exit 0", **NEW_RUST)
+    done = need(tmp_path, python3=PYTHON, cc="exit 0", **NEW_RUST)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -48,7 +49,7 @@ def test_everything_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
 
 def test_an_old_rust_is_named_with_its_version(tmp_path: Path) -> None:
     old = {"cargo": "echo cargo 1.63.0", "rustc": "echo 'rustc 1.63.0 (abc 2022-01-01)'"}
-    done = need(tmp_path, "python3", cc="exit 0", **old)
+    done = need(tmp_path, python3=PYTHON, cc="exit 0", **old)
     assert done.returncode == 1
     assert "1.63.0" in done.stderr and "rustup update stable" in done.stderr
 
