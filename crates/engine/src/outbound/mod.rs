@@ -6,6 +6,7 @@
 mod backend;
 mod compile;
 mod resilience;
+mod rule;
 
 use std::sync::Arc;
 use std::time::Duration;
