@@ -1,8 +1,11 @@
 """The article's two services in each network: captured or sent explicitly, by name, by authority and from the host."""
 
 import json
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -156,6 +159,40 @@ def test_a_service_without_endpoints_is_refused_soon(article: Mesh) -> None:
     answer = inside(article, *CURL, "-i", "http://nobody/")
     assert " 503 " in answer.splitlines()[0]
     assert "l5d-proxy-error" in answer.lower()
+
+
+class Outside(BaseHTTPRequestHandler):
+    """A server that is no pod."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"from outside")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+def own_address() -> str:
+    """Return an address of this machine beside its loopback's; nothing is sent to find it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine has no address but its loopback's")
+        address: str = probe.getsockname()[0]
+        return address
+
+
+@isolated
+def test_a_pod_reaches_a_server_outside_the_mesh(article: Mesh) -> None:
+    with ThreadingHTTPServer((own_address(), 0), Outside) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host, port = server.server_address[:2]
+        try:
+            assert inside(article, *CURL, f"http://{host!s}:{port}/") == "from outside"
+        finally:
+            server.shutdown()
 
 
 DNS_BY_TCP = """

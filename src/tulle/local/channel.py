@@ -25,6 +25,7 @@ __all__ = [
     "Refusal",
     "Start",
     "Stop",
+    "WantConnection",
     "WantListener",
 ]
 
@@ -68,15 +69,23 @@ class WantListener(msgspec.Struct, frozen=True, tag="want_listener"):
     strict: bool = False
 
 
+class WantConnection(msgspec.Struct, frozen=True, tag="want_connection"):
+    """Connect from the host's network to an address outside the mesh."""
+
+    number: int
+    ip: str
+    port: int
+
+
 class Grant(msgspec.Struct, frozen=True, tag="grant"):
-    """The listener that was wanted. Descriptors: the listener."""
+    """The socket that was wanted, and its own port. Descriptors: the socket."""
 
     number: int
     port: int
 
 
 class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
-    """No listener could be opened."""
+    """The socket that was wanted could not be had."""
 
     number: int
     why: str
@@ -115,7 +124,9 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     fields: list[str] = []
 
 
-Message = Start | Stop | WantListener | Grant | Refusal | Progress | Published | Ready | Failed
+Message = (
+    Start | Stop | WantListener | WantConnection | Grant | Refusal | Progress | Published | Ready | Failed
+)
 
 _decoder = msgspec.json.Decoder(Message)
 _encoder = msgspec.json.Encoder()

@@ -28,6 +28,7 @@ __all__ = ["Interrupted", "Mesh", "Options", "Screen", "run"]
 READY_WITHIN = 180.0  # seconds
 STOP_WITHIN = 20.0  # seconds; the keeper kills well before
 _LOG_TAIL = 2000  # characters of the log shown when the world ends unexpectedly
+_CONNECT_WITHIN = 4.0  # seconds; less than the world waits for the answer
 _LAST_WORDS_WITHIN = 5.0  # seconds
 _LISTEN_BACKLOG = 128
 _NEARBY = 20  # ports after the preferred one that are tried, so that a URL is likely the same tomorrow
@@ -218,6 +219,12 @@ class _Supervisor:
             await self._screen.ending(mesh)
 
     async def _serve(self, link: Channel, world: asyncio.subprocess.Process) -> None:
+        async with asyncio.TaskGroup() as connecting:
+            await self._hear(link, world, connecting)
+
+    async def _hear(
+        self, link: Channel, world: asyncio.subprocess.Process, connecting: asyncio.TaskGroup
+    ) -> None:
         assert self._mesh is not None
         while True:
             try:
@@ -232,6 +239,8 @@ class _Supervisor:
                 os.close(descriptor)  # the world has nothing to give
             if isinstance(message, channel.WantListener):
                 self._open(link, message)
+            elif isinstance(message, channel.WantConnection):
+                connecting.create_task(_connect(link, message))
             elif isinstance(message, channel.Progress):
                 self._screen.progress(message.text)
             elif isinstance(message, channel.Published):
@@ -274,6 +283,19 @@ class _Supervisor:
         finally:
             os.close(owner_write)  # from here on the keeper counts seconds
         await world.wait()
+
+
+async def _connect(link: Channel, wish: channel.WantConnection) -> None:
+    """Connect from the host's network and hand the socket to the world, or say why not."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as out:
+        out.setblocking(False)
+        try:
+            async with asyncio.timeout(_CONNECT_WITHIN):
+                await asyncio.get_running_loop().sock_connect(out, (wish.ip, wish.port))
+        except (OSError, OverflowError) as error:  # TimeoutError is an OSError
+            link.send(channel.Refusal(wish.number, getattr(error, "strerror", None) or "nobody answers"))
+        else:
+            link.send(channel.Grant(wish.number, out.getsockname()[1]), [out.fileno()])
 
 
 def _listener(preferred: int, *, strict: bool = False) -> socket.socket:

@@ -6,6 +6,7 @@ to another pod must come back through the world's connection tracking to be turn
 
     pod 10.42.0.2 ── eth0 ═══ pod2 ┐
                                    ├─ world: 10.42.0.1 gateway, 10.96.0.0/16 Service addresses, 10.96.0.10 DNS
+                                   │  (TCP to anywhere else: accepted there, relayed over the host's sockets)
     pod 10.42.0.3 ── eth0 ═══ pod3 ┘
 """
 
@@ -15,7 +16,8 @@ import asyncio
 import contextlib
 import shutil
 import socket
-from collections.abc import Callable, Mapping, Sequence
+import struct
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,13 +41,18 @@ from tulle.local.net.relay import Streams, accept_and_relay
 from tulle.local.net.rtnetlink import Link
 from tulle.local.net.service_rules import EMPTY, base_rules, change, table_of
 
-__all__ = ["API_ADDRESS", "DNS_ADDRESS", "IsolatedNetwork"]
+__all__ = ["API_ADDRESS", "DNS_ADDRESS", "WAY_OUT", "Connect", "IsolatedNetwork"]
+
+Connect = Callable[[str, int], Awaitable[socket.socket | None]]
 
 DNS_ADDRESS = "10.96.0.10"
 API_ADDRESS = ("10.96.0.1", 443)
+WAY_OUT = (GATEWAY, 15001)
 _OWN_ADDRESSES = {DNS_ADDRESS, API_ADDRESS[0]}
 PROXY_MARK = "0x7e11"
 _FIRST_SLOT, _LAST_SLOT = 2, 65534  # 10.42.0.2 … 10.42.255.254
+_SO_ORIGINAL_DST = 80
+_BACKLOG = 128
 NFT_WITHIN = 10.0  # seconds
 
 
@@ -76,7 +83,7 @@ class IsolatedNetwork:
     async def start(self) -> None:
         _prepare_world()
         self._launcher.start()
-        await self._filter(base_rules())
+        await self._filter(base_rules(WAY_OUT))
         await self._dns.start()
 
     async def stop(self) -> None:
@@ -197,6 +204,21 @@ class IsolatedNetwork:
             raise NetworkError(
                 "packet-filter rules could not be set", complaint.decode(errors="replace").strip()
             )
+
+    async def serve_way_out(self, connect: Connect) -> None:
+        """Relay what pods send to addresses outside the mesh, over sockets of the host's network, until cancelled.
+
+        The world has no way out of its own. `connect` opens one connection from the host; None means that nobody
+        answers there, and the pod's connection is closed.
+        """
+
+        async def dial(accepted: socket.socket) -> Streams | None:
+            packed = accepted.getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, 16)
+            port, ip = struct.unpack_from("!2xH4s", packed)
+            out = await connect(socket.inet_ntoa(ip), port)
+            return await asyncio.open_connection(sock=out) if out is not None else None
+
+        await accept_and_relay(socket.create_server(WAY_OUT, backlog=_BACKLOG), dial)
 
     async def publish(self, listener_fd: int, target: Callable[[], Target | None]) -> None:
         async def dial(accepted: socket.socket) -> Streams | None:

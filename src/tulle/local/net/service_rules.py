@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from tulle.local.net.model import ServiceRoute
 
-__all__ = ["SERVICE_RANGE", "Table", "base_rules", "change", "table_of"]
+__all__ = ["POD_RANGE", "SERVICE_RANGE", "Table", "base_rules", "change", "table_of"]
 
+POD_RANGE = "10.42.0.0/16"
 SERVICE_RANGE = "10.96.0.0/16"
 _TABLE = "ip tulle"
 
@@ -46,8 +47,8 @@ def table_of(routes: Iterable[ServiceRoute]) -> Table:
     )
 
 
-def base_rules() -> str:
-    """Return the rules that never change.
+def base_rules(way_out: tuple[str, int]) -> str:
+    """Return the rules that never change. `way_out` is where connections that leave the mesh are accepted.
 
     A pod that dials a Service and is chosen as its endpoint would see a packet from its own address: such
     packets get the world's address as source. Both chains of type nat see only a connection's first packet.
@@ -59,6 +60,9 @@ table {_TABLE} {{
   chain prerouting {{
     type nat hook prerouting priority -100;
     ip daddr . meta l4proto . th dport vmap @services
+    ip daddr {{ {POD_RANGE}, {SERVICE_RANGE} }} accept
+    fib daddr type local accept
+    iifname "pod*" meta l4proto tcp dnat to {way_out[0]}:{way_out[1]}
   }}
   chain output {{
     type nat hook output priority -100;

@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,7 @@ class _World:
     def __init__(self, control: socket.socket, launcher: socket.socket, began: float) -> None:
         self._control, self._launcher, self._began = control, launcher, began
         self._wishes: dict[int, asyncio.Future[tuple[int, int] | str]] = {}
+        self._last_wish = 0
         self._failed = asyncio.Event()
 
     async def run(self) -> int:
@@ -120,18 +121,36 @@ class _World:
 
     async def _open(self, preferred: int, *, strict: bool = False) -> tuple[int, int] | None:
         """Have the owner open a listener on the host; return its descriptor and port, or None with word of why."""
-        number = len(self._wishes) + 1
-        wish: asyncio.Future[tuple[int, int] | str] = asyncio.get_running_loop().create_future()
-        self._wishes[number] = wish
-        self._link.send(channel.WantListener(number, preferred, strict))
-        async with asyncio.timeout(ANSWER_WITHIN):
-            answer = await wish
+        answer = await self._wish(lambda number: channel.WantListener(number, preferred, strict))
         if isinstance(answer, str):
             self._link.send(
                 channel.Progress(f"port {preferred} of this machine could not be opened: {answer}")
             )
             return None
         return answer
+
+    async def _connect(self, ip: str, port: int) -> socket.socket | None:
+        """Have the owner connect from the host; return the socket, or None when nobody answers."""
+        answer = await self._wish(lambda number: channel.WantConnection(number, ip, port))
+        if isinstance(answer, str):
+            log.info("no way out to %s:%d: %s", ip, port, answer)
+            return None
+        return socket.socket(fileno=answer[0])
+
+    async def _wish(self, message: Callable[[int], channel.Message]) -> tuple[int, int] | str:
+        """Ask the owner for a socket; return its descriptor and port, or why it cannot be had."""
+        self._last_wish += 1
+        number = self._last_wish
+        wish: asyncio.Future[tuple[int, int] | str] = asyncio.get_running_loop().create_future()
+        self._wishes[number] = wish
+        self._link.send(message(number))
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN):
+                return await wish
+        except TimeoutError:
+            return "no answer in time"
+        finally:
+            del self._wishes[number]
 
     def _say(self, text: str) -> None:
         log.info("%s", text)
@@ -160,6 +179,8 @@ class _World:
                 group.create_task(self._guarded(services), name="services")
                 if isinstance(network, LoopbackNetwork):
                     group.create_task(self._serve_localhost(network), name="localhost:4140")
+                elif isinstance(network, IsolatedNetwork):
+                    group.create_task(network.serve_way_out(self._connect), name="way out")
                 await self._guarded(bring_up(cluster, start, self._say))
                 await _until_published(cluster, publisher)
                 self._link.send(channel.Ready(time.monotonic() - self._began))
