@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -82,13 +83,14 @@ async def _run(options: dict[str, Any]) -> None:
     from tulle.kube.client import Client, load_config
 
     roles = _roles(options["roles"])
-    mesh = _mesh(options["config_dir"], options["namespace"])
+    mesh, lifetime = _installation(options["config_dir"], options["namespace"])
     settings = Settings(
         roles=roles,
         mesh=mesh,
         address=_address(options["address"]),
         ports=Ports(**_ports(options["ports"])),
         replica=os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}",
+        issuance_lifetime=lifetime,
     )
     async with Client(load_config(options["kubeconfig"], options["context"])) as client:
         if options["issuer_dir"] and options["trust_roots_dir"]:
@@ -158,16 +160,19 @@ def _ports(asked: Sequence[str]) -> dict[str, int]:
     return ports
 
 
-def _mesh(config_dir: str | None, namespace: str) -> "Mesh":
+def _installation(config_dir: str | None, namespace: str) -> "tuple[Mesh, timedelta]":
+    """Return the mesh's names and how long certificates are valid."""
     from tulle.compile.mesh import Mesh
+    from tulle.control.issuer import LIFETIME
     from tulle.inject.install.values import read_values
     from tulle.tools.installation import mesh_of
 
     if not config_dir:
-        return Mesh(control_plane_namespace=namespace)
+        return Mesh(control_plane_namespace=namespace), LIFETIME
     path = Path(config_dir, "values")
     try:
-        return mesh_of(read_values(path.read_text()))
+        values = read_values(path.read_text())
+        return mesh_of(values), timedelta(seconds=values.issuance_lifetime)
     except (OSError, ValueError) as error:
         raise TulleError(f"cannot read {path}", str(error), "install again with `tulle install`") from error
 

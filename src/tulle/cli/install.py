@@ -12,6 +12,8 @@ from tulle.inject.install import InstallValues, render
 
 __all__ = ["command"]
 
+MIN_LIFETIME = 10
+
 
 @click.command(short_help="Print the control plane's manifests.")
 @click.option(
@@ -63,6 +65,12 @@ def _values(namespace: str, overrides: tuple[str, ...]) -> InstallValues:
                 chosen[key] = text
         except (KeyError, ValueError) as error:
             raise UsageError(f"--set {override}: expected a value like {default!r}") from error
+    if int(str(chosen.get("issuance_lifetime", MIN_LIFETIME))) < MIN_LIFETIME:
+        raise UsageError(
+            f"--set issuance_lifetime={chosen['issuance_lifetime']}: too short",
+            "proxies renew at 70 % of it and must have time to try again",
+            f"choose at least {MIN_LIFETIME} (seconds)",
+        )
     for key in ("default_inbound_policy", "opaque_ports", "image_pull_policy"):
         if key in chosen:
             _check(key.replace("_", "-"), str(chosen[key]))

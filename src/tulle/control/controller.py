@@ -11,6 +11,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Literal, Protocol, get_args
 
 import grpc
@@ -25,6 +26,7 @@ from tulle.control.destination import DestinationService
 from tulle.control.events import Event, Events
 from tulle.control.http import bind, serve
 from tulle.control.identity import IdentityService
+from tulle.control.issuer import LIFETIME
 from tulle.control.issuing import IssuerKeeper, IssuerText
 from tulle.control.lag import Lag
 from tulle.control.limits import StreamLimits
@@ -102,6 +104,7 @@ class Settings:
     ports: Ports = field(default_factory=Ports)
     # Tells replicas apart in the election of the status writer.
     replica: str = "tulle-controller"
+    issuance_lifetime: timedelta = LIFETIME
 
 
 class Controller:
@@ -130,7 +133,12 @@ class Controller:
         mesh = settings.mesh
         self.issuer = IssuerKeeper(issuer, clock, self._tell_of_issuer)
         self.identity = IdentityService(
-            mesh, TokenReviews(client), lambda: self.issuer.current, clock, self._tell_of_leaf
+            mesh,
+            TokenReviews(client),
+            lambda: self.issuer.current,
+            clock,
+            self._tell_of_leaf,
+            settings.issuance_lifetime,
         )
         self._webhook = webhook(self.views) if webhook is not None and "inject" in settings.roles else None
         self._addition = addition(self.views, settings.mesh) if addition is not None else None

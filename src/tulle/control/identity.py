@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import grpc
 
@@ -15,7 +16,7 @@ from tulle.api import identity_pb2
 from tulle.clock import Clock
 from tulle.compile.mesh import Mesh
 from tulle.control.csr import MAX_CSR, BadRequest, check_csr
-from tulle.control.issuer import Issuer
+from tulle.control.issuer import LIFETIME, Issuer
 from tulle.control.limits import Buckets
 from tulle.control.rpc import Context, Refusal, service, unary
 from tulle.control.tokens import Caller, Foreign, Reviewer, could_not_tell
@@ -43,6 +44,7 @@ class IdentityService:
     issuer: Callable[[], Issuer | None]
     clock: Clock
     issued: Callable[[Caller, str], None] = lambda caller, expiry: None
+    lifetime: timedelta = LIFETIME
     outcomes: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(("issued", "refused", "failed"), 0)
     )
@@ -94,7 +96,7 @@ class IdentityService:
             key = check_csr(request.certificate_signing_request, expected)
         except BadRequest as error:
             raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
-        leaf = issuer.sign(key, expected, caller.namespace, caller.pod, self.clock.now())
+        leaf = issuer.sign(key, expected, caller.namespace, caller.pod, self.clock.now(), self.lifetime)
         self.issued(caller, leaf.not_after.isoformat())
         response = identity_pb2.CertifyResponse(
             leaf_certificate=leaf.certificate, intermediate_certificates=leaf.chain

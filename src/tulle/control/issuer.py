@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-__all__ = ["BadIssuer", "Issuer", "Leaf", "load_issuer"]
+__all__ = ["LIFETIME", "BadIssuer", "Issuer", "Leaf", "load_issuer"]
 
 SKEW = timedelta(seconds=20)
 LIFETIME = timedelta(hours=24)
@@ -50,13 +50,20 @@ class Issuer:
         return self.certificate.not_valid_after_utc
 
     def sign(
-        self, key: ec.EllipticCurvePublicKey, identity: str, namespace: str, pod: str, now: datetime
+        self,
+        key: ec.EllipticCurvePublicKey,
+        identity: str,
+        namespace: str,
+        pod: str,
+        now: datetime,
+        lifetime: timedelta = LIFETIME,
     ) -> Leaf:
         """Certify a key for an identity. The subject tells peers the pod: `O=<namespace>, OU=<pod>` when known.
 
-        The leaf is valid 24 h, begins 20 s in the past for clocks that run behind, and never outlives its issuer.
+        The leaf is valid for `lifetime`, begins 20 s in the past for clocks that run behind, and never outlives its
+        issuer.
         """
-        not_after = min(now + LIFETIME, self.not_after).replace(microsecond=0)
+        not_after = min(now + lifetime, self.not_after).replace(microsecond=0)
         subject = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, namespace)]
         if pod:
             subject.append(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, pod))

@@ -282,6 +282,15 @@ def test_intermediates_are_returned_and_the_anchor_is_not() -> None:
     assert [x509.load_der_x509_certificate(c) for c in issuer.chain] == [last.certificate, middle.certificate]
 
 
+def test_a_leaf_lives_as_long_as_the_installation_says() -> None:
+    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    issuer = load_issuer(TEXT.certificate, TEXT.key, TEXT.roots, now)
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    assert issuer.sign(key, NAME, "default", "", now).not_after == now + datetime.timedelta(hours=24)
+    short = datetime.timedelta(seconds=20)
+    assert issuer.sign(key, NAME, "default", "", now, short).not_after == now + short
+
+
 def test_a_leaf_never_outlives_its_issuer() -> None:
     issuer = load_issuer(TEXT.certificate, TEXT.key, TEXT.roots, datetime.datetime.now(datetime.UTC))
     late = issuer.not_after - datetime.timedelta(hours=1)

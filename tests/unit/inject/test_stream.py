@@ -90,5 +90,7 @@ def test_wrong_usage_exits_with_2_and_bad_input_with_1() -> None:
     )
     flag = run("inject", "--opaque-ports", "0", "-")
     assert flag.returncode == 2 and "opaque-ports" in flag.stderr
+    brief = run("install", "--set", "issuance_lifetime=5")
+    assert brief.returncode == 2 and "choose at least 10 (seconds)" in brief.stderr
     value = run("install", "--set", "nothing=1")
     assert value.returncode == 2 and "choose among" in value.stderr

@@ -15,7 +15,7 @@ __all__ = ["InstallValues", "inject_config", "read_values", "write_values"]
 
 @dataclass(frozen=True)
 class InstallValues:
-    """The choices of an installation. Durations are in hours; ports are fixed, as Linkerd's are."""
+    """The choices of an installation. Durations are in seconds; ports are fixed, as Linkerd's are."""
 
     namespace: str = "linkerd"
     trust_domain: str = "cluster.local"
@@ -26,7 +26,7 @@ class InstallValues:
     proxy_version: str = tulle.__version__
     image_pull_policy: str = "IfNotPresent"
     replicas: int = 1
-    issuance_lifetime_hours: int = 24
+    issuance_lifetime: int = 86_400
     default_inbound_policy: str = "all-unauthenticated"
     opaque_ports: str = InjectConfig.opaque_ports
     inject_by_default: bool = False
