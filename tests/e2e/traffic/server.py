@@ -1,0 +1,159 @@
+"""A pod's application: `server.py http|grpc|greeter PORT`. Binds HOST and PORT where the pod is told them.
+
+- `http`: `/` answers the pod's name, `/slow` after two seconds, `/echo` the body with a trailer's worth of headers;
+  an upgrade to WebSocket echoes every message.
+- `grpc`: method names of service `tulle.test.Traffic` without generated code, messages are plain bytes.
+- `greeter`: the server speaks first: a line, then the echo of every line.
+"""
+
+import os
+import socketserver
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+SERVICE = "tulle.test.Traffic"
+SLOW_SECONDS = 2.0
+
+
+class Http(BaseHTTPRequestHandler):
+    """HTTP/1.1 with keep-alive."""
+
+    protocol_version = "HTTP/1.1"
+    # One write per answer.
+    wbufsize = 65536
+
+    def do_GET(self) -> None:
+        """Answer by path."""
+        if self.headers.get("upgrade", "").lower() == "websocket":
+            return self._websocket()
+        if self.path.startswith("/slow"):
+            time.sleep(SLOW_SECONDS)
+        self._answer(os.environ.get("NAME", "app").encode())
+
+    def do_POST(self) -> None:
+        """Answer with the body."""
+        self._answer(self.rfile.read(int(self.headers.get("content-length", 0))))
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        for name in ("x-marker", "l5d-client-id"):
+            if name in self.headers:
+                self.send_header(f"seen-{name}", self.headers[name])
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+
+    def _websocket(self) -> None:
+        from wsproto import ConnectionType, WSConnection
+        from wsproto.events import AcceptConnection, CloseConnection, Ping, Request, TextMessage
+
+        websocket = WSConnection(ConnectionType.SERVER)
+        head = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
+        websocket.receive_data(f"GET {self.path} HTTP/1.1\r\n{head}\r\n".encode())
+        self.close_connection = True
+        text = ""
+        while True:
+            for event in websocket.events():
+                match event:
+                    case Request():
+                        self.connection.sendall(websocket.send(AcceptConnection()))
+                    case TextMessage():
+                        text += event.data
+                        if event.message_finished:
+                            self.connection.sendall(websocket.send(TextMessage(data=f"echo {text}")))
+                            text = ""
+                    case Ping():
+                        self.connection.sendall(websocket.send(event.response()))
+                    case CloseConnection():
+                        self.connection.sendall(websocket.send(event.response()))
+                        return
+                    case _:
+                        pass
+            data = self.connection.recv(65536)
+            if not data:
+                return
+            websocket.receive_data(data)
+
+    def log_message(self, *args: Any) -> None:
+        """Keep quiet."""
+
+
+class Http1Server(ThreadingHTTPServer):
+    """Takes a burst of connections."""
+
+    request_queue_size = 256
+    daemon_threads = True
+
+
+class Greeter(socketserver.StreamRequestHandler):
+    """Speaks first."""
+
+    def handle(self) -> None:
+        """Greet and echo lines until the client leaves."""
+        self.wfile.write(f"220 {os.environ.get('NAME', 'app')} greets you\r\n".encode())
+        for line in self.rfile:
+            self.wfile.write(b"echo " + line)
+
+
+class TcpServer(socketserver.ThreadingTCPServer):
+    """Takes a burst of connections."""
+
+    allow_reuse_address = daemon_threads = True
+
+
+def serve_grpc(host: str, port: int) -> None:
+    """Serve unary, server-streaming and bidirectional methods of bytes."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import grpc
+
+    def unary(request: bytes, context: grpc.ServicerContext) -> bytes:
+        context.set_trailing_metadata((("x-trailer", "after the message"),))
+        return b"echo " + request
+
+    def fail(request: bytes, context: grpc.ServicerContext) -> bytes:
+        context.set_trailing_metadata((("x-trailer", "after a failure"),))
+        context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not today: ünïcode")
+
+    def count(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        for number in range(int(request)):
+            yield str(number).encode()
+        context.set_trailing_metadata((("x-trailer", "after the stream"),))
+
+    def echo(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        for request in requests:
+            yield b"echo " + request
+
+    methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "Unary": grpc.unary_unary_rpc_method_handler(unary),
+        "Fail": grpc.unary_unary_rpc_method_handler(fail),
+        "Count": grpc.unary_stream_rpc_method_handler(count),
+        "Echo": grpc.stream_stream_rpc_method_handler(echo),
+    }
+    server = grpc.server(ThreadPoolExecutor(32))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+    server.add_insecure_port(f"{host}:{port}")
+    server.start()
+    threading.Event().wait()
+
+
+def main(kind: str, port: str) -> None:
+    """Serve until killed."""
+    address = (os.environ.get("HOST", "0.0.0.0"), int(os.environ.get("PORT", port)))
+    match kind:
+        case "http":
+            Http1Server(address, Http).serve_forever()
+        case "grpc":
+            serve_grpc(*address)
+        case "greeter":
+            TcpServer(address, Greeter).serve_forever()
+        case _:
+            raise SystemExit(f"unknown kind {kind}")
+
+
+main(*sys.argv[1:])
