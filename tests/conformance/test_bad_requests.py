@@ -1,6 +1,7 @@
 """What breaks the rules of HTTP or JSON gets an error answer or a closed connection, and the API goes on."""
 
 import json
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -198,3 +199,22 @@ def test_a_client_that_says_nothing_does_not_stop_others(connect: Any, http: Any
     for connection in silent:
         connection.sendall(b"GET /api/v1/na")
     assert http.get("/api/v1/namespaces").status_code == 200
+
+
+def test_refusals_are_counted(connect: Any, http: Any) -> None:
+    def count() -> int:
+        page = http.get("/metrics").text
+        found = re.search(
+            r'apiserver_request_total\{verb="list",group="",resource="secrets",code="401"\} (\d+)', page
+        )
+        return int(found[1]) if found else 0
+
+    before = count()
+    answer_to(connect(None, None), head("GET", "/api/v1/secrets", "connection: close"))
+    assert count() == before + 1
+    for number in range(3):
+        http.get(f"/apis/made.up{number}/v1/things")
+    assert "made.up" not in http.get("/metrics").text, "labels never come from a request"
+    assert answer_to(connect(None, None), head("GET", "/metrics", "connection: close")).startswith(
+        b"HTTP/1.1 401"
+    )

@@ -17,6 +17,7 @@ import pytest
 from kubernetes.stream import portforward, stream
 
 from tests.conformance.clients import Cluster, Kubectl, wait_until
+from tests.conformance.webhook_server import WebhookServer, deny
 from tulle.local.api import Api, ApiError
 from tulle.local.api.http.server import ApiServer
 from tulle.local.api.kubeconfig import admin_kubeconfig, write_kubeconfig
@@ -240,6 +241,7 @@ def test_exec_hands_input_on(node_kubectl: Kubectl) -> None:
 def test_exec_of_nothing_says_so(node_kubectl: Kubectl) -> None:
     assert "not found" in node_kubectl.fails("exec", "none", "--", "true")
     assert "container nope is not valid" in node_kubectl.fails("exec", "one", "-c", "nope", "--", "true")
+    assert "no such program: no-such-program" in node_kubectl.fails("exec", "one", "--", "no-such-program")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the client leaks its socket
@@ -338,3 +340,36 @@ def test_kubectl_says_when_nothing_listens(node_kubectl: Kubectl) -> None:
         forwarding.terminate()
         _, said = forwarding.communicate(timeout=10)
     assert "failed to connect to 127.0.0.1:1" in said
+
+
+def test_webhooks_are_asked_about_commands(node_kubectl: Kubectl) -> None:
+    with WebhookServer(["127.0.0.1"]).serving() as server:
+        server.answer = deny("no shells here")
+        webhook = {
+            "name": "hook.conformance.tulle.dev",
+            "clientConfig": {"url": f"https://127.0.0.1:{server.port}/", "caBundle": server.ca_bundle},
+            "rules": [
+                {
+                    "operations": ["CONNECT"],
+                    "apiGroups": [""],
+                    "apiVersions": ["v1"],
+                    "resources": ["pods/exec"],
+                }
+            ],
+            "admissionReviewVersions": ["v1"],
+            "sideEffects": "None",
+        }
+        kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration"}
+        node_kubectl(
+            "create", "-f", "-", stdin=json.dumps({**kind, "metadata": {"name": "h"}, "webhooks": [webhook]})
+        )
+        said = node_kubectl.fails("exec", "one", "--", "true")
+        node_kubectl("delete", "validatingwebhookconfiguration", "h")
+    assert "denied the request: no shells here" in said
+    request = server.requests[0]
+    assert (request["operation"], request["kind"]["kind"], request["subResource"]) == (
+        "CONNECT",
+        "PodExecOptions",
+        "exec",
+    )
+    assert request["object"]["command"] == ["true"]

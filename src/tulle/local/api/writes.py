@@ -73,6 +73,15 @@ class Writer:
             if where == namespace and matches_labels(terms, pod["metadata"].get("labels")):
                 yield record.obj, [p for p in pods if matches_labels(terms, p["metadata"].get("labels"))]
 
+    async def admit_connection(self, target: Target, asked: Obj, options: WriteOptions) -> None:
+        """Ask admission about a connection to a pod or Service (a command, a forwarded port, a proxied request).
+
+        `asked`: the options object of the subresource, such as PodExecOptions.
+        """
+        request = AdmissionRequest("CONNECT", target, asked, None, options)
+        await self._admission.mutate(request)
+        await self._admission.validate(request)
+
     # --- create -------------------------------------------------------------------------------------------------
 
     async def create(self, target: Target, sent: Obj, options: WriteOptions) -> Obj:

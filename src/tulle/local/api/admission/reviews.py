@@ -15,7 +15,7 @@ from tulle.local.api.targets import AdmissionRequest
 
 __all__ = ["BadAnswer", "Verdict", "read_answer", "review_for"]
 
-_OPTIONS = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions", "CONNECT": ""}
+_OPTIONS = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions"}
 
 
 class BadAnswer(Exception):
@@ -42,11 +42,12 @@ def review_for(webhook: Webhook, request: AdmissionRequest, uid: str) -> Obj:
     def seen(obj: Obj | None) -> Obj | None:
         return None if obj is None else decoding.in_version(resource, obj, webhook.version)
 
+    kind = resource.kind if request.operation != "CONNECT" else str(subject.get("kind"))
     review: Obj = {
         "uid": uid,
-        "kind": {"group": resource.group, "version": webhook.version, "kind": resource.kind},
+        "kind": {"group": resource.group, "version": webhook.version, "kind": kind},
         "resource": {"group": resource.group, "version": webhook.version, "resource": resource.plural},
-        "requestKind": {"group": resource.group, "version": asked, "kind": resource.kind},
+        "requestKind": {"group": resource.group, "version": asked, "kind": kind},
         "requestResource": {"group": resource.group, "version": asked, "resource": resource.plural},
         "operation": request.operation,
         "userInfo": request.options.user.info(),
@@ -54,11 +55,11 @@ def review_for(webhook: Webhook, request: AdmissionRequest, uid: str) -> Obj:
         "oldObject": seen(request.old),
         "dryRun": request.options.dry_run,
     }
-    kind = _OPTIONS[request.operation]
-    options: Obj = {"kind": kind, "apiVersion": "meta.k8s.io/v1"}
-    if request.operation in ("CREATE", "UPDATE"):
-        options["fieldManager"] = request.options.field_manager
-    review["options"] = options
+    if request.operation != "CONNECT":
+        options: Obj = {"kind": _OPTIONS[request.operation], "apiVersion": "meta.k8s.io/v1"}
+        if request.operation in ("CREATE", "UPDATE"):
+            options["fieldManager"] = request.options.field_manager
+        review["options"] = options
     name = metadata.get("name") or target.name
     if name:
         review["name"] = name

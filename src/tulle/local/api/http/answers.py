@@ -30,6 +30,9 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send, registry: Registry) -> None:
         self.scope, self._receive, self._send, self._registry = scope, receive, send, registry
         self.started = False
+        self.status = 0
+        """The code that was answered; 0 when the client went away before."""
+        self.verb, self.group, self.plural = "", "", ""
         self.warnings: list[str] = []
 
     def header(self, name: bytes) -> str:
@@ -81,7 +84,7 @@ class Exchange:
         self, status: int, content_type: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
     ) -> None:
         """Send the head of the answer."""
-        self.started = True
+        self.started, self.status = True, status
         warned = [(b"warning", _warning(text)) for text in self.warnings[:50]]
         head = [(b"content-type", content_type), (b"cache-control", b"no-cache, private"), *warned, *headers]
         await self._send({"type": "http.response.start", "status": status, "headers": head})

@@ -18,6 +18,7 @@ from tulle.local.api.errors import (
     unauthorized,
 )
 from tulle.local.api.http.answers import Exchange, Receive, Scope, Send
+from tulle.local.api.http.counting import Counts
 from tulle.local.api.http.nodes import serve_socket, serve_stream
 from tulle.local.api.http.request import Accepted, Query, ResourcePath, negotiate, parse_path, verb_of
 from tulle.local.api.http.resources import ResourceRequest, serve_resource
@@ -38,6 +39,7 @@ class App:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._authenticator = Authenticator(api.tokens, api.policy)
+        self._counts = Counts(api.store, api.registry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or one WebSocket."""
@@ -47,6 +49,13 @@ class App:
         if scope["type"] != "http":
             return
         exchange = Exchange(scope, receive, send, self._api.registry)
+        try:
+            await self._answer(exchange)
+        finally:
+            self._counts.request(exchange.verb, exchange.group, exchange.plural, exchange.status)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        scope = exchange.scope
         try:
             await self._serve(exchange)
         except ApiError as error:
@@ -72,6 +81,7 @@ class App:
             await self._document(exchange, path.rstrip("/") or "/", query)
             return
         verb = verb_of(method, resource_path, query.flag("watch"))
+        exchange.verb, exchange.group, exchange.plural = verb, resource_path.group, resource_path.plural
         if (
             verb == "get"
             and resource_path.plural
@@ -80,6 +90,7 @@ class App:
             and not resource_path.subresource
         ):
             verb = "watch"
+        exchange.verb = verb
         self._authorize(user, verb, resource_path)
         resource = self._api.registry.find(resource_path.group, resource_path.plural, resource_path.version)
         sub = resource_path.subresource
@@ -94,6 +105,12 @@ class App:
             await serve_stream(request)
         elif sub and sub != "status":
             await serve_small(request)
+        elif verb == "watch":
+            self._counts.watches += 1
+            try:
+                await serve_resource(request)
+            finally:
+                self._counts.watches -= 1
         else:
             await serve_resource(request)
 
@@ -161,6 +178,9 @@ class App:
                 await exchange.answer(openapi.group_version(registry, "", version))
             case ["openapi", "v3", "apis", group, version]:
                 await exchange.answer(openapi.group_version(registry, group, version))
+            case ["metrics"]:
+                kind = b"text/plain; version=0.0.4; charset=utf-8"
+                await exchange.raw(self._counts.render().encode(), content_type=kind)
             case ["openid", "v1", "jwks"]:
                 await exchange.answer(self._api.tokens.key_set(), content_type=b"application/jwk-set+json")
             case [".well-known", "openid-configuration"]:
@@ -182,7 +202,7 @@ class App:
             resource = self._api.registry.find(path.group, path.plural, path.version)
             if not resource.has_subresource(path.subresource, path.version):
                 raise no_such_resource()
-            await serve_socket(self._api, path, Query(scope["query_string"]), scope, receive, send)
+            await serve_socket(self._api, user, path, Query(scope["query_string"]), scope, receive, send)
         except ApiError as error:
             body = msgspec.json.encode(error.status)
             headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]

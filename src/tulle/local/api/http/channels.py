@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from tulle.local.api.errors import bad_request
+from tulle.local.api.errors import ApiError, bad_request
 from tulle.local.api.http.answers import Receive, Scope, Send
 from tulle.local.api.nodeport import ExecSession
 from tulle.local.api.objects import Obj
@@ -49,9 +49,14 @@ async def run_command(
     start: Callable[[], Awaitable[ExecSession]], scope: Scope, receive: Receive, send: Send
 ) -> None:
     """Run a command between a WebSocket and a container until it ends or the client goes away."""
-    session = await start()
+    # Accepted before the command is started: a client that is refused here would fall back to SPDY and hide the reason.
+    await accept(scope, receive, send, EXEC_PROTOCOLS)
     try:
-        await accept(scope, receive, send, EXEC_PROTOCOLS)
+        session = await start()
+    except ApiError as error:
+        await _end(send, error.status)
+        return
+    try:
         async with asyncio.TaskGroup() as tasks:
             listener = tasks.create_task(_feed(session, receive))
             await _relay(session, send)
@@ -60,13 +65,16 @@ async def run_command(
         await session.close()
 
 
+async def _end(send: Send, status: Obj) -> None:
+    await send({"type": "websocket.send", "bytes": bytes((STATUS,)) + msgspec.json.encode(status)})
+    await send({"type": "websocket.close", "code": 1000})
+
+
 async def _relay(session: ExecSession, send: Send) -> None:
     async for stream, data in session.output():
         channel = STDOUT if stream == "stdout" else STDERR
         await send({"type": "websocket.send", "bytes": bytes((channel,)) + data})
-    status = msgspec.json.encode(_exit_status(await session.wait()))
-    await send({"type": "websocket.send", "bytes": bytes((STATUS,)) + status})
-    await send({"type": "websocket.close", "code": 1000})
+    await _end(send, _exit_status(await session.wait()))
 
 
 async def _feed(session: ExecSession, receive: Receive) -> None:

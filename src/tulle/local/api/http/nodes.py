@@ -7,6 +7,7 @@ from datetime import datetime
 import h11
 
 from tulle.local.api.api import Api
+from tulle.local.api.auth.users import User
 from tulle.local.api.errors import ApiError, bad_request
 from tulle.local.api.http.answers import Receive, Scope, Send
 from tulle.local.api.http.channels import run_command
@@ -16,6 +17,7 @@ from tulle.local.api.http.resources import ResourceRequest
 from tulle.local.api.nodeport import NodePort
 from tulle.local.api.objects import Obj
 from tulle.local.api.outgoing import Endpoint, ServiceUnreachable, exchange, service_endpoint
+from tulle.local.api.targets import Target, WriteOptions
 
 __all__ = ["container_of", "serve_socket", "serve_stream"]
 
@@ -51,9 +53,7 @@ async def serve_stream(request: ResourceRequest) -> None:
             await _proxy(request)
         case _:
             pod = request.api.reader.get(request.resource, request.path.namespace, request.path.name).obj
-            _node(request.api)
-            if request.path.subresource == "exec":
-                container_of(pod, request.query.text("container"))
+            await _admit(request.api, request.user, request.path, request.query, pod)
             raise bad_request(
                 f"pods/{request.path.subresource} needs a WebSocket upgrade (SPDY is not served): use kubectl 1.31 or later"
             )
@@ -166,6 +166,12 @@ def _endpoint(request: ResourceRequest) -> Endpoint:
 
 async def _proxy(request: ResourceRequest) -> None:
     endpoint = _endpoint(request)
+    asked: Obj = {
+        "kind": f"{request.resource.kind}ProxyOptions",
+        "apiVersion": "v1",
+        "path": request.path.rest or "/",
+    }
+    await request.api.writer.admit_connection(request.target, asked, WriteOptions(request.user))
     scope = request.exchange.scope
     body = await request.exchange.body()
     raw_path = scope["raw_path"].decode("ascii")
@@ -200,8 +206,26 @@ async def _proxy(request: ResourceRequest) -> None:
 # --- WebSockets ---------------------------------------------------------------------------------------------------
 
 
+async def _admit(api: Api, user: User, path: ResourcePath, query: Query, pod: Obj) -> None:
+    """Check what is asked of a pod, and ask admission about it; raise the ApiError that the client should read."""
+    _node(api)
+    kind = "PodExecOptions" if path.subresource == "exec" else "PodPortForwardOptions"
+    asked: Obj = {"kind": kind, "apiVersion": "v1"}
+    for name in ("stdin", "stdout", "stderr", "tty"):
+        if query.flag(name):
+            asked[name] = True
+    asked |= {name: query.text(name) for name in ("container",) if query.text(name)}
+    asked |= {name: query.texts(name) for name in ("command", "ports") if query.texts(name)}
+    if path.subresource == "exec":
+        container_of(pod, query.text("container"))
+    elif not (pod.get("status") or {}).get("podIP"):
+        raise bad_request("unable to forward port because pod is not running")
+    target = Target(api.registry.find("", "pods"), path.namespace, path.name, path.subresource)
+    await api.writer.admit_connection(target, asked, WriteOptions(user))
+
+
 async def serve_socket(
-    api: Api, path: ResourcePath, query: Query, scope: Scope, receive: Receive, send: Send
+    api: Api, user: User, path: ResourcePath, query: Query, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """Carry out a WebSocket request: a command in a container, or ports of a pod."""
     node = _node(api)
@@ -209,12 +233,10 @@ async def serve_socket(
         raise bad_request(f"{path.plural}/{path.subresource} is not served over WebSocket here")
     namespace = path.namespace or ""
     pod = api.reader.get(api.registry.find("", "pods"), namespace, path.name).obj
+    await _admit(api, user, path, query, pod)
     if path.subresource == "portforward":
         ports = [int(port) for text in query.texts("ports") for port in text.split(",") if port.isdigit()]
-        address = (pod.get("status") or {}).get("podIP")
-        if not address:
-            raise bad_request("unable to forward port because pod is not running")
-        await forward(node, address, ports, scope, receive, send)
+        await forward(node, pod["status"]["podIP"], ports, scope, receive, send)
         return
     argv = query.texts("command")
     if not argv:
