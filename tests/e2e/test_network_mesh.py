@@ -70,6 +70,20 @@ def test_an_object_says_where_it_was_written(article: Mesh) -> None:
     assert Path(file).read_text().splitlines()[int(line) - 1].startswith("apiVersion: apps/v1")
 
 
+@every
+def test_kubectl_applies_the_same_file_again_without_a_word_of_warning(article: Mesh) -> None:
+    run = subprocess.run(
+        ["kubectl", "--kubeconfig", str(article.kubeconfig), "apply", "-f", str(MANIFEST)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert len(run.stdout.splitlines()) == 4
+    assert all(line.endswith(" unchanged") for line in run.stdout.splitlines()), run.stdout
+
+
 @isolated
 @pytest.mark.parametrize(
     "name", ["emojisvc", "emojisvc.default", "emojisvc.default.svc", "emojisvc.default.svc.cluster.local"]

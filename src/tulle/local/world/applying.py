@@ -1,18 +1,21 @@
 """Manifests into the API, in order, with errors that name the file and the line of the field."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from tulle.errors import TulleError
 from tulle.local.api import Api, ApiError
 from tulle.local.channel import SourcedObject
 from tulle.local.sources import SOURCE_ANNOTATION
 
-__all__ = ["Refused", "annotated", "apply", "fields_of"]
+__all__ = ["LAST_APPLIED", "Refused", "annotated", "apply", "fields_of"]
 
 FIELD_MANAGER = "tulle-up"
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _FIELD = re.compile(r'(?:unknown|duplicate) field "([^"]+)"')
 
 
@@ -31,12 +34,20 @@ class _Address:
     namespaced: bool
 
 
-def annotated(sourced: SourcedObject) -> dict[str, Any]:
-    """Return the object with the annotation that says where it was written."""
+def annotated(sourced: SourcedObject, namespace: str | None) -> dict[str, Any]:
+    """Return a user's object with the annotations that say where it was written, and what (see kubectl apply).
+
+    With the second, in the very bytes of kubectl, `kubectl apply -f` of the same file changes nothing, and of the
+    file edited it knows which fields have been taken out.
+    """
     obj = dict(sourced.obj)
     metadata: dict[str, Any] = dict(obj["metadata"])  # type: ignore[call-overload]
     if sourced.where:
-        metadata["annotations"] = {**(metadata.get("annotations") or {}), SOURCE_ANNOTATION: sourced.where}
+        annotations = metadata.get("annotations") or {}
+        place = {} if namespace is None else {"namespace": namespace}
+        written = {**obj, "metadata": {**metadata, "annotations": annotations, **place}}
+        text = msgspec.json.encode(written, order="sorted").decode() + "\n"
+        metadata["annotations"] = {**annotations, SOURCE_ANNOTATION: sourced.where, LAST_APPLIED: text}
     obj["metadata"] = metadata
     return obj
 
@@ -54,16 +65,15 @@ async def apply(api: Api, objects: Iterable[SourcedObject]) -> None:
     :raises Refused: the API does not take one; nothing after it was applied.
     """
     for sourced in objects:
-        obj = annotated(sourced)
-        metadata = obj["metadata"]
-        title = f"{obj['kind']} {metadata['name']}"
-        address = _address(api, obj, sourced.where)
+        metadata: dict[str, Any] = sourced.obj["metadata"]  # type: ignore[assignment]
+        title = f"{sourced.obj['kind']} {metadata['name']}"
+        address = _address(api, sourced.obj, sourced.where)
         namespace = (metadata.get("namespace") or "default") if address.namespaced else None
         try:
             await api.patch(
                 address.plural,
                 metadata["name"],
-                obj,
+                annotated(sourced, namespace),
                 group=address.group,
                 namespace=namespace,
                 kind="apply",
@@ -80,7 +90,7 @@ async def apply(api: Api, objects: Iterable[SourcedObject]) -> None:
             ) from error
 
 
-def _address(api: Api, obj: dict[str, Any], where: str) -> _Address:
+def _address(api: Api, obj: Mapping[str, object], where: str) -> _Address:
     group, _, version = str(obj["apiVersion"]).rpartition("/")
     resource = api.registry.of_kind(group, version, str(obj["kind"]))
     if resource is None:
