@@ -16,6 +16,7 @@ __all__ = ["bring_up"]
 log = logging.getLogger("tulle.world")
 
 LOOK_EVERY = 0.05  # seconds
+MOST_LINES = 10  # of what is waited for, said at once
 LISTEN_WITHIN = 10.0
 SAY_AFTER = 3.0  # seconds of waiting for the same things until they are named
 
@@ -71,7 +72,10 @@ async def _until_ready(cluster: Cluster, say: Callable[[str], None]) -> None:
             events = (await cluster.api.list("events")).items
             waiting += pods_ready((pod for pod in pods if not stands_alone(pod)), events)
             if waiting != said:
-                say("waiting for " + "\n            ".join(waiting))
+                shown = waiting[:MOST_LINES]
+                if len(waiting) > MOST_LINES:
+                    shown.append(f"and {len(waiting) - MOST_LINES} more")
+                say("waiting for " + "\n            ".join(shown))
                 said = waiting
             look_again_at = loop.time() + SAY_AFTER
         await asyncio.sleep(LOOK_EVERY)
