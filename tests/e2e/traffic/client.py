@@ -1,4 +1,4 @@
-"""A pod's client: `client.py grpc|deny|websocket|greet|load AUTHORITY …` prints one JSON object.
+"""A pod's client: `client.py grpc|deny|mark|websocket|greet|hold|load AUTHORITY …` prints one JSON object.
 
 Where nothing is captured it goes through the sidecar as any client that honours `http_proxy` does.
 """
@@ -93,6 +93,18 @@ def grpc_denied(authority: str) -> dict[str, Any]:
         except grpc.RpcError as error:
             return {"code": error.code().name, "details": error.details(), **dict(_pairs(error))}
         return {"code": "OK"}
+
+
+def mark(authority: str, marker: str) -> dict[str, Any]:
+    """Call once with a marker in the message and in a header."""
+    import grpc
+
+    with grpc.insecure_channel(authority) as channel:
+        call: Any = channel.unary_unary(f"/{SERVICE}/Unary")
+        try:
+            return {"echo": call(marker.encode(), timeout=10, metadata=(("x-marker", marker),)).decode()}
+        except grpc.RpcError as error:
+            return {"error": str(error)}
 
 
 def websocket(authority: str) -> dict[str, Any]:
@@ -200,6 +212,7 @@ def load(authority: str, seconds: str, workers: str = "4") -> dict[str, Any]:
 VERBS: dict[str, Any] = {
     "grpc": grpc_calls,
     "deny": grpc_denied,
+    "mark": mark,
     "websocket": websocket,
     "greet": greet,
     "hold": hold,
