@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use super::proxy::{Proxy, application, eventually, fresh_ip, request, run};
+use super::proxy::{Proxy, application, eventually, fresh_ip, run};
 
 fn alone(more: &[(&str, &str)]) -> Proxy {
     let proxy = Proxy::start_with("web", &[("LINKERD2_PROXY_IDENTITY_DISABLED", "1")], more);
@@ -98,21 +98,4 @@ fn the_grace_period_bounds_the_end() {
         "{:?}",
         asked.elapsed()
     );
-}
-
-/// The budget of an idle sidecar.
-#[test]
-fn an_idle_sidecar_keeps_within_eight_megabytes() {
-    let proxy = alone(&[]);
-    assert_eq!(
-        request(proxy.admin(), "GET", "admin", "/live", "").map(|(status, _)| status),
-        Some(200)
-    );
-    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
-    let resident = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
-    let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
-    assert!(kib <= 8 * 1_024, "{kib} KiB resident");
 }

@@ -188,10 +188,6 @@ impl Proxy {
         assert!(status.success());
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// The exit code, once it has ended.
     pub fn wait_end(&mut self) -> Option<i32> {
         let end = Instant::now() + PATIENCE;
