@@ -306,7 +306,13 @@ impl Requests {
             let stream = connection.send(head, !has_body(body)).map_err(broken)?;
             return Ok((Upstream::H2(Box::new(stream)), true));
         }
-        let (connection, fresh) = match application.take_idle().filter(|_| !upgrade) {
+        // A tunnel takes its connection with it, so it gets one of its own.
+        let idle = if upgrade {
+            None
+        } else {
+            application.take_idle()
+        };
+        let (connection, fresh) = match idle {
             Some(connection) => (connection, false),
             None => (Box::pin(application.dial_h1()).await?, true),
         };

@@ -2,7 +2,7 @@
 //!
 //! `handle` is the order of things: target, policy, rule, filters, backend, endpoint, exchange. The rule is chosen by
 //! the engine; this file carries it out. Retries, breakers, faults and rate limits have their place in `send`, which is
-//! the one loop over tries.
+//! the one loop over tries; `attempt` is a single try.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -11,7 +11,6 @@ use std::rc::Rc;
 use tulle_engine::Reason;
 use tulle_engine::deadline::Deadlines;
 use tulle_engine::outbound::{HttpVersion, RouteBackend, Rule};
-use tulle_http::h1::BodyKind;
 use tulle_http::hop::UpgradeField;
 use tulle_http::l5d::{self, Peer};
 use tulle_http::{Head, TargetForm, Version, hop, translate};
@@ -26,9 +25,9 @@ use crate::http::exchange::{Exchange, Failure};
 use crate::http::serve::{self, Handled, Handler};
 use crate::http::side::{Answer, Downstream, Upstream};
 use crate::net::io::Io;
-use crate::net::reach::ConnectError;
 use crate::net::relay;
-use crate::outbound::backend::{Backend, InUse, Unavailable};
+use crate::outbound::attempt::{Unsent, open, pick, restore, unseen};
+use crate::outbound::backend::InUse;
 use crate::outbound::target::{Compiled, State};
 use crate::outbound::{DISCOVERY_TIMEOUT, Outbound, captured, explicit};
 
@@ -202,14 +201,6 @@ enum Sent {
     Refused(Refusal),
 }
 
-/// Why a try did not get as far as the server.
-enum Unsent {
-    Connect(ConnectError),
-    /// The connection went away, or the server refused before it looked: the request may be sent again.
-    Refused,
-    Malformed(tulle_http::Error),
-}
-
 impl Requests {
     /// Carries a plan out: an endpoint, the exchange with it, the account. Tries again only what no server has seen.
     async fn send(
@@ -251,7 +242,10 @@ impl Requests {
             }
             let (up, fresh) = match open(&in_use, head, body, upgrade).await {
                 Ok(opened) => opened,
-                Err(Unsent::Refused) if tries < MAX_TRIES => continue,
+                Err(Unsent::Refused) if tries < MAX_TRIES => {
+                    restore(head, &in_use);
+                    continue;
+                }
                 Err(Unsent::Refused) => return Sent::Refused(Refusal::of_upstream(Fault::Refused)),
                 Err(Unsent::Malformed(error)) => return Sent::Refused(Refusal::malformed(error)),
                 Err(Unsent::Connect(error)) => {
@@ -383,108 +377,6 @@ async fn finish(
     }
 }
 
-/// An endpoint; waits for one no longer than the request may take.
-async fn pick(
-    backend: &Rc<Backend>,
-    account: &Account,
-    deadlines: &Deadlines,
-) -> Result<InUse, Unavailable> {
-    if let Some(in_use) = backend.pick(clock::nanos(account.started)) {
-        return Ok(in_use);
-    }
-    let Some(deadline) = deadlines.next() else {
-        return Box::pin(backend.wait()).await;
-    };
-    let waited = Box::pin(tokio::time::timeout_at(
-        clock::instant(deadline),
-        backend.wait(),
-    ))
-    .await;
-    waited.unwrap_or_else(|_| {
-        let reason = deadlines
-            .expired(clock::now())
-            .unwrap_or(Reason::RequestTimeout);
-        Err(Unavailable {
-            reason,
-            detail: None,
-        })
-    })
-}
-
-/// Opens the endpoint's side of the exchange and sends the head. `true`: on a connection made for it.
-async fn open(
-    in_use: &InUse,
-    head: &mut Head,
-    body: BodyKind,
-    upgrade: bool,
-) -> Result<(Upstream, bool), Unsent> {
-    let member = &in_use.member;
-    if let Some(authority) = &member.endpoint.authority_override {
-        head.set_authority(authority.as_bytes())
-            .map_err(Unsent::Malformed)?;
-    }
-    let carried = head.version() == Version::Http2 || (member.bridges() && !upgrade);
-    if !carried {
-        hop::strip(
-            head,
-            if upgrade {
-                UpgradeField::Keep
-            } else {
-                UpgradeField::Drop
-            },
-        );
-        let (connection, fresh) = match member.origin.take_idle().filter(|_| !upgrade) {
-            Some(connection) => (connection, false),
-            None => (
-                Box::pin(member.origin.dial_h1())
-                    .await
-                    .map_err(Unsent::Connect)?,
-                true,
-            ),
-        };
-        let up = Upstream::h1(connection, head, body, upgrade)
-            .map_err(|_| Unsent::Malformed(tulle_http::Error::RequestLine))?;
-        return Ok((up, fresh));
-    }
-    let mut connection = match member.origin.open_h2() {
-        Some(connection) => connection,
-        None => Box::pin(member.origin.dial_h2())
-            .await
-            .map_err(Unsent::Connect)?,
-    };
-    if head.version() != Version::Http2 {
-        l5d::bridge(head).map_err(Unsent::Malformed)?;
-        translate::request_to_h2(head, b"http").map_err(Unsent::Malformed)?;
-    }
-    connection.ready().await.map_err(|_| Unsent::Refused)?;
-    let end = !crate::http::side::has_body(body);
-    match connection.send(head, end) {
-        Ok(stream) => Ok((Upstream::H2(Box::new(stream)), false)),
-        Err(Fault::Malformed(error)) => Err(Unsent::Malformed(error)),
-        Err(_) => {
-            restore(head, in_use);
-            Err(Unsent::Refused)
-        }
-    }
-}
-
-/// Has no server looked at the request? Then it may be sent again: refused by name, or sent without a body on an idle
-/// connection that was closed just then.
-fn unseen(fault: Fault, fresh: bool, body: BodyKind) -> bool {
-    match fault {
-        Fault::Refused => true,
-        Fault::Closed | Fault::Io(_) => !fresh && !crate::http::side::has_body(body),
-        _ => false,
-    }
-}
-
-/// Takes the bridge off a head that is to be sent to another endpoint.
-fn restore(head: &mut Head, in_use: &InUse) {
-    if in_use.member.bridges() {
-        l5d::unbridge(head);
-    }
-}
-
 /// Rewrites the answer's head for the caller.
 fn prepare_answer(
     head: &mut Head,
@@ -534,15 +426,6 @@ fn open_tunnel(down: &mut Downstream<'_>, head: &mut Head, target: Rc<State>) ->
     match opened {
         Ok(()) => Handled::Tunnel(Tunnel::Target(target)),
         Err(_) => Handled::Cut,
-    }
-}
-
-impl From<Unavailable> for Refusal {
-    fn from(unavailable: Unavailable) -> Self {
-        Refusal {
-            detail: unavailable.detail,
-            ..Refusal::new(unavailable.reason)
-        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! The application's own connections, from accept to relay. Read top to bottom:
 //!
 //! `serve` (here): where the connection wants to go and what it speaks. `target`: the policy of that place, followed
-//! while it changes. `http`: one request: route, filters, backend, exchange, account. `tcp`: one opaque connection.
+//! while it changes. `http`: one request: route, filters, backend, exchange, account (`attempt`: one try of it). `tcp`: one opaque connection.
 //! `backend`: the endpoints of a backend and which of them takes the next request. `explicit`: a client that was not
 //! redirected here but came by itself and names its destination in each request.
 
+mod attempt;
 mod backend;
 mod explicit;
 mod http;

@@ -1,0 +1,140 @@
+//! One try to send a request: an endpoint, a connection to it, the head in the form that its end understands.
+
+use std::rc::Rc;
+
+use tulle_engine::Reason;
+use tulle_engine::deadline::Deadlines;
+use tulle_http::h1::BodyKind;
+use tulle_http::hop::UpgradeField;
+use tulle_http::{Head, Version, hop, l5d, translate};
+
+use crate::clock;
+use crate::http::Fault;
+use crate::http::account::Account;
+use crate::http::answer::Refusal;
+use crate::http::side::{Upstream, has_body};
+use crate::net::reach::ConnectError;
+use crate::outbound::backend::{Backend, InUse, Unavailable};
+
+/// Why a try did not get as far as the server.
+#[derive(Debug)]
+pub enum Unsent {
+    Connect(ConnectError),
+    /// The connection went away, or the server refused before it looked: the request may be sent again.
+    Refused,
+    Malformed(tulle_http::Error),
+}
+
+impl From<Unavailable> for Refusal {
+    fn from(unavailable: Unavailable) -> Self {
+        Refusal {
+            detail: unavailable.detail,
+            ..Refusal::new(unavailable.reason)
+        }
+    }
+}
+
+/// An endpoint; waits for one no longer than the request may take.
+pub async fn pick(
+    backend: &Rc<Backend>,
+    account: &Account,
+    deadlines: &Deadlines,
+) -> Result<InUse, Unavailable> {
+    if let Some(in_use) = backend.pick(clock::nanos(account.started)) {
+        return Ok(in_use);
+    }
+    let Some(deadline) = deadlines.next() else {
+        return Box::pin(backend.wait()).await;
+    };
+    let waited = Box::pin(tokio::time::timeout_at(
+        clock::instant(deadline),
+        backend.wait(),
+    ))
+    .await;
+    waited.unwrap_or_else(|_| {
+        let reason = deadlines
+            .expired(clock::now())
+            .unwrap_or(Reason::RequestTimeout);
+        Err(Unavailable {
+            reason,
+            detail: None,
+        })
+    })
+}
+
+/// Opens the endpoint's side of the exchange and sends the head. `true`: on a connection made for it.
+pub async fn open(
+    in_use: &InUse,
+    head: &mut Head,
+    body: BodyKind,
+    upgrade: bool,
+) -> Result<(Upstream, bool), Unsent> {
+    let member = &in_use.member;
+    if let Some(authority) = &member.endpoint.authority_override {
+        head.set_authority(authority.as_bytes())
+            .map_err(Unsent::Malformed)?;
+    }
+    let carried = head.version() == Version::Http2 || (member.bridges() && !upgrade);
+    if !carried {
+        hop::strip(
+            head,
+            if upgrade {
+                UpgradeField::Keep
+            } else {
+                UpgradeField::Drop
+            },
+        );
+        // A tunnel takes its connection with it, so it gets one of its own.
+        let idle = if upgrade {
+            None
+        } else {
+            member.origin.take_idle()
+        };
+        let (connection, fresh) = match idle {
+            Some(connection) => (connection, false),
+            None => (
+                Box::pin(member.origin.dial_h1())
+                    .await
+                    .map_err(Unsent::Connect)?,
+                true,
+            ),
+        };
+        let up = Upstream::h1(connection, head, body, upgrade)
+            .map_err(|_| Unsent::Malformed(tulle_http::Error::RequestLine))?;
+        return Ok((up, fresh));
+    }
+    let mut connection = match member.origin.open_h2() {
+        Some(connection) => connection,
+        None => Box::pin(member.origin.dial_h2())
+            .await
+            .map_err(Unsent::Connect)?,
+    };
+    if head.version() != Version::Http2 {
+        l5d::bridge(head).map_err(Unsent::Malformed)?;
+        translate::request_to_h2(head, b"http").map_err(Unsent::Malformed)?;
+    }
+    connection.ready().await.map_err(|_| Unsent::Refused)?;
+    let end = !has_body(body);
+    match connection.send(head, end) {
+        Ok(stream) => Ok((Upstream::H2(Box::new(stream)), false)),
+        Err(Fault::Malformed(error)) => Err(Unsent::Malformed(error)),
+        Err(_) => Err(Unsent::Refused),
+    }
+}
+
+/// Has no server looked at the request? Then it may be sent again: refused by name, or sent without a body on an idle
+/// connection that was closed just then.
+pub fn unseen(fault: Fault, fresh: bool, body: BodyKind) -> bool {
+    match fault {
+        Fault::Refused => true,
+        Fault::Closed | Fault::Io(_) => !fresh && !has_body(body),
+        _ => false,
+    }
+}
+
+/// Takes the bridge off a head that is to be sent to another endpoint.
+pub fn restore(head: &mut Head, in_use: &InUse) {
+    if in_use.member.bridges() {
+        l5d::unbridge(head);
+    }
+}
