@@ -74,6 +74,7 @@ struct Inner {
     /// Where the next round over the addresses begins.
     turn: Cell<usize>,
     last_error: RefCell<Option<String>>,
+    last_failure: Cell<Option<(io::ErrorKind, &'static str)>>,
     shard: Shard,
     requests: Counter,
     labels: Labels,
@@ -124,6 +125,7 @@ impl Channel {
                 dialling: Mutex::default(),
                 turn: Cell::new(fastrand::usize(..1024)),
                 last_error: RefCell::default(),
+                last_failure: Cell::default(),
                 requests: shard.counter(&families::CONTROL_REQUEST_TOTAL, &labels),
                 shard: shard.clone(),
                 labels,
@@ -229,10 +231,16 @@ impl Channel {
             .inc();
         let text = error.to_string();
         let known = self.inner.last_error.replace(Some(text.clone()));
-        // Once per distinct error: a controller that is away for an hour is one line, not four hundred.
-        if known.as_ref() != Some(&text) {
+        let why = Some((error.kind(), reason));
+        // Once per kind of failure: a controller that is away for an hour is one line, not four hundred.
+        if self.inner.last_failure.replace(why) != why || known.is_none() {
             let addr = &self.inner.service.addr;
-            tracing::warn!(client = self.inner.client, %addr, error = text, "cannot reach the control plane; trying on");
+            tracing::warn!(
+                client = self.inner.client,
+                %addr,
+                error = text,
+                "cannot reach the control plane; trying on"
+            );
         }
     }
 
