@@ -10,7 +10,10 @@ import socket
 import struct
 from collections.abc import Iterator
 
-__all__ = ["inode_of", "leaders", "process_with", "table_address"]
+__all__ = ["POD_ADDRESS", "ancestors", "inode_of", "pod_address", "process_with", "table_address"]
+
+POD_ADDRESS = "TULLE_POD_ADDRESS"
+"""Variable of every process in a pod of the loopback network."""
 
 _MOST_ANCESTORS = 64
 
@@ -47,16 +50,28 @@ def process_with(inode: str) -> int | None:
     return None
 
 
-def leaders(pid: int) -> Iterator[int]:
-    """Yield the process, its session's leader, and the same for each ancestor: one of them is the container's own."""
+def ancestors(pid: int) -> Iterator[int]:
+    """Yield the process, its parent, and so on."""
     for _ in range(_MOST_ANCESTORS):
-        try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
-        except OSError:
-            return
-        yield pid
-        yield int(fields[3])
-        pid = int(fields[1])
         if pid <= 1:
             return
+        yield pid
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                pid = int(file.read().rpartition(b")")[2].split()[1])
+        except OSError:
+            return
+
+
+def pod_address(environment: bytes) -> str | None:
+    """Return the pod's address in the text of /proc/PID/environ; None when it holds none of the loopback's."""
+    for entry in environment.split(b"\0"):
+        name, _, value = entry.partition(b"=")
+        if name == POD_ADDRESS.encode():
+            address = value.decode(errors="replace")
+            try:
+                packed = socket.inet_aton(address)
+            except OSError:
+                return None
+            return socket.inet_ntoa(packed) if packed[0] == 127 else None
+    return None

@@ -8,6 +8,7 @@ abstract socket that the kernel takes back when the mesh ends.
 # ruff: noqa: D102 - the contract of each method is Network's
 
 import asyncio
+import contextlib
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -156,7 +157,10 @@ class LoopbackNetwork:
             spec,
             uid=None,
             gid=None,
-            env={name: redirect_paths(value, spec.mounts) for name, value in spec.env.items()},
+            env={
+                **{name: redirect_paths(value, spec.mounts) for name, value in spec.env.items()},
+                caller.POD_ADDRESS: pod.ip,
+            },
             argv=[redirect_paths(word, spec.mounts) for word in spec.argv],
             cwd=redirect_paths(spec.cwd, spec.mounts),
         )
@@ -194,19 +198,19 @@ class LoopbackNetwork:
         here = listener.getsockname()
 
         async def dial(accepted: socket.socket) -> Streams | None:
-            pod = await asyncio.to_thread(self._caller, accepted.getpeername(), here)
-            return await asyncio.open_connection(pod.ip, OUTBOUND_PORT) if pod else None
+            pod = await asyncio.to_thread(_caller, accepted.getpeername(), here)
+            return await asyncio.open_connection(pod, OUTBOUND_PORT) if pod else None
 
         await accept_and_relay(listener, dial)
 
-    def _caller(self, peer: Target, here: Target) -> PodNetwork | None:
-        """Return the pod that dialled; None for a process that is no pod's."""
-        inode = caller.inode_of(Path("/proc/net/tcp").read_text(), peer, here)
-        process = caller.process_with(inode) if inode else None
-        if process is None:
-            return None
-        for leader in caller.leaders(process):
-            uid = self._launcher.pod_of(leader)
-            if uid is not None:
-                return next((pod for pod in self._pods.values() if pod.key.uid == uid), None)
-        return None
+
+def _caller(peer: Target, here: Target) -> str | None:
+    """Return the address of the pod whose process dialled; None for a process that is no pod's."""
+    inode = caller.inode_of(Path("/proc/net/tcp").read_text(), peer, here)
+    process = caller.process_with(inode) if inode else None
+    for pid in caller.ancestors(process) if process is not None else ():
+        with contextlib.suppress(OSError):
+            address = caller.pod_address(Path(f"/proc/{pid}/environ").read_bytes())
+            if address is not None:
+                return address
+    return None

@@ -104,11 +104,6 @@ class Launcher:
         """Numbers of the processes that have not ended."""
         return list(self._running)
 
-    def pod_of(self, pid: int) -> str | None:
-        """Return the pod in which this process, if it is one that was asked for and runs, was started."""
-        process = self._running.get(pid)
-        return process.pod if process else None
-
     def process_in(self, pod: str) -> int | None:
         """Return some process that runs in the pod; None when none does."""
         return next((pid for pid, process in self._running.items() if process.pod == pod), None)

@@ -30,6 +30,7 @@ __all__ = ["run"]
 
 START_WITHIN = 10.0  # seconds that the owner has to say what to run
 ANSWER_WITHIN = 5.0
+TRY_AGAIN = 1.0
 UNWIND_WITHIN = 6.0  # seconds; more than processes have to end, less than the keeper waits
 
 log = logging.getLogger("tulle.world")
@@ -119,9 +120,9 @@ class _World:
         elif isinstance(answer, tuple):
             os.close(answer[0])
 
-    async def _open(self, preferred: int, *, strict: bool = False) -> tuple[int, int] | None:
+    async def _open(self, preferred: int) -> tuple[int, int] | None:
         """Have the owner open a listener on the host; return its descriptor and port, or None with word of why."""
-        answer = await self._wish(lambda number: channel.WantListener(number, preferred, strict))
+        answer = await self._wish(lambda number: channel.WantListener(number, preferred))
         if isinstance(answer, str):
             self._link.send(
                 channel.Progress(f"port {preferred} of this machine could not be opened: {answer}")
@@ -189,9 +190,12 @@ class _World:
 
     async def _serve_localhost(self, network: LoopbackNetwork) -> None:
         """Where pods share the host's loopback, hand localhost:4140 to the sidecar of whoever dials it."""
-        opened = await self._open(OUTBOUND_PORT, strict=True)
-        if opened is not None:
-            await network.relay_localhost(opened[0])
+        while True:
+            answer = await self._wish(lambda number: channel.WantListener(number, OUTBOUND_PORT, strict=True))
+            if not isinstance(answer, str):
+                await network.relay_localhost(answer[0])
+            # Another mesh of this user has it and serves our pods too; when that ends, it is ours.
+            await asyncio.sleep(TRY_AGAIN)
 
     def _announce(self, service: str, port: int, url: str) -> None:
         self._link.send(channel.Published(service, port, url))

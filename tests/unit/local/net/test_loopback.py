@@ -50,4 +50,18 @@ def test_a_connection_leads_to_the_process_that_dialled_it() -> None:
                 inode = caller.inode_of(table.read(), peer, server.getsockname())
             assert inode is not None
             assert caller.process_with(inode) == os.getpid()
-    assert os.getpid() in list(caller.leaders(os.getpid()))
+    assert list(caller.ancestors(os.getpid()))[:2] == [os.getpid(), os.getppid()]
+
+
+@pytest.mark.parametrize(
+    ("environment", "address"),
+    [
+        (b"PATH=/bin\0TULLE_POD_ADDRESS=127.20.0.3\0", "127.20.0.3"),
+        (b"PATH=/bin\0", None),
+        (b"TULLE_POD_ADDRESS=192.0.2.1\0", None),
+        (b"TULLE_POD_ADDRESS=example.com\0", None),
+        (b"", None),
+    ],
+)
+def test_a_process_tells_its_pod_by_its_environment(environment: bytes, address: str | None) -> None:
+    assert caller.pod_address(environment) == address
