@@ -47,7 +47,7 @@ def stop(name: str) -> None:
     while time.monotonic() < deadline:
         mesh = running(name)
         if mesh is None:
-            _wait_until_gone(folder_of(name))
+            _wait_until_gone(folder_of(name), told)
             return
         if mesh.pid and mesh.pid != told:
             told = mesh.pid
@@ -71,8 +71,8 @@ def _tell_to_end(mesh: Running) -> None:
         ) from error
 
 
-def _wait_until_gone(folder: Path) -> None:
-    """Wait for the last of an ended mesh's files; one that was killed may have left some, which its successor sweeps."""
+def _wait_until_gone(folder: Path, pid: int) -> None:
+    """Wait for an ended mesh's last file and process; one that was killed may have left files, which its successor sweeps."""
     deadline = time.monotonic() + _SWEPT_WITHIN
-    while folder.exists() and time.monotonic() < deadline:
+    while (folder.exists() or (pid and Path(f"/proc/{pid}").exists())) and time.monotonic() < deadline:
         time.sleep(_LOOK_EVERY)
