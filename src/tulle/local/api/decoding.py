@@ -57,7 +57,7 @@ def _check_identity(target: Target, obj: Obj) -> None:
         raise bad_request(
             f"the API version in the data ({api_version}) does not match the expected API version ({expected})"
         )
-    if not isinstance(obj.get("metadata") or {}, dict):
+    if obj.get("metadata") is not None and not isinstance(obj["metadata"], dict):
         raise bad_request(f"{_subject(target)}: metadata is not an object")
     metadata = meta(obj)
     if target.name and metadata.get("name") not in (None, "", target.name):

@@ -239,7 +239,10 @@ class TypeMismatch:
 
 
 def mismatches(schema: Schema, value: Any, path: str = "") -> Iterator[TypeMismatch]:
-    """Yield every value whose JSON type is not the schema's; null is never one (it means absent)."""
+    """Yield every value whose JSON type is not the schema's.
+
+    A null field is never one (it means absent), a null in a list is, unless the schema allows it.
+    """
     if value is None or not schema.type:
         return
     if not _fits(schema, value):
@@ -248,8 +251,12 @@ def mismatches(schema: Schema, value: Any, path: str = "") -> Iterator[TypeMisma
         for key, item in value.items():
             yield from mismatches(schema.child(key), item, f"{path}.{key}" if path else key)
     elif isinstance(value, list) and schema.items is not None:
+        element = schema.items
         for index, item in enumerate(value):
-            yield from mismatches(schema.items, item, f"{path}[{index}]")
+            if item is None and element.type and not element.nullable:
+                yield TypeMismatch(f"{path}[{index}]", element.type, item)
+            else:
+                yield from mismatches(element, item, f"{path}[{index}]")
 
 
 def _fits(schema: Schema, value: Any) -> bool:

@@ -97,7 +97,7 @@ def _cells(pod: Obj, now: datetime) -> Cells:
     ready, total, reason, restarts, last = pod_status(pod)
     metadata, status = pod["metadata"], pod.get("status") or {}
     gates = (pod.get("spec") or {}).get("readinessGates") or ()
-    met = {c["type"] for c in status.get("conditions") or () if c.get("status") == "True"}
+    met = {c.get("type") for c in status.get("conditions") or () if c.get("status") == "True"}
     gate_text = f"{sum(g['conditionType'] in met for g in gates)}/{len(gates)}" if gates else "<none>"
     return [
         metadata["name"],

@@ -26,7 +26,7 @@ def _node(obj: Obj, now: datetime) -> Cells:
         state += ",SchedulingDisabled"
     labels = obj["metadata"].get("labels") or {}
     roles = sorted(key.removeprefix(_ROLE_LABEL) for key in labels if key.startswith(_ROLE_LABEL))
-    addresses = {a["type"]: a["address"] for a in reversed(status.get("addresses") or ())}
+    addresses = {a.get("type"): a.get("address") for a in reversed(status.get("addresses") or ())}
     info = status.get("nodeInfo") or {}
     return [
         obj["metadata"]["name"],

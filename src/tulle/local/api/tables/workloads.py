@@ -69,7 +69,7 @@ def _job(obj: Obj, now: datetime) -> Cells:
     else:
         parallel = spec.get("parallelism") or 0
         completions = f"{status.get('succeeded', 0)}/1" + (f" of {parallel}" if parallel > 1 else "")
-    conditions = {c["type"] for c in status.get("conditions") or () if c.get("status") == "True"}
+    conditions = {c.get("type") for c in status.get("conditions") or () if c.get("status") == "True"}
     state = next(
         (c for c in ("Complete", "Failed", "Suspended", "FailureTarget") if c in conditions), "Running"
     )
