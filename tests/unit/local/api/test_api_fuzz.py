@@ -12,7 +12,7 @@ from tulle.local.api import Api, ApiError
 from tulle.local.api.objects import copy_json
 from tulle.local.api.tables import printer_for, table
 
-TEMPLATE = {
+TEMPLATE: dict[str, Any] = {
     "metadata": {"labels": {"a": "b"}},
     "spec": {
         "containers": [
