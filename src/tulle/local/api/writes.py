@@ -23,7 +23,7 @@ from tulle.local.api.errors import (
     not_found,
 )
 from tulle.local.api.lifecycle import Propagation
-from tulle.local.api.objects import Obj, copy_json, meta, name_of, namespace_of
+from tulle.local.api.objects import Obj, copy_json, lookup, meta, name_of, namespace_of
 from tulle.local.api.patch import PatchKind, json_patch, merge_patch, strategic_merge
 from tulle.local.api.registry import Registry, ResourceType
 from tulle.local.api.selectors import matches_labels, selector_of
@@ -212,17 +212,18 @@ class Writer:
                     changed = merge_patch(live, body)
                 case _:
                     changed = strategic_merge(schema, live, body)
-            version = (changed.get("metadata") or {}).get("resourceVersion")
+            decoded = decoding.decode(target, changed, options)
+            version = decoded["metadata"].get("resourceVersion")
             if version and version != live["metadata"]["resourceVersion"]:
                 raise conflict(resource.plural, resource.group, target.name)
-            return decoding.decode(target, changed, options)
+            return decoded
 
         return await self._change(target, patched, options, retry=True)
 
     async def _apply(self, target: Target, sent: Any, options: WriteOptions, force: bool) -> Obj:
         if not isinstance(sent, dict):
             raise bad_request("an apply patch is an object")
-        if (sent.get("metadata") or {}).get("managedFields"):
+        if lookup(sent, ("metadata", "managedFields")):
             raise bad_request("metadata.managedFields must be nil")
         config = decoding.decode(target, sent, options)
         schema = target.resource.schema_of(target.version)

@@ -169,3 +169,37 @@ def test_any_part_may_be_anything(data: st.DataObject) -> None:
     obj = {**copy_json(sample), "metadata": {**METADATA, "name": name}}
     place = data.draw(st.sampled_from(list(places(obj))))
     asyncio.run(attempt(plural, group, replaced(obj, place, data.draw(values))))
+
+
+async def attempt_change(plural: str, group: str, sample: Any, kind: str, place: Any, value: Any) -> None:
+    api = Api()
+    await api.create("namespaces", {"metadata": {"name": "default"}})
+    name = "cogs.x.dev" if plural == "customresourcedefinitions" else "x"
+    obj = {**copy_json(sample), "metadata": {**METADATA, "name": name}}
+    made = await api.create(plural, obj, group=group, namespace="default")
+    paths = list(places(made))
+    path = paths[place % len(paths)]
+    body: Any = replaced(made, path, value)
+    if kind == "json":
+        pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+        body = [{"op": "replace", "path": pointer, "value": value}]
+    namespace = made["metadata"].get("namespace")
+    try:
+        await api.patch(plural, name, body, group=group, namespace=namespace, kind=kind, force=True)  # type: ignore[arg-type]
+    except ApiError as error:
+        assert 400 <= error.code < 500, error.message
+
+
+CHANGEABLE = [sample for sample in SAMPLES if sample[0] != "cogs"]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.sampled_from(CHANGEABLE),
+    st.sampled_from(["json", "merge", "strategic", "apply"]),
+    st.integers(0, 500),
+    values,
+)
+def test_any_part_may_be_changed_to_anything(sample: Any, kind: str, place: int, value: Any) -> None:
+    plural, group, obj = sample
+    asyncio.run(attempt_change(plural, group, obj, kind, place, value))
