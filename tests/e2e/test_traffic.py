@@ -220,8 +220,10 @@ def test_no_request_fails_while_the_controller_is_away_and_comes_back(
 @pytest.mark.slow
 def test_no_request_fails_while_a_deployment_is_restarted(pods: Pods, beside: ThreadPoolExecutor) -> None:
     load = beside.submit(pods.client, "load", "stable:8080", "15")
+    calls = beside.submit(pods.client, "grpc-load", "stable:9090", "15")
     restart(pods, "stable")
     heard(load)
+    heard(calls)
 
 
 @pytest.mark.slow

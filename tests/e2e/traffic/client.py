@@ -1,4 +1,4 @@
-"""A pod's client: `client.py grpc|deny|mark|websocket|greet|hold|load AUTHORITY …` prints one JSON object.
+"""A pod's client: `client.py grpc|deny|mark|websocket|greet|hold|load|grpc-load AUTHORITY …` prints one JSON object.
 
 Where nothing is captured it goes through the sidecar as any client that honours `http_proxy` does.
 """
@@ -209,6 +209,26 @@ def load(authority: str, seconds: str, workers: str = "4") -> dict[str, Any]:
     return {"total": sum(statuses.values()), "statuses": dict(statuses), "failures": failures[:20]}
 
 
+def grpc_load(authority: str, seconds: str) -> dict[str, Any]:
+    """Call in a closed loop on one channel; the same report."""
+    import grpc
+
+    until, start = time.monotonic() + float(seconds), time.monotonic()
+    statuses: Counter[str] = Counter()
+    failures: list[str] = []
+    with grpc.insecure_channel(authority) as channel:
+        call: Any = channel.unary_unary(f"/{SERVICE}/Unary")
+        while time.monotonic() < until:
+            try:
+                call(b"hello", timeout=10)
+                statuses["200 OK"] += 1
+            except grpc.RpcError as error:
+                statuses[error.code().name] += 1
+                failures.append(f"{time.monotonic() - start:.2f} s: {error.details()}")
+            time.sleep(0.002)
+    return {"total": sum(statuses.values()), "statuses": dict(statuses), "failures": failures[:20]}
+
+
 VERBS: dict[str, Any] = {
     "grpc": grpc_calls,
     "deny": grpc_denied,
@@ -217,6 +237,7 @@ VERBS: dict[str, Any] = {
     "greet": greet,
     "hold": hold,
     "load": load,
+    "grpc-load": grpc_load,
 }
 try:
     outcome: dict[str, Any] = VERBS[sys.argv[1]](*sys.argv[2:])
