@@ -10,6 +10,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ pub struct Connection {
     /// Another message may follow this one.
     persist: bool,
     broken: bool,
+    _lease: Option<Rc<()>>,
 }
 
 impl Connection {
@@ -53,8 +55,12 @@ impl Connection {
         Self::new(io, Decoder::server(limits))
     }
 
-    pub fn client(io: Io, limits: Limits) -> Self {
-        Self::new(io, Decoder::client(limits))
+    /// `lease` is held for as long as the connection is there.
+    pub fn client(io: Io, limits: Limits, lease: Rc<()>) -> Self {
+        Connection {
+            _lease: Some(lease),
+            ..Self::new(io, Decoder::client(limits))
+        }
     }
 
     fn new(io: Io, decoder: Decoder) -> Self {
@@ -69,6 +75,7 @@ impl Connection {
             writer: None,
             persist: true,
             broken: false,
+            _lease: None,
         }
     }
 

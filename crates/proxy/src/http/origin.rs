@@ -2,7 +2,8 @@
 //!
 //! HTTP/2: one connection, dialled by a task of its own so that a request that gives up does not take the dial with it;
 //! those that come meanwhile wait for the same dial. HTTP/1: idle connections, the youngest first (an old one is more
-//! likely to be closed by the server just now), at most `Limits::idle`, each no longer than `Limits::idle_time`.
+//! likely to be closed by the server just now), at most `Limits::idle` or as many as were lately
+//! in use at once, each no longer than `Limits::idle_time`.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -36,6 +37,11 @@ pub struct Origin {
     meter: Meter,
     idle: RefCell<Vec<Idle>>,
     sweeping: Cell<bool>,
+    /// Held by every HTTP/1 connection: tells how many there are.
+    lease: Rc<()>,
+    /// The most there were at once since the last sweep. So many may be idle whatever the limit: with more requests at
+    /// once than the limit, each would otherwise make and close a connection of its own.
+    peak: Cell<usize>,
     h2: RefCell<H2>,
     /// Told when a dial has ended, well or not.
     dialled: Notify,
@@ -69,6 +75,8 @@ impl Origin {
             meter,
             idle: RefCell::new(Vec::new()),
             sweeping: Cell::new(false),
+            lease: Rc::new(()),
+            peak: Cell::new(0),
             h2: RefCell::new(H2::None),
             dialled: Notify::new(),
         })
@@ -107,7 +115,13 @@ impl Origin {
     /// A new HTTP/1 connection. Boxed: a dial is rare, and its state is large.
     pub async fn dial_h1(&self) -> Result<Box<h1::Connection>, ConnectError> {
         let io = Box::pin(self.connect(Some(SessionProtocol::Http1))).await?;
-        Ok(Box::new(h1::Connection::client(io, self.limits.h1)))
+        let connection = h1::Connection::client(io, self.limits.h1, self.lease.clone());
+        self.peak.set(self.peak.get().max(self.open_h1()));
+        Ok(Box::new(connection))
+    }
+
+    fn open_h1(&self) -> usize {
+        Rc::strong_count(&self.lease) - 1
     }
 
     /// Can it be connected to? What was dialled for the question is kept for the next request.
@@ -127,7 +141,7 @@ impl Origin {
         }
         connection.rest();
         let mut idle = self.idle.borrow_mut();
-        if idle.len() >= self.limits.idle {
+        if idle.len() >= self.limits.idle.max(self.peak.get()) {
             idle.remove(0);
         }
         idle.push(Idle {
@@ -203,6 +217,7 @@ async fn sweep(origin: std::rc::Weak<Origin>, idle_time: Duration) {
         };
         let mut idle = origin.idle.borrow_mut();
         idle.retain(|idle| idle.since.elapsed() < idle_time && !idle.connection.is_stale());
+        origin.peak.set(origin.open_h1());
         if idle.is_empty() {
             *idle = Vec::new();
             origin.sweeping.set(false);

@@ -213,7 +213,7 @@ impl Backend {
     /// time, which runs from when the last one became unready.
     pub async fn wait(self: &Rc<Self>) -> Result<InUse, Unavailable> {
         let queue = self.policy.queue;
-        if self.waiting.get() >= queue.capacity.max(1) {
+        if self.waiting.get() >= self.capacity(queue) {
             return Err(Unavailable {
                 reason: Reason::LoadShed,
                 detail: None,
@@ -223,6 +223,19 @@ impl Backend {
         let waited = self.wait_in_queue(queue).await;
         self.waiting.set(self.waiting.get() - 1);
         waited
+    }
+
+    /// How many may wait. Before discovery has answered, waiting is no sign of overload: the configured bound holds then.
+    fn capacity(&self, queue: Queue) -> u32 {
+        let configured = match self.outbound.upgrade() {
+            Some(outbound) if self.state.borrow().known == Known::Unknown => {
+                outbound.config.outbound.connections.queue_capacity
+            }
+            _ => 1,
+        };
+        queue
+            .capacity
+            .max(u32::try_from(configured).unwrap_or(u32::MAX))
     }
 
     async fn wait_in_queue(self: &Rc<Self>, queue: Queue) -> Result<InUse, Unavailable> {

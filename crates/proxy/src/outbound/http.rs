@@ -260,10 +260,11 @@ impl Requests {
             // Beside the request's head, which another try may need.
             let mut answer_head = serve::spare_head();
             let answer = match exchange.head(&mut answer_head).await {
+                // Asked first: also when this request cannot be sent again, the next ones go elsewhere.
                 Ok(_)
-                    if tries < MAX_TRIES
-                        && !exchange.body_begun()
-                        && in_use.declined(&answer_head) =>
+                    if in_use.declined(&answer_head)
+                        && tries < MAX_TRIES
+                        && !exchange.body_begun() =>
                 {
                     restore(head, &in_use);
                     continue;
