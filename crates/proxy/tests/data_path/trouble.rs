@@ -279,6 +279,30 @@ fn a_request_that_no_application_has_seen_goes_to_another_endpoint() {
 }
 
 #[test]
+fn a_body_is_not_sent_twice_but_the_next_requests_go_to_another_endpoint() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, dead, voting) = (
+            mesh.pod("web").await,
+            mesh.pod("dead").await,
+            mesh.pod("voting").await,
+        );
+        app(voting.address(18080), echo).await;
+        mesh.service("voting", &[dead.endpoint(80), voting.endpoint(80)]);
+        let mut client = Http1::new(web.call().await);
+        let mut statuses = Vec::new();
+        for _ in 0..30 {
+            client
+                .send("POST / HTTP/1.1\r\nHost: voting\r\nContent-Length: 4\r\n\r\nbody")
+                .await;
+            statuses.push(client.answer().await.status());
+        }
+        let failed = statuses.iter().filter(|status| **status != 200).count();
+        assert!(failed <= 2, "{statuses:?}");
+    });
+}
+
+#[test]
 fn an_idle_connection_that_the_server_closed_costs_no_request() {
     run(async {
         let pod = Mesh::new().pod("voting").await;
