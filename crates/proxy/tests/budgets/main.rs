@@ -24,16 +24,19 @@ use tokio::sync::oneshot;
 use tulle_proxy::http::serve::MAX_REQUEST_FUTURE;
 
 const REQUEST: &[u8] = b"GET /api/list?page=2 HTTP/1.1\r\nHost: voting\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\r\n";
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\nContent-Type: text/plain\r\n\r\nhello, world\n";
+const ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\nContent-Type: text/plain\r\n\r\nhello, world\n";
 
 const WARM_UP: usize = 200;
 const REQUESTS: usize = 500;
 
 /// A number of the file.
 fn budget(name: &str) -> f64 {
-    let file = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../budgets.toml")).unwrap();
+    let file = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../budgets.toml"))
+        .unwrap();
     let mut pairs = file.lines().filter_map(|line| line.split_once('='));
-    let number = pairs.find_map(|(key, value)| (key.trim() == name).then(|| value.trim().parse().unwrap()));
+    let number =
+        pairs.find_map(|(key, value)| (key.trim() == name).then(|| value.trim().parse().unwrap()));
     number.unwrap_or_else(|| panic!("budgets.toml has no {name}"))
 }
 
@@ -41,11 +44,18 @@ fn budget(name: &str) -> f64 {
 fn hold(name: &str, measured: f64) {
     let allowed = budget(name);
     println!("{name} = {measured:.2} (budget {allowed})");
-    assert!(measured <= allowed, "{name}: measured {measured:.2}, budgets.toml allows {allowed}: {:.2} too much", measured - allowed);
+    assert!(
+        measured <= allowed,
+        "{name}: measured {measured:.2}, budgets.toml allows {allowed}: {:.2} too much",
+        measured - allowed
+    );
 }
 
 fn runtime() -> LocalRuntime {
-    Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap()
+    Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .unwrap()
 }
 
 async fn application(mut stream: TcpStream) {
@@ -122,7 +132,9 @@ fn a_request_between_two_proxies_costs_each_what_it_may() {
     let inbound = std::thread::spawn(move || {
         let runtime = runtime();
         let _pod = runtime.block_on(async {
-            let pod = rig::Mesh::with_key(KeyPair::from_pem(&pem).unwrap()).pod("voting").await;
+            let pod = rig::Mesh::with_key(KeyPair::from_pem(&pem).unwrap())
+                .pod("voting")
+                .await;
             rig::app(pod.address(18080), application).await;
             tell.send(pod.address(80)).unwrap();
             begun.await.unwrap();
@@ -135,7 +147,10 @@ fn a_request_between_two_proxies_costs_each_what_it_may() {
     let (mut client, _pod) = runtime.block_on(async {
         let mesh = rig::Mesh::with_key(key);
         let pod = mesh.pod("web").await;
-        let (mut endpoint, address) = (mesh.pod("voting").await.endpoint(80), rig::plain(told.recv().unwrap()));
+        let (mut endpoint, address) = (
+            mesh.pod("voting").await.endpoint(80),
+            rig::plain(told.recv().unwrap()),
+        );
         endpoint.addr = address.addr;
         mesh.service("voting", &[endpoint]);
         let mut client = pod.call().await;

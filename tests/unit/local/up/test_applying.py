@@ -29,7 +29,11 @@ def test_an_object_of_the_users_says_where_it_was_written_and_what() -> None:
 
 
 def test_annotations_of_the_users_stay() -> None:
-    own = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a", "annotations": {"x": "y"}}}
+    own: dict[str, object] = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": "a", "annotations": {"x": "y"}},
+    }
     annotations = annotated(SourcedObject(own, "app.yaml:1"), None)["metadata"]["annotations"]
     assert annotations["x"] == "y"
     assert json.loads(annotations[LAST_APPLIED])["metadata"] == {"name": "a", "annotations": {"x": "y"}}
