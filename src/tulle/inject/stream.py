@@ -15,6 +15,7 @@ from tulle.errors import TulleError
 from tulle.inject.annotations import CONFIG_PREFIX, INJECT
 from tulle.inject.config import InjectConfig
 from tulle.inject.pod import SIDECARS, Injected, Obj, Owner, inject
+from tulle.kube.yaml import Loader
 
 __all__ = ["Report", "annotate", "documents", "remove", "sidecar", "transform"]
 
@@ -39,23 +40,13 @@ class Report:
         return f'{self.kind.lower()} "{self.name}" {self.outcome}'
 
 
-class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]
-    """Safe YAML in which `on`, `yes` and dates stay the text that was typed, as Kubernetes reads them."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
-}
-
-
 def documents(text: str, source: str) -> Iterator[Obj]:
     """Yield the objects of a YAML text, the members of a List one by one.
 
     Raises TulleError with file, line and column when the text is not YAML, or a document is not an object.
     """
     try:
-        for document in yaml.load_all(text, Loader=_Loader):
+        for document in yaml.load_all(text, Loader=Loader):
             if document is None:
                 continue
             if not isinstance(document, dict):

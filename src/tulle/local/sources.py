@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from tulle.errors import TulleError, UsageError
+from tulle.kube.yaml import Loader
 
 __all__ = ["LARGEST_FILE", "SOURCE_ANNOTATION", "Manifest", "load", "order", "parse"]
 
@@ -24,16 +25,6 @@ _SUFFIXES = (".yaml", ".yml", ".json")
 _KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 _LISTING_ONLY = {"apiVersion", "kind", "metadata", "resources"}
 _FIRST_KINDS = {"Namespace": 0, "CustomResourceDefinition": 1}
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML without dates: Kubernetes has none, and 2024-01-01 is a string there."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 @dataclass(frozen=True)
@@ -140,7 +131,7 @@ def parse(text: str, file: str) -> list[Manifest]:
 
 def _documents(text: str, file: str) -> list[tuple[Any, yaml.Node]]:
     found: list[tuple[Any, yaml.Node]] = []
-    loader = _Loader(text)
+    loader = Loader(text)
     try:
         while loader.check_node():
             node = loader.get_node()

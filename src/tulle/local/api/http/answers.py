@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import msgspec
 import yaml
 
+from tulle.kube.yaml import Loader
 from tulle.local.api.errors import ApiError, bad_request, too_large
 from tulle.local.api.registry import Registry
 from tulle.local.api.wire.decoding import decode_object
@@ -138,21 +139,12 @@ def read_json(data: bytes) -> Any:
         raise bad_request("the request's JSON is nested too deeply") from error
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """JSON has no dates: what looks like one stays text."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
 def read_yaml(data: bytes) -> Any:
     """Read one YAML document without aliases (a few bytes of which can stand for gigabytes); raises 400."""
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data, _Loader)):
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data, Loader)):
             raise bad_request("YAML aliases are not accepted: write the value out")
-        return yaml.load(data, _Loader)
+        return yaml.load(data, Loader)
     except yaml.YAMLError as error:
         raise bad_request(f"error converting YAML to JSON: {error}") from error
     except RecursionError as error:
