@@ -1,5 +1,6 @@
 #!/bin/sh
-# Regenerates from proto/: the Rust messages and services (crates/api/src/gen) and the Python messages (src/tulle/api).
+# Regenerates from proto/: the Rust messages and services (crates/api/src/gen) and the Python messages
+# (src/tulle/api, and the example's in src/tulle/emojivoto).
 # Both are committed; tests/unit/api says when they are stale.
 set -eu
 cd "$(dirname "$0")/.."

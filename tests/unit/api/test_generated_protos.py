@@ -28,8 +28,10 @@ def test_python_messages_are_what_the_generator_writes(tmp_path: Path) -> None:
     )
 
     def written(folder: Path) -> dict[str, str]:
-        return {path.name: path.read_text() for path in sorted((folder / "tulle/api").glob("*_pb2.py*"))}
+        found = sorted((folder / "tulle").glob("*/*_pb2.py*"))
+        return {str(path.relative_to(folder)): path.read_text() for path in found}
 
+    assert "tulle/emojivoto/emojivoto_pb2.py" in written(tmp_path)
     assert written(ROOT / "src") == written(tmp_path), "edited by hand or stale: run scripts/protos.sh"
 
 
