@@ -27,6 +27,7 @@ pub fn policy() -> api::OutboundPolicy {
         load: Some(backend::balance_p2c::Load::PeakEwma(
             backend::balance_p2c::PeakEwma::default(),
         )),
+        ..Default::default()
     };
     let backend = api::Backend {
         metadata: Some(service.clone()),
@@ -62,5 +63,6 @@ pub fn policy() -> api::OutboundPolicy {
             kind: Some(proxy_protocol::Kind::Http1(http1)),
         }),
         metadata: Some(service),
+        ..Default::default()
     }
 }

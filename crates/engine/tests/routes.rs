@@ -18,6 +18,7 @@ fn policy(routes: Vec<api::HttpRoute>) -> api::OutboundPolicy {
             kind: Some(api::proxy_protocol::Kind::Http1(http)),
         }),
         metadata: None,
+        ..Default::default()
     }
 }
 

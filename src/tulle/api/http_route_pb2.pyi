@@ -134,3 +134,82 @@ class Timeouts(_message.Message):
     request: _duration_pb2.Duration
     idle: _duration_pb2.Duration
     def __init__(self, response: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., request: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., idle: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class UrlRewrite(_message.Message):
+    __slots__ = ("host", "path")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    path: PathModifier
+    def __init__(self, host: _Optional[str] = ..., path: _Optional[_Union[PathModifier, _Mapping]] = ...) -> None: ...
+
+class FaultInjector(_message.Message):
+    __slots__ = ("headers", "delay", "abort")
+    class Delay(_message.Message):
+        __slots__ = ("duration", "ratio")
+        DURATION_FIELD_NUMBER: _ClassVar[int]
+        RATIO_FIELD_NUMBER: _ClassVar[int]
+        duration: _duration_pb2.Duration
+        ratio: Ratio
+        def __init__(self, duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., ratio: _Optional[_Union[Ratio, _Mapping]] = ...) -> None: ...
+    class Abort(_message.Message):
+        __slots__ = ("http_status", "grpc_code", "message", "ratio")
+        HTTP_STATUS_FIELD_NUMBER: _ClassVar[int]
+        GRPC_CODE_FIELD_NUMBER: _ClassVar[int]
+        MESSAGE_FIELD_NUMBER: _ClassVar[int]
+        RATIO_FIELD_NUMBER: _ClassVar[int]
+        http_status: int
+        grpc_code: int
+        message: str
+        ratio: Ratio
+        def __init__(self, http_status: _Optional[int] = ..., grpc_code: _Optional[int] = ..., message: _Optional[str] = ..., ratio: _Optional[_Union[Ratio, _Mapping]] = ...) -> None: ...
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    DELAY_FIELD_NUMBER: _ClassVar[int]
+    ABORT_FIELD_NUMBER: _ClassVar[int]
+    headers: _containers.RepeatedCompositeFieldContainer[HeaderMatch]
+    delay: FaultInjector.Delay
+    abort: FaultInjector.Abort
+    def __init__(self, headers: _Optional[_Iterable[_Union[HeaderMatch, _Mapping]]] = ..., delay: _Optional[_Union[FaultInjector.Delay, _Mapping]] = ..., abort: _Optional[_Union[FaultInjector.Abort, _Mapping]] = ...) -> None: ...
+
+class Cors(_message.Message):
+    __slots__ = ("allow_origins", "allow_methods", "allow_headers", "expose_headers", "allow_credentials", "max_age")
+    class OriginMatch(_message.Message):
+        __slots__ = ("exact", "wildcard")
+        EXACT_FIELD_NUMBER: _ClassVar[int]
+        WILDCARD_FIELD_NUMBER: _ClassVar[int]
+        exact: str
+        wildcard: str
+        def __init__(self, exact: _Optional[str] = ..., wildcard: _Optional[str] = ...) -> None: ...
+    ALLOW_ORIGINS_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_METHODS_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_HEADERS_FIELD_NUMBER: _ClassVar[int]
+    EXPOSE_HEADERS_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
+    MAX_AGE_FIELD_NUMBER: _ClassVar[int]
+    allow_origins: _containers.RepeatedCompositeFieldContainer[Cors.OriginMatch]
+    allow_methods: _containers.RepeatedScalarFieldContainer[str]
+    allow_headers: _containers.RepeatedScalarFieldContainer[str]
+    expose_headers: _containers.RepeatedScalarFieldContainer[str]
+    allow_credentials: bool
+    max_age: _duration_pb2.Duration
+    def __init__(self, allow_origins: _Optional[_Iterable[_Union[Cors.OriginMatch, _Mapping]]] = ..., allow_methods: _Optional[_Iterable[str]] = ..., allow_headers: _Optional[_Iterable[str]] = ..., expose_headers: _Optional[_Iterable[str]] = ..., allow_credentials: _Optional[bool] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class RetryBudget(_message.Message):
+    __slots__ = ("retry_ratio", "min_retries_per_second", "ttl")
+    RETRY_RATIO_FIELD_NUMBER: _ClassVar[int]
+    MIN_RETRIES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    retry_ratio: float
+    min_retries_per_second: int
+    ttl: _duration_pb2.Duration
+    def __init__(self, retry_ratio: _Optional[float] = ..., min_retries_per_second: _Optional[int] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class Hedge(_message.Message):
+    __slots__ = ("percentile", "min_delay", "max_hedges")
+    PERCENTILE_FIELD_NUMBER: _ClassVar[int]
+    MIN_DELAY_FIELD_NUMBER: _ClassVar[int]
+    MAX_HEDGES_FIELD_NUMBER: _ClassVar[int]
+    percentile: float
+    min_delay: _duration_pb2.Duration
+    max_hedges: int
+    def __init__(self, percentile: _Optional[float] = ..., min_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_hedges: _Optional[int] = ...) -> None: ...

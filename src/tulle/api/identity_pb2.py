@@ -25,17 +25,21 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tulle/api/identity.proto\x12\x19io.linkerd.proxy.identity\x1a\x1fgoogle/protobuf/timestamp.proto\"V\n\x0e\x43\x65rtifyRequest\x12\x10\n\x08identity\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\x0c\x12#\n\x1b\x63\x65rtificate_signing_request\x18\x03 \x01(\x0c\"\x7f\n\x0f\x43\x65rtifyResponse\x12\x18\n\x10leaf_certificate\x18\x01 \x01(\x0c\x12!\n\x19intermediate_certificates\x18\x02 \x03(\x0c\x12/\n\x0bvalid_until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2n\n\x08Identity\x12\x62\n\x07\x43\x65rtify\x12).io.linkerd.proxy.identity.CertifyRequest\x1a*.io.linkerd.proxy.identity.CertifyResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tulle/api/identity.proto\x12\x19io.linkerd.proxy.identity\x1a\x1fgoogle/protobuf/timestamp.proto\"\x1a\n\x18WatchTrustAnchorsRequest\"$\n\x0cTrustAnchors\x12\x14\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0c\"V\n\x0e\x43\x65rtifyRequest\x12\x10\n\x08identity\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\x0c\x12#\n\x1b\x63\x65rtificate_signing_request\x18\x03 \x01(\x0c\"\x7f\n\x0f\x43\x65rtifyResponse\x12\x18\n\x10leaf_certificate\x18\x01 \x01(\x0c\x12!\n\x19intermediate_certificates\x18\x02 \x03(\x0c\x12/\n\x0bvalid_until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xe5\x01\n\x08Identity\x12\x62\n\x07\x43\x65rtify\x12).io.linkerd.proxy.identity.CertifyRequest\x1a*.io.linkerd.proxy.identity.CertifyResponse\"\x00\x12u\n\x11WatchTrustAnchors\x12\x33.io.linkerd.proxy.identity.WatchTrustAnchorsRequest\x1a\'.io.linkerd.proxy.identity.TrustAnchors\"\x00\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tulle.api.identity_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CERTIFYREQUEST']._serialized_start=88
-  _globals['_CERTIFYREQUEST']._serialized_end=174
-  _globals['_CERTIFYRESPONSE']._serialized_start=176
-  _globals['_CERTIFYRESPONSE']._serialized_end=303
-  _globals['_IDENTITY']._serialized_start=305
-  _globals['_IDENTITY']._serialized_end=415
+  _globals['_WATCHTRUSTANCHORSREQUEST']._serialized_start=88
+  _globals['_WATCHTRUSTANCHORSREQUEST']._serialized_end=114
+  _globals['_TRUSTANCHORS']._serialized_start=116
+  _globals['_TRUSTANCHORS']._serialized_end=152
+  _globals['_CERTIFYREQUEST']._serialized_start=154
+  _globals['_CERTIFYREQUEST']._serialized_end=240
+  _globals['_CERTIFYRESPONSE']._serialized_start=242
+  _globals['_CERTIFYRESPONSE']._serialized_end=369
+  _globals['_IDENTITY']._serialized_start=372
+  _globals['_IDENTITY']._serialized_end=601
 # @@protoc_insertion_point(module_scope)

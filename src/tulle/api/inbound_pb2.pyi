@@ -22,7 +22,7 @@ class PortSpec(_message.Message):
     def __init__(self, workload: _Optional[str] = ..., port: _Optional[int] = ...) -> None: ...
 
 class Server(_message.Message):
-    __slots__ = ("protocol", "server_ips", "authorizations", "labels", "services")
+    __slots__ = ("protocol", "server_ips", "authorizations", "labels", "services", "max_in_flight", "jwt", "external_authorization", "proxy_protocol")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -35,12 +35,65 @@ class Server(_message.Message):
     AUTHORIZATIONS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     SERVICES_FIELD_NUMBER: _ClassVar[int]
+    MAX_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    JWT_FIELD_NUMBER: _ClassVar[int]
+    EXTERNAL_AUTHORIZATION_FIELD_NUMBER: _ClassVar[int]
+    PROXY_PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     protocol: ProxyProtocol
     server_ips: _containers.RepeatedCompositeFieldContainer[_net_pb2.IPAddress]
     authorizations: _containers.RepeatedCompositeFieldContainer[Authz]
     labels: _containers.ScalarMap[str, str]
     services: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, protocol: _Optional[_Union[ProxyProtocol, _Mapping]] = ..., server_ips: _Optional[_Iterable[_Union[_net_pb2.IPAddress, _Mapping]]] = ..., authorizations: _Optional[_Iterable[_Union[Authz, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., services: _Optional[_Iterable[str]] = ...) -> None: ...
+    max_in_flight: int
+    jwt: _containers.RepeatedCompositeFieldContainer[Jwt]
+    external_authorization: ExternalAuthorization
+    proxy_protocol: bool
+    def __init__(self, protocol: _Optional[_Union[ProxyProtocol, _Mapping]] = ..., server_ips: _Optional[_Iterable[_Union[_net_pb2.IPAddress, _Mapping]]] = ..., authorizations: _Optional[_Iterable[_Union[Authz, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., services: _Optional[_Iterable[str]] = ..., max_in_flight: _Optional[int] = ..., jwt: _Optional[_Iterable[_Union[Jwt, _Mapping]]] = ..., external_authorization: _Optional[_Union[ExternalAuthorization, _Mapping]] = ..., proxy_protocol: _Optional[bool] = ...) -> None: ...
+
+class Jwt(_message.Message):
+    __slots__ = ("metadata", "issuer", "audiences", "jwks", "header", "claim_headers", "leeway", "forward", "optional")
+    class ClaimHeader(_message.Message):
+        __slots__ = ("claim", "header")
+        CLAIM_FIELD_NUMBER: _ClassVar[int]
+        HEADER_FIELD_NUMBER: _ClassVar[int]
+        claim: str
+        header: str
+        def __init__(self, claim: _Optional[str] = ..., header: _Optional[str] = ...) -> None: ...
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    ISSUER_FIELD_NUMBER: _ClassVar[int]
+    AUDIENCES_FIELD_NUMBER: _ClassVar[int]
+    JWKS_FIELD_NUMBER: _ClassVar[int]
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    CLAIM_HEADERS_FIELD_NUMBER: _ClassVar[int]
+    LEEWAY_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_FIELD_NUMBER: _ClassVar[int]
+    OPTIONAL_FIELD_NUMBER: _ClassVar[int]
+    metadata: _meta_pb2.Metadata
+    issuer: str
+    audiences: _containers.RepeatedScalarFieldContainer[str]
+    jwks: str
+    header: str
+    claim_headers: _containers.RepeatedCompositeFieldContainer[Jwt.ClaimHeader]
+    leeway: _duration_pb2.Duration
+    forward: bool
+    optional: bool
+    def __init__(self, metadata: _Optional[_Union[_meta_pb2.Metadata, _Mapping]] = ..., issuer: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., jwks: _Optional[str] = ..., header: _Optional[str] = ..., claim_headers: _Optional[_Iterable[_Union[Jwt.ClaimHeader, _Mapping]]] = ..., leeway: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., forward: _Optional[bool] = ..., optional: _Optional[bool] = ...) -> None: ...
+
+class ExternalAuthorization(_message.Message):
+    __slots__ = ("metadata", "authority", "identity", "timeout", "fail_open", "max_request_bytes")
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    AUTHORITY_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    FAIL_OPEN_FIELD_NUMBER: _ClassVar[int]
+    MAX_REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    metadata: _meta_pb2.Metadata
+    authority: str
+    identity: str
+    timeout: _duration_pb2.Duration
+    fail_open: bool
+    max_request_bytes: int
+    def __init__(self, metadata: _Optional[_Union[_meta_pb2.Metadata, _Mapping]] = ..., authority: _Optional[str] = ..., identity: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., fail_open: _Optional[bool] = ..., max_request_bytes: _Optional[int] = ...) -> None: ...
 
 class ProxyProtocol(_message.Message):
     __slots__ = ("detect", "opaque", "tls", "http1", "http2", "grpc")
@@ -68,10 +121,12 @@ class ProxyProtocol(_message.Message):
         local_rate_limit: HttpLocalRateLimit
         def __init__(self, routes: _Optional[_Iterable[_Union[HttpRoute, _Mapping]]] = ..., local_rate_limit: _Optional[_Union[HttpLocalRateLimit, _Mapping]] = ...) -> None: ...
     class Grpc(_message.Message):
-        __slots__ = ("routes",)
+        __slots__ = ("routes", "local_rate_limit")
         ROUTES_FIELD_NUMBER: _ClassVar[int]
+        LOCAL_RATE_LIMIT_FIELD_NUMBER: _ClassVar[int]
         routes: _containers.RepeatedCompositeFieldContainer[GrpcRoute]
-        def __init__(self, routes: _Optional[_Iterable[_Union[GrpcRoute, _Mapping]]] = ...) -> None: ...
+        local_rate_limit: HttpLocalRateLimit
+        def __init__(self, routes: _Optional[_Iterable[_Union[GrpcRoute, _Mapping]]] = ..., local_rate_limit: _Optional[_Union[HttpLocalRateLimit, _Mapping]] = ...) -> None: ...
     class Opaque(_message.Message):
         __slots__ = ()
         def __init__(self) -> None: ...
@@ -165,14 +220,22 @@ class HttpRoute(_message.Message):
         filters: _containers.RepeatedCompositeFieldContainer[HttpRoute.Filter]
         def __init__(self, matches: _Optional[_Iterable[_Union[_http_route_pb2.HttpRouteMatch, _Mapping]]] = ..., filters: _Optional[_Iterable[_Union[HttpRoute.Filter, _Mapping]]] = ...) -> None: ...
     class Filter(_message.Message):
-        __slots__ = ("failure_injector", "request_header_modifier", "redirect")
+        __slots__ = ("failure_injector", "request_header_modifier", "redirect", "url_rewrite", "fault", "cors", "response_header_modifier")
         FAILURE_INJECTOR_FIELD_NUMBER: _ClassVar[int]
         REQUEST_HEADER_MODIFIER_FIELD_NUMBER: _ClassVar[int]
         REDIRECT_FIELD_NUMBER: _ClassVar[int]
+        URL_REWRITE_FIELD_NUMBER: _ClassVar[int]
+        FAULT_FIELD_NUMBER: _ClassVar[int]
+        CORS_FIELD_NUMBER: _ClassVar[int]
+        RESPONSE_HEADER_MODIFIER_FIELD_NUMBER: _ClassVar[int]
         failure_injector: _http_route_pb2.HttpFailureInjector
         request_header_modifier: _http_route_pb2.RequestHeaderModifier
         redirect: _http_route_pb2.RequestRedirect
-        def __init__(self, failure_injector: _Optional[_Union[_http_route_pb2.HttpFailureInjector, _Mapping]] = ..., request_header_modifier: _Optional[_Union[_http_route_pb2.RequestHeaderModifier, _Mapping]] = ..., redirect: _Optional[_Union[_http_route_pb2.RequestRedirect, _Mapping]] = ...) -> None: ...
+        url_rewrite: _http_route_pb2.UrlRewrite
+        fault: _http_route_pb2.FaultInjector
+        cors: _http_route_pb2.Cors
+        response_header_modifier: _http_route_pb2.ResponseHeaderModifier
+        def __init__(self, failure_injector: _Optional[_Union[_http_route_pb2.HttpFailureInjector, _Mapping]] = ..., request_header_modifier: _Optional[_Union[_http_route_pb2.RequestHeaderModifier, _Mapping]] = ..., redirect: _Optional[_Union[_http_route_pb2.RequestRedirect, _Mapping]] = ..., url_rewrite: _Optional[_Union[_http_route_pb2.UrlRewrite, _Mapping]] = ..., fault: _Optional[_Union[_http_route_pb2.FaultInjector, _Mapping]] = ..., cors: _Optional[_Union[_http_route_pb2.Cors, _Mapping]] = ..., response_header_modifier: _Optional[_Union[_http_route_pb2.ResponseHeaderModifier, _Mapping]] = ...) -> None: ...
     METADATA_FIELD_NUMBER: _ClassVar[int]
     HOSTS_FIELD_NUMBER: _ClassVar[int]
     AUTHORIZATIONS_FIELD_NUMBER: _ClassVar[int]
@@ -193,12 +256,16 @@ class GrpcRoute(_message.Message):
         filters: _containers.RepeatedCompositeFieldContainer[GrpcRoute.Filter]
         def __init__(self, matches: _Optional[_Iterable[_Union[_grpc_route_pb2.GrpcRouteMatch, _Mapping]]] = ..., filters: _Optional[_Iterable[_Union[GrpcRoute.Filter, _Mapping]]] = ...) -> None: ...
     class Filter(_message.Message):
-        __slots__ = ("failure_injector", "request_header_modifier")
+        __slots__ = ("failure_injector", "request_header_modifier", "fault", "response_header_modifier")
         FAILURE_INJECTOR_FIELD_NUMBER: _ClassVar[int]
         REQUEST_HEADER_MODIFIER_FIELD_NUMBER: _ClassVar[int]
+        FAULT_FIELD_NUMBER: _ClassVar[int]
+        RESPONSE_HEADER_MODIFIER_FIELD_NUMBER: _ClassVar[int]
         failure_injector: _grpc_route_pb2.GrpcFailureInjector
         request_header_modifier: _http_route_pb2.RequestHeaderModifier
-        def __init__(self, failure_injector: _Optional[_Union[_grpc_route_pb2.GrpcFailureInjector, _Mapping]] = ..., request_header_modifier: _Optional[_Union[_http_route_pb2.RequestHeaderModifier, _Mapping]] = ...) -> None: ...
+        fault: _http_route_pb2.FaultInjector
+        response_header_modifier: _http_route_pb2.ResponseHeaderModifier
+        def __init__(self, failure_injector: _Optional[_Union[_grpc_route_pb2.GrpcFailureInjector, _Mapping]] = ..., request_header_modifier: _Optional[_Union[_http_route_pb2.RequestHeaderModifier, _Mapping]] = ..., fault: _Optional[_Union[_http_route_pb2.FaultInjector, _Mapping]] = ..., response_header_modifier: _Optional[_Union[_http_route_pb2.ResponseHeaderModifier, _Mapping]] = ...) -> None: ...
     METADATA_FIELD_NUMBER: _ClassVar[int]
     HOSTS_FIELD_NUMBER: _ClassVar[int]
     AUTHORIZATIONS_FIELD_NUMBER: _ClassVar[int]

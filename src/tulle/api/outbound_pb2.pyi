@@ -27,12 +27,14 @@ class TrafficSpec(_message.Message):
     def __init__(self, source_workload: _Optional[str] = ..., addr: _Optional[_Union[_net_pb2.TcpAddress, _Mapping]] = ..., authority: _Optional[str] = ...) -> None: ...
 
 class OutboundPolicy(_message.Message):
-    __slots__ = ("protocol", "metadata")
+    __slots__ = ("protocol", "metadata", "require_mesh_tls")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
+    REQUIRE_MESH_TLS_FIELD_NUMBER: _ClassVar[int]
     protocol: ProxyProtocol
     metadata: _meta_pb2.Metadata
-    def __init__(self, protocol: _Optional[_Union[ProxyProtocol, _Mapping]] = ..., metadata: _Optional[_Union[_meta_pb2.Metadata, _Mapping]] = ...) -> None: ...
+    require_mesh_tls: bool
+    def __init__(self, protocol: _Optional[_Union[ProxyProtocol, _Mapping]] = ..., metadata: _Optional[_Union[_meta_pb2.Metadata, _Mapping]] = ..., require_mesh_tls: _Optional[bool] = ...) -> None: ...
 
 class ProxyProtocol(_message.Message):
     __slots__ = ("detect", "opaque", "http1", "http2", "grpc", "tls")
@@ -95,7 +97,7 @@ class ProxyProtocol(_message.Message):
 class HttpRoute(_message.Message):
     __slots__ = ("metadata", "hosts", "rules")
     class Rule(_message.Message):
-        __slots__ = ("matches", "filters", "backends", "requestTimeout", "timeouts", "retry", "allow_l5d_request_headers")
+        __slots__ = ("matches", "filters", "backends", "requestTimeout", "timeouts", "retry", "allow_l5d_request_headers", "hedge")
         MATCHES_FIELD_NUMBER: _ClassVar[int]
         FILTERS_FIELD_NUMBER: _ClassVar[int]
         BACKENDS_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +105,7 @@ class HttpRoute(_message.Message):
         TIMEOUTS_FIELD_NUMBER: _ClassVar[int]
         RETRY_FIELD_NUMBER: _ClassVar[int]
         ALLOW_L5D_REQUEST_HEADERS_FIELD_NUMBER: _ClassVar[int]
+        HEDGE_FIELD_NUMBER: _ClassVar[int]
         matches: _containers.RepeatedCompositeFieldContainer[_http_route_pb2.HttpRouteMatch]
         filters: _containers.RepeatedCompositeFieldContainer[HttpRoute.Filter]
         backends: HttpRoute.Distribution
@@ -110,18 +113,27 @@ class HttpRoute(_message.Message):
         timeouts: _http_route_pb2.Timeouts
         retry: HttpRoute.Retry
         allow_l5d_request_headers: bool
-        def __init__(self, matches: _Optional[_Iterable[_Union[_http_route_pb2.HttpRouteMatch, _Mapping]]] = ..., filters: _Optional[_Iterable[_Union[HttpRoute.Filter, _Mapping]]] = ..., backends: _Optional[_Union[HttpRoute.Distribution, _Mapping]] = ..., requestTimeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., timeouts: _Optional[_Union[_http_route_pb2.Timeouts, _Mapping]] = ..., retry: _Optional[_Union[HttpRoute.Retry, _Mapping]] = ..., allow_l5d_request_headers: _Optional[bool] = ...) -> None: ...
+        hedge: _http_route_pb2.Hedge
+        def __init__(self, matches: _Optional[_Iterable[_Union[_http_route_pb2.HttpRouteMatch, _Mapping]]] = ..., filters: _Optional[_Iterable[_Union[HttpRoute.Filter, _Mapping]]] = ..., backends: _Optional[_Union[HttpRoute.Distribution, _Mapping]] = ..., requestTimeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., timeouts: _Optional[_Union[_http_route_pb2.Timeouts, _Mapping]] = ..., retry: _Optional[_Union[HttpRoute.Retry, _Mapping]] = ..., allow_l5d_request_headers: _Optional[bool] = ..., hedge: _Optional[_Union[_http_route_pb2.Hedge, _Mapping]] = ...) -> None: ...
     class Filter(_message.Message):
-        __slots__ = ("failure_injector", "request_header_modifier", "redirect", "response_header_modifier")
+        __slots__ = ("failure_injector", "request_header_modifier", "redirect", "response_header_modifier", "url_rewrite", "mirror", "fault", "cors")
         FAILURE_INJECTOR_FIELD_NUMBER: _ClassVar[int]
         REQUEST_HEADER_MODIFIER_FIELD_NUMBER: _ClassVar[int]
         REDIRECT_FIELD_NUMBER: _ClassVar[int]
         RESPONSE_HEADER_MODIFIER_FIELD_NUMBER: _ClassVar[int]
+        URL_REWRITE_FIELD_NUMBER: _ClassVar[int]
+        MIRROR_FIELD_NUMBER: _ClassVar[int]
+        FAULT_FIELD_NUMBER: _ClassVar[int]
+        CORS_FIELD_NUMBER: _ClassVar[int]
         failure_injector: _http_route_pb2.HttpFailureInjector
         request_header_modifier: _http_route_pb2.RequestHeaderModifier
         redirect: _http_route_pb2.RequestRedirect
         response_header_modifier: _http_route_pb2.ResponseHeaderModifier
-        def __init__(self, failure_injector: _Optional[_Union[_http_route_pb2.HttpFailureInjector, _Mapping]] = ..., request_header_modifier: _Optional[_Union[_http_route_pb2.RequestHeaderModifier, _Mapping]] = ..., redirect: _Optional[_Union[_http_route_pb2.RequestRedirect, _Mapping]] = ..., response_header_modifier: _Optional[_Union[_http_route_pb2.ResponseHeaderModifier, _Mapping]] = ...) -> None: ...
+        url_rewrite: _http_route_pb2.UrlRewrite
+        mirror: Mirror
+        fault: _http_route_pb2.FaultInjector
+        cors: _http_route_pb2.Cors
+        def __init__(self, failure_injector: _Optional[_Union[_http_route_pb2.HttpFailureInjector, _Mapping]] = ..., request_header_modifier: _Optional[_Union[_http_route_pb2.RequestHeaderModifier, _Mapping]] = ..., redirect: _Optional[_Union[_http_route_pb2.RequestRedirect, _Mapping]] = ..., response_header_modifier: _Optional[_Union[_http_route_pb2.ResponseHeaderModifier, _Mapping]] = ..., url_rewrite: _Optional[_Union[_http_route_pb2.UrlRewrite, _Mapping]] = ..., mirror: _Optional[_Union[Mirror, _Mapping]] = ..., fault: _Optional[_Union[_http_route_pb2.FaultInjector, _Mapping]] = ..., cors: _Optional[_Union[_http_route_pb2.Cors, _Mapping]] = ...) -> None: ...
     class Distribution(_message.Message):
         __slots__ = ("empty", "first_available", "random_available")
         class Empty(_message.Message):
@@ -145,9 +157,9 @@ class HttpRoute(_message.Message):
         random_available: HttpRoute.Distribution.RandomAvailable
         def __init__(self, empty: _Optional[_Union[HttpRoute.Distribution.Empty, _Mapping]] = ..., first_available: _Optional[_Union[HttpRoute.Distribution.FirstAvailable, _Mapping]] = ..., random_available: _Optional[_Union[HttpRoute.Distribution.RandomAvailable, _Mapping]] = ...) -> None: ...
     class Retry(_message.Message):
-        __slots__ = ("max_retries", "max_request_bytes", "conditions", "timeout", "backoff")
+        __slots__ = ("max_retries", "max_request_bytes", "conditions", "timeout", "backoff", "budget")
         class Conditions(_message.Message):
-            __slots__ = ("status_ranges",)
+            __slots__ = ("status_ranges", "reset", "connect_failure", "non_idempotent")
             class StatusRange(_message.Message):
                 __slots__ = ("start", "end")
                 START_FIELD_NUMBER: _ClassVar[int]
@@ -156,19 +168,27 @@ class HttpRoute(_message.Message):
                 end: int
                 def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...
             STATUS_RANGES_FIELD_NUMBER: _ClassVar[int]
+            RESET_FIELD_NUMBER: _ClassVar[int]
+            CONNECT_FAILURE_FIELD_NUMBER: _ClassVar[int]
+            NON_IDEMPOTENT_FIELD_NUMBER: _ClassVar[int]
             status_ranges: _containers.RepeatedCompositeFieldContainer[HttpRoute.Retry.Conditions.StatusRange]
-            def __init__(self, status_ranges: _Optional[_Iterable[_Union[HttpRoute.Retry.Conditions.StatusRange, _Mapping]]] = ...) -> None: ...
+            reset: bool
+            connect_failure: bool
+            non_idempotent: bool
+            def __init__(self, status_ranges: _Optional[_Iterable[_Union[HttpRoute.Retry.Conditions.StatusRange, _Mapping]]] = ..., reset: _Optional[bool] = ..., connect_failure: _Optional[bool] = ..., non_idempotent: _Optional[bool] = ...) -> None: ...
         MAX_RETRIES_FIELD_NUMBER: _ClassVar[int]
         MAX_REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
         CONDITIONS_FIELD_NUMBER: _ClassVar[int]
         TIMEOUT_FIELD_NUMBER: _ClassVar[int]
         BACKOFF_FIELD_NUMBER: _ClassVar[int]
+        BUDGET_FIELD_NUMBER: _ClassVar[int]
         max_retries: int
         max_request_bytes: int
         conditions: HttpRoute.Retry.Conditions
         timeout: _duration_pb2.Duration
         backoff: ExponentialBackoff
-        def __init__(self, max_retries: _Optional[int] = ..., max_request_bytes: _Optional[int] = ..., conditions: _Optional[_Union[HttpRoute.Retry.Conditions, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., backoff: _Optional[_Union[ExponentialBackoff, _Mapping]] = ...) -> None: ...
+        budget: _http_route_pb2.RetryBudget
+        def __init__(self, max_retries: _Optional[int] = ..., max_request_bytes: _Optional[int] = ..., conditions: _Optional[_Union[HttpRoute.Retry.Conditions, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., backoff: _Optional[_Union[ExponentialBackoff, _Mapping]] = ..., budget: _Optional[_Union[_http_route_pb2.RetryBudget, _Mapping]] = ...) -> None: ...
     class RouteBackend(_message.Message):
         __slots__ = ("backend", "filters", "requestTimeout")
         BACKEND_FIELD_NUMBER: _ClassVar[int]
@@ -196,7 +216,7 @@ class HttpRoute(_message.Message):
 class GrpcRoute(_message.Message):
     __slots__ = ("metadata", "hosts", "rules")
     class Rule(_message.Message):
-        __slots__ = ("matches", "filters", "backends", "requestTimeout", "timeouts", "retry", "allow_l5d_request_headers")
+        __slots__ = ("matches", "filters", "backends", "requestTimeout", "timeouts", "retry", "allow_l5d_request_headers", "hedge")
         MATCHES_FIELD_NUMBER: _ClassVar[int]
         FILTERS_FIELD_NUMBER: _ClassVar[int]
         BACKENDS_FIELD_NUMBER: _ClassVar[int]
@@ -204,6 +224,7 @@ class GrpcRoute(_message.Message):
         TIMEOUTS_FIELD_NUMBER: _ClassVar[int]
         RETRY_FIELD_NUMBER: _ClassVar[int]
         ALLOW_L5D_REQUEST_HEADERS_FIELD_NUMBER: _ClassVar[int]
+        HEDGE_FIELD_NUMBER: _ClassVar[int]
         matches: _containers.RepeatedCompositeFieldContainer[_grpc_route_pb2.GrpcRouteMatch]
         filters: _containers.RepeatedCompositeFieldContainer[GrpcRoute.Filter]
         backends: GrpcRoute.Distribution
@@ -211,14 +232,25 @@ class GrpcRoute(_message.Message):
         timeouts: _http_route_pb2.Timeouts
         retry: GrpcRoute.Retry
         allow_l5d_request_headers: bool
-        def __init__(self, matches: _Optional[_Iterable[_Union[_grpc_route_pb2.GrpcRouteMatch, _Mapping]]] = ..., filters: _Optional[_Iterable[_Union[GrpcRoute.Filter, _Mapping]]] = ..., backends: _Optional[_Union[GrpcRoute.Distribution, _Mapping]] = ..., requestTimeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., timeouts: _Optional[_Union[_http_route_pb2.Timeouts, _Mapping]] = ..., retry: _Optional[_Union[GrpcRoute.Retry, _Mapping]] = ..., allow_l5d_request_headers: _Optional[bool] = ...) -> None: ...
+        hedge: _http_route_pb2.Hedge
+        def __init__(self, matches: _Optional[_Iterable[_Union[_grpc_route_pb2.GrpcRouteMatch, _Mapping]]] = ..., filters: _Optional[_Iterable[_Union[GrpcRoute.Filter, _Mapping]]] = ..., backends: _Optional[_Union[GrpcRoute.Distribution, _Mapping]] = ..., requestTimeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., timeouts: _Optional[_Union[_http_route_pb2.Timeouts, _Mapping]] = ..., retry: _Optional[_Union[GrpcRoute.Retry, _Mapping]] = ..., allow_l5d_request_headers: _Optional[bool] = ..., hedge: _Optional[_Union[_http_route_pb2.Hedge, _Mapping]] = ...) -> None: ...
     class Filter(_message.Message):
-        __slots__ = ("failure_injector", "request_header_modifier")
+        __slots__ = ("failure_injector", "request_header_modifier", "url_rewrite", "mirror", "fault", "cors", "response_header_modifier")
         FAILURE_INJECTOR_FIELD_NUMBER: _ClassVar[int]
         REQUEST_HEADER_MODIFIER_FIELD_NUMBER: _ClassVar[int]
+        URL_REWRITE_FIELD_NUMBER: _ClassVar[int]
+        MIRROR_FIELD_NUMBER: _ClassVar[int]
+        FAULT_FIELD_NUMBER: _ClassVar[int]
+        CORS_FIELD_NUMBER: _ClassVar[int]
+        RESPONSE_HEADER_MODIFIER_FIELD_NUMBER: _ClassVar[int]
         failure_injector: _grpc_route_pb2.GrpcFailureInjector
         request_header_modifier: _http_route_pb2.RequestHeaderModifier
-        def __init__(self, failure_injector: _Optional[_Union[_grpc_route_pb2.GrpcFailureInjector, _Mapping]] = ..., request_header_modifier: _Optional[_Union[_http_route_pb2.RequestHeaderModifier, _Mapping]] = ...) -> None: ...
+        url_rewrite: _http_route_pb2.UrlRewrite
+        mirror: Mirror
+        fault: _http_route_pb2.FaultInjector
+        cors: _http_route_pb2.Cors
+        response_header_modifier: _http_route_pb2.ResponseHeaderModifier
+        def __init__(self, failure_injector: _Optional[_Union[_grpc_route_pb2.GrpcFailureInjector, _Mapping]] = ..., request_header_modifier: _Optional[_Union[_http_route_pb2.RequestHeaderModifier, _Mapping]] = ..., url_rewrite: _Optional[_Union[_http_route_pb2.UrlRewrite, _Mapping]] = ..., mirror: _Optional[_Union[Mirror, _Mapping]] = ..., fault: _Optional[_Union[_http_route_pb2.FaultInjector, _Mapping]] = ..., cors: _Optional[_Union[_http_route_pb2.Cors, _Mapping]] = ..., response_header_modifier: _Optional[_Union[_http_route_pb2.ResponseHeaderModifier, _Mapping]] = ...) -> None: ...
     class Distribution(_message.Message):
         __slots__ = ("empty", "first_available", "random_available")
         class Empty(_message.Message):
@@ -242,31 +274,37 @@ class GrpcRoute(_message.Message):
         random_available: GrpcRoute.Distribution.RandomAvailable
         def __init__(self, empty: _Optional[_Union[GrpcRoute.Distribution.Empty, _Mapping]] = ..., first_available: _Optional[_Union[GrpcRoute.Distribution.FirstAvailable, _Mapping]] = ..., random_available: _Optional[_Union[GrpcRoute.Distribution.RandomAvailable, _Mapping]] = ...) -> None: ...
     class Retry(_message.Message):
-        __slots__ = ("max_retries", "max_request_bytes", "conditions", "timeout", "backoff")
+        __slots__ = ("max_retries", "max_request_bytes", "conditions", "timeout", "backoff", "budget")
         class Conditions(_message.Message):
-            __slots__ = ("cancelled", "deadine_exceeded", "resource_exhausted", "internal", "unavailable")
+            __slots__ = ("reset", "connect_failure", "cancelled", "deadine_exceeded", "resource_exhausted", "internal", "unavailable")
+            RESET_FIELD_NUMBER: _ClassVar[int]
+            CONNECT_FAILURE_FIELD_NUMBER: _ClassVar[int]
             CANCELLED_FIELD_NUMBER: _ClassVar[int]
             DEADINE_EXCEEDED_FIELD_NUMBER: _ClassVar[int]
             RESOURCE_EXHAUSTED_FIELD_NUMBER: _ClassVar[int]
             INTERNAL_FIELD_NUMBER: _ClassVar[int]
             UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
+            reset: bool
+            connect_failure: bool
             cancelled: bool
             deadine_exceeded: bool
             resource_exhausted: bool
             internal: bool
             unavailable: bool
-            def __init__(self, cancelled: _Optional[bool] = ..., deadine_exceeded: _Optional[bool] = ..., resource_exhausted: _Optional[bool] = ..., internal: _Optional[bool] = ..., unavailable: _Optional[bool] = ...) -> None: ...
+            def __init__(self, reset: _Optional[bool] = ..., connect_failure: _Optional[bool] = ..., cancelled: _Optional[bool] = ..., deadine_exceeded: _Optional[bool] = ..., resource_exhausted: _Optional[bool] = ..., internal: _Optional[bool] = ..., unavailable: _Optional[bool] = ...) -> None: ...
         MAX_RETRIES_FIELD_NUMBER: _ClassVar[int]
         MAX_REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
         CONDITIONS_FIELD_NUMBER: _ClassVar[int]
         TIMEOUT_FIELD_NUMBER: _ClassVar[int]
         BACKOFF_FIELD_NUMBER: _ClassVar[int]
+        BUDGET_FIELD_NUMBER: _ClassVar[int]
         max_retries: int
         max_request_bytes: int
         conditions: GrpcRoute.Retry.Conditions
         timeout: _duration_pb2.Duration
         backoff: ExponentialBackoff
-        def __init__(self, max_retries: _Optional[int] = ..., max_request_bytes: _Optional[int] = ..., conditions: _Optional[_Union[GrpcRoute.Retry.Conditions, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., backoff: _Optional[_Union[ExponentialBackoff, _Mapping]] = ...) -> None: ...
+        budget: _http_route_pb2.RetryBudget
+        def __init__(self, max_retries: _Optional[int] = ..., max_request_bytes: _Optional[int] = ..., conditions: _Optional[_Union[GrpcRoute.Retry.Conditions, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., backoff: _Optional[_Union[ExponentialBackoff, _Mapping]] = ..., budget: _Optional[_Union[_http_route_pb2.RetryBudget, _Mapping]] = ...) -> None: ...
     class RouteBackend(_message.Message):
         __slots__ = ("backend", "filters", "requestTimeout")
         BACKEND_FIELD_NUMBER: _ClassVar[int]
@@ -409,6 +447,14 @@ class TlsRoute(_message.Message):
     rules: _containers.RepeatedCompositeFieldContainer[TlsRoute.Rule]
     def __init__(self, metadata: _Optional[_Union[_meta_pb2.Metadata, _Mapping]] = ..., snis: _Optional[_Iterable[_Union[_tls_route_pb2.SniMatch, _Mapping]]] = ..., rules: _Optional[_Iterable[_Union[TlsRoute.Rule, _Mapping]]] = ...) -> None: ...
 
+class Mirror(_message.Message):
+    __slots__ = ("backend", "ratio")
+    BACKEND_FIELD_NUMBER: _ClassVar[int]
+    RATIO_FIELD_NUMBER: _ClassVar[int]
+    backend: Backend
+    ratio: _http_route_pb2.Ratio
+    def __init__(self, backend: _Optional[_Union[Backend, _Mapping]] = ..., ratio: _Optional[_Union[_http_route_pb2.Ratio, _Mapping]] = ...) -> None: ...
+
 class Backend(_message.Message):
     __slots__ = ("metadata", "forward", "balancer", "queue")
     class EndpointDiscovery(_message.Message):
@@ -422,7 +468,35 @@ class Backend(_message.Message):
         dst: Backend.EndpointDiscovery.DestinationGet
         def __init__(self, dst: _Optional[_Union[Backend.EndpointDiscovery.DestinationGet, _Mapping]] = ...) -> None: ...
     class BalanceP2c(_message.Message):
-        __slots__ = ("discovery", "peak_ewma", "penalty_peak_ewma")
+        __slots__ = ("discovery", "peak_ewma", "penalty_peak_ewma", "consistent_hash", "zone_preference", "slow_start", "max_in_flight_per_endpoint")
+        class ConsistentHash(_message.Message):
+            __slots__ = ("header", "cookie", "source_address", "load_bound")
+            class Cookie(_message.Message):
+                __slots__ = ("name", "path", "ttl")
+                NAME_FIELD_NUMBER: _ClassVar[int]
+                PATH_FIELD_NUMBER: _ClassVar[int]
+                TTL_FIELD_NUMBER: _ClassVar[int]
+                name: str
+                path: str
+                ttl: _duration_pb2.Duration
+                def __init__(self, name: _Optional[str] = ..., path: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+            class SourceAddress(_message.Message):
+                __slots__ = ()
+                def __init__(self) -> None: ...
+            HEADER_FIELD_NUMBER: _ClassVar[int]
+            COOKIE_FIELD_NUMBER: _ClassVar[int]
+            SOURCE_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+            LOAD_BOUND_FIELD_NUMBER: _ClassVar[int]
+            header: str
+            cookie: Backend.BalanceP2c.ConsistentHash.Cookie
+            source_address: Backend.BalanceP2c.ConsistentHash.SourceAddress
+            load_bound: float
+            def __init__(self, header: _Optional[str] = ..., cookie: _Optional[_Union[Backend.BalanceP2c.ConsistentHash.Cookie, _Mapping]] = ..., source_address: _Optional[_Union[Backend.BalanceP2c.ConsistentHash.SourceAddress, _Mapping]] = ..., load_bound: _Optional[float] = ...) -> None: ...
+        class ZonePreference(_message.Message):
+            __slots__ = ("spill_over_below_percent",)
+            SPILL_OVER_BELOW_PERCENT_FIELD_NUMBER: _ClassVar[int]
+            spill_over_below_percent: int
+            def __init__(self, spill_over_below_percent: _Optional[int] = ...) -> None: ...
         class PeakEwma(_message.Message):
             __slots__ = ("default_rtt", "decay")
             DEFAULT_RTT_FIELD_NUMBER: _ClassVar[int]
@@ -446,10 +520,18 @@ class Backend(_message.Message):
         DISCOVERY_FIELD_NUMBER: _ClassVar[int]
         PEAK_EWMA_FIELD_NUMBER: _ClassVar[int]
         PENALTY_PEAK_EWMA_FIELD_NUMBER: _ClassVar[int]
+        CONSISTENT_HASH_FIELD_NUMBER: _ClassVar[int]
+        ZONE_PREFERENCE_FIELD_NUMBER: _ClassVar[int]
+        SLOW_START_FIELD_NUMBER: _ClassVar[int]
+        MAX_IN_FLIGHT_PER_ENDPOINT_FIELD_NUMBER: _ClassVar[int]
         discovery: Backend.EndpointDiscovery
         peak_ewma: Backend.BalanceP2c.PeakEwma
         penalty_peak_ewma: Backend.BalanceP2c.PenaltyPeakEwma
-        def __init__(self, discovery: _Optional[_Union[Backend.EndpointDiscovery, _Mapping]] = ..., peak_ewma: _Optional[_Union[Backend.BalanceP2c.PeakEwma, _Mapping]] = ..., penalty_peak_ewma: _Optional[_Union[Backend.BalanceP2c.PenaltyPeakEwma, _Mapping]] = ...) -> None: ...
+        consistent_hash: Backend.BalanceP2c.ConsistentHash
+        zone_preference: Backend.BalanceP2c.ZonePreference
+        slow_start: _duration_pb2.Duration
+        max_in_flight_per_endpoint: int
+        def __init__(self, discovery: _Optional[_Union[Backend.EndpointDiscovery, _Mapping]] = ..., peak_ewma: _Optional[_Union[Backend.BalanceP2c.PeakEwma, _Mapping]] = ..., penalty_peak_ewma: _Optional[_Union[Backend.BalanceP2c.PenaltyPeakEwma, _Mapping]] = ..., consistent_hash: _Optional[_Union[Backend.BalanceP2c.ConsistentHash, _Mapping]] = ..., zone_preference: _Optional[_Union[Backend.BalanceP2c.ZonePreference, _Mapping]] = ..., slow_start: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_in_flight_per_endpoint: _Optional[int] = ...) -> None: ...
     METADATA_FIELD_NUMBER: _ClassVar[int]
     FORWARD_FIELD_NUMBER: _ClassVar[int]
     BALANCER_FIELD_NUMBER: _ClassVar[int]
@@ -499,10 +581,12 @@ class FailureAccrual(_message.Message):
     def __init__(self, consecutive_failures: _Optional[_Union[FailureAccrual.ConsecutiveFailures, _Mapping]] = ..., unified: _Optional[_Union[FailureAccrual.Unified, _Mapping]] = ..., ejection: _Optional[_Union[EjectionConfig, _Mapping]] = ...) -> None: ...
 
 class EjectionConfig(_message.Message):
-    __slots__ = ("min_ready_endpoints",)
+    __slots__ = ("min_ready_endpoints", "max_ejected_percent")
     MIN_READY_ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    MAX_EJECTED_PERCENT_FIELD_NUMBER: _ClassVar[int]
     min_ready_endpoints: int
-    def __init__(self, min_ready_endpoints: _Optional[int] = ...) -> None: ...
+    max_ejected_percent: int
+    def __init__(self, min_ready_endpoints: _Optional[int] = ..., max_ejected_percent: _Optional[int] = ...) -> None: ...
 
 class ExponentialBackoff(_message.Message):
     __slots__ = ("min_backoff", "max_backoff", "jitter_ratio", "respect_retry_after_hint")

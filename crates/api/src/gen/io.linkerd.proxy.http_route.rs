@@ -182,3 +182,114 @@ pub struct Timeouts {
     #[prost(message, optional, tag = "3")]
     pub idle: ::core::option::Option<::prost_types::Duration>,
 }
+/// Tulle: changes the request's URL before it goes on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UrlRewrite {
+    /// Empty: the host stays.
+    #[prost(string, tag = "1")]
+    pub host: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub path: ::core::option::Option<PathModifier>,
+}
+/// Tulle: delays or fails a share of the requests, so that callers can be tested.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FaultInjector {
+    /// All of them have to hold; without any, every request is meant.
+    #[prost(message, repeated, tag = "1")]
+    pub headers: ::prost::alloc::vec::Vec<HeaderMatch>,
+    #[prost(message, optional, tag = "2")]
+    pub delay: ::core::option::Option<fault_injector::Delay>,
+    #[prost(message, optional, tag = "3")]
+    pub abort: ::core::option::Option<fault_injector::Abort>,
+}
+/// Nested message and enum types in `FaultInjector`.
+pub mod fault_injector {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Delay {
+        #[prost(message, optional, tag = "1")]
+        pub duration: ::core::option::Option<::prost_types::Duration>,
+        /// Absent: every request.
+        #[prost(message, optional, tag = "2")]
+        pub ratio: ::core::option::Option<super::Ratio>,
+    }
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Abort {
+        /// The answer's HTTP status; for gRPC calls it is mapped when `grpc_code` is 0.
+        #[prost(uint32, tag = "1")]
+        pub http_status: u32,
+        /// The answer's gRPC status; 0: by the HTTP status.
+        #[prost(uint32, tag = "2")]
+        pub grpc_code: u32,
+        /// Told to the client in `l5d-proxy-error`.
+        #[prost(string, tag = "3")]
+        pub message: ::prost::alloc::string::String,
+        /// Absent: every request.
+        #[prost(message, optional, tag = "4")]
+        pub ratio: ::core::option::Option<super::Ratio>,
+    }
+}
+/// Tulle: answers browsers' preflight requests and marks the answers to the others, as the Fetch standard says.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Cors {
+    /// One of them has to hold for the `origin`.
+    #[prost(message, repeated, tag = "1")]
+    pub allow_origins: ::prost::alloc::vec::Vec<cors::OriginMatch>,
+    /// Empty: GET, HEAD and POST; `*`: every method when no credentials are allowed.
+    #[prost(string, repeated, tag = "2")]
+    pub allow_methods: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "3")]
+    pub allow_headers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "4")]
+    pub expose_headers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bool, tag = "5")]
+    pub allow_credentials: bool,
+    /// How long a browser may keep the answer to a preflight request; absent: it decides.
+    #[prost(message, optional, tag = "6")]
+    pub max_age: ::core::option::Option<::prost_types::Duration>,
+}
+/// Nested message and enum types in `Cors`.
+pub mod cors {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct OriginMatch {
+        #[prost(oneof = "origin_match::Kind", tags = "1, 2")]
+        pub kind: ::core::option::Option<origin_match::Kind>,
+    }
+    /// Nested message and enum types in `OriginMatch`.
+    pub mod origin_match {
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum Kind {
+            /// `<https://shop.example`;> `*` is every origin.
+            #[prost(string, tag = "1")]
+            Exact(::prost::alloc::string::String),
+            /// `<https://*.example`:> one or more labels before the rest.
+            #[prost(string, tag = "2")]
+            Wildcard(::prost::alloc::string::String),
+        }
+    }
+}
+/// Tulle: how many retries and hedges there may be beside the ordinary requests.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct RetryBudget {
+    /// Retries per ordinary request; absent budget: 0.2.
+    #[prost(float, tag = "1")]
+    pub retry_ratio: f32,
+    /// Beside the ratio; absent budget: 10.
+    #[prost(uint32, tag = "2")]
+    pub min_retries_per_second: u32,
+    /// How long an ordinary request counts; absent budget: 10 s.
+    #[prost(message, optional, tag = "3")]
+    pub ttl: ::core::option::Option<::prost_types::Duration>,
+}
+/// Tulle: a second try beside the first when that is slower than most.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct Hedge {
+    /// Of the latencies seen lately, between 0 and 1: 0.95 sends the second try when the first is among the slowest 5 %.
+    #[prost(double, tag = "1")]
+    pub percentile: f64,
+    /// Never earlier than this.
+    #[prost(message, optional, tag = "2")]
+    pub min_delay: ::core::option::Option<::prost_types::Duration>,
+    /// Beside the first; 0: 1.
+    #[prost(uint32, tag = "3")]
+    pub max_hedges: u32,
+}

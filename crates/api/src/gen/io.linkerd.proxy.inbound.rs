@@ -27,6 +27,81 @@ pub struct Server {
     /// request's authority names, else the first, is `dst_service` in metrics.
     #[prost(string, repeated, tag = "1000")]
     pub services: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Tulle: requests at once; more are refused. 0: no limit.
+    #[prost(uint32, tag = "1001")]
+    pub max_in_flight: u32,
+    /// Tulle: tokens that requests have to carry. All of them have to hold; a request that a rule of a route with kind
+    /// `probe` admits needs none.
+    #[prost(message, repeated, tag = "1002")]
+    pub jwt: ::prost::alloc::vec::Vec<Jwt>,
+    /// Tulle: a service that has the last word on each request. Absent: nobody is asked.
+    #[prost(message, optional, tag = "1003")]
+    pub external_authorization: ::core::option::Option<ExternalAuthorization>,
+    /// Tulle: connections begin with the PROXY protocol (version 1 or 2), whose source address is the client's.
+    #[prost(bool, tag = "1004")]
+    pub proxy_protocol: bool,
+}
+/// Tulle: a JSON Web Token (RFC 7519) that a request has to carry.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Jwt {
+    #[prost(message, optional, tag = "1")]
+    pub metadata: ::core::option::Option<super::meta::Metadata>,
+    /// The `iss` claim; required.
+    #[prost(string, tag = "2")]
+    pub issuer: ::prost::alloc::string::String,
+    /// One of them has to be in the `aud` claim; without any, the claim is not looked at.
+    #[prost(string, repeated, tag = "3")]
+    pub audiences: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// A JSON Web Key Set (RFC 7517) with public keys. Keys tell their algorithm: the token's header never chooses it.
+    #[prost(string, tag = "4")]
+    pub jwks: ::prost::alloc::string::String,
+    /// Empty: `authorization`, after `Bearer `.
+    #[prost(string, tag = "5")]
+    pub header: ::prost::alloc::string::String,
+    /// Claims that the application gets as headers; what a client sends under these names is dropped.
+    #[prost(message, repeated, tag = "6")]
+    pub claim_headers: ::prost::alloc::vec::Vec<jwt::ClaimHeader>,
+    /// How far `exp` and `nbf` may be off; absent: 60 s.
+    #[prost(message, optional, tag = "7")]
+    pub leeway: ::core::option::Option<::prost_types::Duration>,
+    /// Whether the token itself goes on to the application.
+    #[prost(bool, tag = "8")]
+    pub forward: bool,
+    /// Whether requests without any token pass; those with a wrong one never do.
+    #[prost(bool, tag = "9")]
+    pub optional: bool,
+}
+/// Nested message and enum types in `Jwt`.
+pub mod jwt {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct ClaimHeader {
+        /// Dots lead into objects: `realm.role`.
+        #[prost(string, tag = "1")]
+        pub claim: ::prost::alloc::string::String,
+        #[prost(string, tag = "2")]
+        pub header: ::prost::alloc::string::String,
+    }
+}
+/// Tulle: asked by Envoy's `envoy.service.auth.v3.Authorization/Check`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExternalAuthorization {
+    #[prost(message, optional, tag = "1")]
+    pub metadata: ::core::option::Option<super::meta::Metadata>,
+    /// `name:port` of the service, reached as a workload would reach it, or an address.
+    #[prost(string, tag = "2")]
+    pub authority: ::prost::alloc::string::String,
+    /// The identity that the service has to prove; empty: it is reached in the clear (loopback, or no identity of ours).
+    #[prost(string, tag = "3")]
+    pub identity: ::prost::alloc::string::String,
+    /// Absent: 200 ms.
+    #[prost(message, optional, tag = "4")]
+    pub timeout: ::core::option::Option<::prost_types::Duration>,
+    /// Whether requests pass when the service does not answer.
+    #[prost(bool, tag = "5")]
+    pub fail_open: bool,
+    /// Octets of the body that the service sees; 0: none. At most 64 KiB.
+    #[prost(uint32, tag = "6")]
+    pub max_request_bytes: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ProxyProtocol {
@@ -64,6 +139,9 @@ pub mod proxy_protocol {
     pub struct Grpc {
         #[prost(message, repeated, tag = "2")]
         pub routes: ::prost::alloc::vec::Vec<super::GrpcRoute>,
+        /// Tulle.
+        #[prost(message, optional, tag = "1000")]
+        pub local_rate_limit: ::core::option::Option<super::HttpLocalRateLimit>,
     }
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Opaque {}
@@ -191,7 +269,7 @@ pub mod http_route {
     }
     #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct Filter {
-        #[prost(oneof = "filter::Kind", tags = "1, 2, 3")]
+        #[prost(oneof = "filter::Kind", tags = "1, 2, 3, 1000, 1002, 1003, 1004")]
         pub kind: ::core::option::Option<filter::Kind>,
     }
     /// Nested message and enum types in `Filter`.
@@ -206,6 +284,17 @@ pub mod http_route {
             ),
             #[prost(message, tag = "3")]
             Redirect(super::super::super::http_route::RequestRedirect),
+            /// Tulle.
+            #[prost(message, tag = "1000")]
+            UrlRewrite(super::super::super::http_route::UrlRewrite),
+            #[prost(message, tag = "1002")]
+            Fault(super::super::super::http_route::FaultInjector),
+            #[prost(message, tag = "1003")]
+            Cors(super::super::super::http_route::Cors),
+            #[prost(message, tag = "1004")]
+            ResponseHeaderModifier(
+                super::super::super::http_route::ResponseHeaderModifier,
+            ),
         }
     }
 }
@@ -234,7 +323,7 @@ pub mod grpc_route {
     }
     #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct Filter {
-        #[prost(oneof = "filter::Kind", tags = "1, 2")]
+        #[prost(oneof = "filter::Kind", tags = "1, 2, 1002, 1004")]
         pub kind: ::core::option::Option<filter::Kind>,
     }
     /// Nested message and enum types in `Filter`.
@@ -246,6 +335,13 @@ pub mod grpc_route {
             #[prost(message, tag = "2")]
             RequestHeaderModifier(
                 super::super::super::http_route::RequestHeaderModifier,
+            ),
+            /// Tulle.
+            #[prost(message, tag = "1002")]
+            Fault(super::super::super::http_route::FaultInjector),
+            #[prost(message, tag = "1004")]
+            ResponseHeaderModifier(
+                super::super::super::http_route::ResponseHeaderModifier,
             ),
         }
     }

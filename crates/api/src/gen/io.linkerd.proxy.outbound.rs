@@ -26,6 +26,9 @@ pub struct OutboundPolicy {
     /// The object the target belongs to.
     #[prost(message, optional, tag = "2")]
     pub metadata: ::core::option::Option<super::meta::Metadata>,
+    /// Tulle: what cannot be sent over the mesh's mutual TLS is refused instead of being sent in the clear.
+    #[prost(bool, tag = "1000")]
+    pub require_mesh_tls: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ProxyProtocol {
@@ -131,10 +134,13 @@ pub mod http_route {
         /// Whether `l5d-retry-*` and `l5d-*-timeout` of the request may override this rule.
         #[prost(bool, tag = "7")]
         pub allow_l5d_request_headers: bool,
+        /// Tulle. Absent: no second try beside the first.
+        #[prost(message, optional, tag = "1000")]
+        pub hedge: ::core::option::Option<super::super::http_route::Hedge>,
     }
     #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct Filter {
-        #[prost(oneof = "filter::Kind", tags = "1, 2, 3, 4")]
+        #[prost(oneof = "filter::Kind", tags = "1, 2, 3, 4, 1000, 1001, 1002, 1003")]
         pub kind: ::core::option::Option<filter::Kind>,
     }
     /// Nested message and enum types in `Filter`.
@@ -153,6 +159,15 @@ pub mod http_route {
             ResponseHeaderModifier(
                 super::super::super::http_route::ResponseHeaderModifier,
             ),
+            /// Tulle.
+            #[prost(message, tag = "1000")]
+            UrlRewrite(super::super::super::http_route::UrlRewrite),
+            #[prost(message, tag = "1001")]
+            Mirror(super::super::Mirror),
+            #[prost(message, tag = "1002")]
+            Fault(super::super::super::http_route::FaultInjector),
+            #[prost(message, tag = "1003")]
+            Cors(super::super::super::http_route::Cors),
         }
     }
     #[derive(Clone, PartialEq, ::prost::Message)]
@@ -202,6 +217,9 @@ pub mod http_route {
         pub timeout: ::core::option::Option<::prost_types::Duration>,
         #[prost(message, optional, tag = "5")]
         pub backoff: ::core::option::Option<super::ExponentialBackoff>,
+        /// Tulle. Absent: the default budget.
+        #[prost(message, optional, tag = "1000")]
+        pub budget: ::core::option::Option<super::super::http_route::RetryBudget>,
     }
     /// Nested message and enum types in `Retry`.
     pub mod retry {
@@ -209,6 +227,15 @@ pub mod http_route {
         pub struct Conditions {
             #[prost(message, repeated, tag = "1")]
             pub status_ranges: ::prost::alloc::vec::Vec<conditions::StatusRange>,
+            /// Tulle: the stream or connection was reset before the answer began.
+            #[prost(bool, tag = "1000")]
+            pub reset: bool,
+            /// Tulle: no connection could be made.
+            #[prost(bool, tag = "1001")]
+            pub connect_failure: bool,
+            /// Tulle: whether requests with a method that is not idempotent are tried again after a server may have seen them.
+            #[prost(bool, tag = "1002")]
+            pub non_idempotent: bool,
         }
         /// Nested message and enum types in `Conditions`.
         pub mod conditions {
@@ -275,10 +302,13 @@ pub mod grpc_route {
         /// Whether `l5d-retry-*` and `l5d-*-timeout` of the request may override this rule.
         #[prost(bool, tag = "7")]
         pub allow_l5d_request_headers: bool,
+        /// Tulle. Absent: no second try beside the first.
+        #[prost(message, optional, tag = "1000")]
+        pub hedge: ::core::option::Option<super::super::http_route::Hedge>,
     }
     #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct Filter {
-        #[prost(oneof = "filter::Kind", tags = "1, 2")]
+        #[prost(oneof = "filter::Kind", tags = "1, 2, 1000, 1001, 1002, 1003, 1004")]
         pub kind: ::core::option::Option<filter::Kind>,
     }
     /// Nested message and enum types in `Filter`.
@@ -290,6 +320,19 @@ pub mod grpc_route {
             #[prost(message, tag = "2")]
             RequestHeaderModifier(
                 super::super::super::http_route::RequestHeaderModifier,
+            ),
+            /// Tulle.
+            #[prost(message, tag = "1000")]
+            UrlRewrite(super::super::super::http_route::UrlRewrite),
+            #[prost(message, tag = "1001")]
+            Mirror(super::super::Mirror),
+            #[prost(message, tag = "1002")]
+            Fault(super::super::super::http_route::FaultInjector),
+            #[prost(message, tag = "1003")]
+            Cors(super::super::super::http_route::Cors),
+            #[prost(message, tag = "1004")]
+            ResponseHeaderModifier(
+                super::super::super::http_route::ResponseHeaderModifier,
             ),
         }
     }
@@ -340,11 +383,20 @@ pub mod grpc_route {
         pub timeout: ::core::option::Option<::prost_types::Duration>,
         #[prost(message, optional, tag = "5")]
         pub backoff: ::core::option::Option<super::ExponentialBackoff>,
+        /// Tulle. Absent: the default budget.
+        #[prost(message, optional, tag = "1000")]
+        pub budget: ::core::option::Option<super::super::http_route::RetryBudget>,
     }
     /// Nested message and enum types in `Retry`.
     pub mod retry {
         #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
         pub struct Conditions {
+            /// Tulle: the stream or connection was reset before the answer began.
+            #[prost(bool, tag = "1000")]
+            pub reset: bool,
+            /// Tulle: no connection could be made.
+            #[prost(bool, tag = "1001")]
+            pub connect_failure: bool,
             #[prost(bool, tag = "1")]
             pub cancelled: bool,
             /// Spelt as Linkerd spells it.
@@ -538,6 +590,15 @@ pub mod tls_route {
         pub weight: u32,
     }
 }
+/// Tulle: sends a copy of a share of the requests to another backend and throws its answers away.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Mirror {
+    #[prost(message, optional, tag = "1")]
+    pub backend: ::core::option::Option<Backend>,
+    /// Absent: every request.
+    #[prost(message, optional, tag = "2")]
+    pub ratio: ::core::option::Option<super::http_route::Ratio>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Backend {
     #[prost(message, optional, tag = "1")]
@@ -569,15 +630,71 @@ pub mod backend {
         }
     }
     /// Of two endpoints taken at random, the one with the lower load.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct BalanceP2c {
         #[prost(message, optional, tag = "1")]
         pub discovery: ::core::option::Option<EndpointDiscovery>,
+        /// Tulle. Absent: the two choices above.
+        #[prost(message, optional, tag = "1000")]
+        pub consistent_hash: ::core::option::Option<balance_p2c::ConsistentHash>,
+        /// Tulle. Absent: all endpoints alike.
+        #[prost(message, optional, tag = "1001")]
+        pub zone_preference: ::core::option::Option<balance_p2c::ZonePreference>,
+        /// Tulle: a new endpoint gets its full share only after this time. Absent: at once.
+        #[prost(message, optional, tag = "1002")]
+        pub slow_start: ::core::option::Option<::prost_types::Duration>,
+        /// Tulle: requests at once to one endpoint; more go to others, and none is left when all are full. 0: no limit.
+        #[prost(uint32, tag = "1003")]
+        pub max_in_flight_per_endpoint: u32,
         #[prost(oneof = "balance_p2c::Load", tags = "2, 3")]
         pub load: ::core::option::Option<balance_p2c::Load>,
     }
     /// Nested message and enum types in `BalanceP2c`.
     pub mod balance_p2c {
+        /// The same key goes to the same endpoint while that one is there and not overloaded.
+        #[derive(Clone, PartialEq, ::prost::Message)]
+        pub struct ConsistentHash {
+            /// An endpoint with more than this many times the average of the requests in flight is passed over; 0: 1.25.
+            #[prost(double, tag = "4")]
+            pub load_bound: f64,
+            #[prost(oneof = "consistent_hash::Key", tags = "1, 2, 3")]
+            pub key: ::core::option::Option<consistent_hash::Key>,
+        }
+        /// Nested message and enum types in `ConsistentHash`.
+        pub mod consistent_hash {
+            #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+            pub struct Cookie {
+                #[prost(string, tag = "1")]
+                pub name: ::prost::alloc::string::String,
+                /// Empty: `/`.
+                #[prost(string, tag = "2")]
+                pub path: ::prost::alloc::string::String,
+                /// Absent: until the browser ends.
+                #[prost(message, optional, tag = "3")]
+                pub ttl: ::core::option::Option<::prost_types::Duration>,
+            }
+            #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+            pub struct SourceAddress {}
+            #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+            pub enum Key {
+                /// The value of this header.
+                #[prost(string, tag = "1")]
+                Header(::prost::alloc::string::String),
+                /// The value of this cookie; the answer sets one when the request has none.
+                #[prost(message, tag = "2")]
+                Cookie(Cookie),
+                /// The client's address.
+                #[prost(message, tag = "3")]
+                SourceAddress(SourceAddress),
+            }
+        }
+        /// Endpoints of the same zone first.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+        pub struct ZonePreference {
+            /// Others are used as well when fewer than this share of the zone's endpoints are ready, in percent; 0: 50.
+            #[prost(uint32, tag = "1")]
+            pub spill_over_below_percent: u32,
+        }
         /// Load is the moving average of latency, that jumps up at once and comes down slowly, times requests in flight.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
         pub struct PeakEwma {
@@ -682,6 +799,9 @@ pub struct EjectionConfig {
     /// Endpoints that stay in whatever happens.
     #[prost(uint32, tag = "1")]
     pub min_ready_endpoints: u32,
+    /// Tulle: the largest share of endpoints that may be out at once, in percent; 0: 50.
+    #[prost(uint32, tag = "1000")]
+    pub max_ejected_percent: u32,
 }
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct ExponentialBackoff {

@@ -192,6 +192,7 @@ fn http_filter(message: &api::http_route::Filter) -> Result<Filter, Invalid> {
         Some(Kind::RequestHeaderModifier(modifier)) => Filter::request_headers(modifier),
         Some(Kind::Redirect(redirect)) => Filter::redirect(redirect),
         Some(Kind::ResponseHeaderModifier(modifier)) => Filter::response_headers(modifier),
+        Some(_) => Err(Invalid::new("kind", "is not known to this proxy")),
     }
 }
 
@@ -201,6 +202,7 @@ fn grpc_filter(message: &api::grpc_route::Filter) -> Result<Filter, Invalid> {
         None => Err(Invalid::missing("kind")),
         Some(Kind::FailureInjector(failure)) => Filter::grpc_failure(failure),
         Some(Kind::RequestHeaderModifier(modifier)) => Filter::request_headers(modifier),
+        Some(_) => Err(Invalid::new("kind", "is not known to this proxy")),
     }
 }
 

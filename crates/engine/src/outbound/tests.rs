@@ -123,6 +123,7 @@ fn a_balancer_without_a_path_or_load_is_refused_by_name() {
             kind: Some(api::backend::Kind::Balancer(api::backend::BalanceP2c {
                 discovery,
                 load,
+                ..Default::default()
             })),
             ..Default::default()
         };
@@ -172,6 +173,7 @@ fn retries_are_read_with_their_bounds() {
             max_retries: 2,
             conditions: Some(Conditions {
                 status_ranges: vec![StatusRange { start, end }],
+                ..Default::default()
             }),
             backoff: backoff(1, 2, 0.5),
             ..Default::default()
@@ -208,6 +210,7 @@ fn a_breaker_is_read_and_a_senseless_one_refused() {
             kind: Some(kind),
             ejection: Some(api::EjectionConfig {
                 min_ready_endpoints: 1,
+                ..Default::default()
             }),
         })
     };

@@ -75,6 +75,7 @@ pub fn forward(
     api::OutboundPolicy {
         protocol: Some(api::ProxyProtocol { kind: Some(kind) }),
         metadata: metadata(),
+        ..Default::default()
     }
 }
 
@@ -114,6 +115,7 @@ pub fn failing(name: &str, status: u16, why: &str) -> api::OutboundPolicy {
     api::OutboundPolicy {
         protocol: Some(api::ProxyProtocol { kind: Some(kind) }),
         metadata: metadata(),
+        ..Default::default()
     }
 }
 

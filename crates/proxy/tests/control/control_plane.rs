@@ -27,7 +27,9 @@ use tonic::Status;
 use tulle_api::destination::destination_server::{Destination, DestinationServer};
 use tulle_api::destination::{DestinationProfile, GetDestination, Update};
 use tulle_api::identity::identity_server::{Identity, IdentityServer};
-use tulle_api::identity::{CertifyRequest, CertifyResponse};
+use tulle_api::identity::{
+    CertifyRequest, CertifyResponse, TrustAnchors, WatchTrustAnchorsRequest,
+};
 use tulle_api::inbound::inbound_server_policies_server::{
     InboundServerPolicies, InboundServerPoliciesServer,
 };
@@ -180,6 +182,15 @@ struct Service(Arc<Script>);
 
 #[tonic::async_trait]
 impl Identity for Service {
+    type WatchTrustAnchorsStream = Said<TrustAnchors>;
+
+    async fn watch_trust_anchors(
+        &self,
+        _request: tonic::Request<WatchTrustAnchorsRequest>,
+    ) -> Result<tonic::Response<Self::WatchTrustAnchorsStream>, Status> {
+        Err(Status::unimplemented("as Linkerd's control plane answers"))
+    }
+
     async fn certify(
         &self,
         request: tonic::Request<CertifyRequest>,

@@ -91,6 +91,7 @@ pub fn balanced(name: &str, path: &str) -> OutboundPolicy {
         load: Some(backend::balance_p2c::Load::PeakEwma(
             backend::balance_p2c::PeakEwma::default(),
         )),
+        ..Default::default()
     };
     let backend = outbound::Backend {
         metadata: service(name),
@@ -136,6 +137,7 @@ pub fn balanced(name: &str, path: &str) -> OutboundPolicy {
             })),
         }),
         metadata: service(name),
+        ..Default::default()
     }
 }
 
