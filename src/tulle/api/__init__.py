@@ -10,6 +10,7 @@ __all__ = [
     "DESTINATION_GET",
     "DESTINATION_GET_PROFILE",
     "IDENTITY_CERTIFY",
+    "IDENTITY_WATCH_TRUST_ANCHORS",
     "INBOUND_GET_PORT",
     "INBOUND_WATCH_PORT",
     "OUTBOUND_GET",
@@ -23,6 +24,8 @@ DESTINATION_GET_PROFILE: Final = "/io.linkerd.proxy.destination.Destination/GetP
 """GetDestination → stream of DestinationProfile."""
 IDENTITY_CERTIFY: Final = "/io.linkerd.proxy.identity.Identity/Certify"
 """CertifyRequest → CertifyResponse."""
+IDENTITY_WATCH_TRUST_ANCHORS: Final = "/io.linkerd.proxy.identity.Identity/WatchTrustAnchors"
+"""WatchTrustAnchorsRequest → stream of TrustAnchors."""
 INBOUND_GET_PORT: Final = "/io.linkerd.proxy.inbound.InboundServerPolicies/GetPort"
 """PortSpec → Server."""
 INBOUND_WATCH_PORT: Final = "/io.linkerd.proxy.inbound.InboundServerPolicies/WatchPort"
