@@ -38,6 +38,7 @@
 pub mod error;
 pub mod grammar;
 pub mod h1;
+pub mod h2;
 pub mod head;
 pub mod hop;
 mod known;

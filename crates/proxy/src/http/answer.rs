@@ -139,7 +139,7 @@ pub fn refuse(down: &mut Downstream<'_>, head: &mut Head, refusal: &Refusal) -> 
         return down.finish(None);
     }
     down.send_head(head, Answer::Final(BodyKind::Length(body.len() as u64)))?;
-    down.send(body)?;
+    down.send(&body)?;
     down.finish(None)
 }
 

@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use tokio::time::Sleep;
 use tulle_engine::Reason;
 use tulle_engine::deadline::Deadlines;
+use tulle_http::h2::Code;
 use tulle_http::hop::UpgradeField;
 use tulle_http::{Head, hop};
 
@@ -186,7 +187,7 @@ impl<'e, 'd> Exchange<'e, 'd> {
         self.down.cut(fault);
         self.up.cancel(match failure {
             Failure::Downstream(Fault::Reset(reason)) => reason,
-            _ => ::h2::Reason::CANCEL,
+            _ => Code::CANCEL,
         });
     }
 
@@ -207,9 +208,8 @@ impl<'e, 'd> Exchange<'e, 'd> {
                     match self.up.poll_capacity(cx, wanted) {
                         Poll::Pending => return Ok(Turn::Waiting),
                         Poll::Ready(Ok(count)) => {
-                            let data = self.down.chunk().slice(..count);
                             (self.body_begun, self.moved) = (true, true);
-                            match self.up.send(data) {
+                            match self.up.send(&self.down.chunk()[..count]) {
                                 Ok(()) => self.down.consume(count),
                                 Err(_) => self.request = Flow::Stopped,
                             }
@@ -241,21 +241,18 @@ impl<'e, 'd> Exchange<'e, 'd> {
             Poll::Ready(event) => event.map_err(Failure::Upstream)?,
         };
         match event {
-            Event::Data => {
-                let chunk = self.up.chunk();
-                match self.down.poll_capacity(cx, chunk.len()) {
-                    Poll::Pending => Ok(Poll::Pending),
-                    Poll::Ready(count) => {
-                        let count = count.map_err(Failure::Downstream)?;
-                        self.down
-                            .send(chunk.slice(..count))
-                            .map_err(Failure::Downstream)?;
-                        self.up.consume(count);
-                        self.moved = true;
-                        Ok(Poll::Ready(Flow::Open))
-                    }
+            Event::Data => match self.down.poll_capacity(cx, self.up.chunk().len()) {
+                Poll::Pending => Ok(Poll::Pending),
+                Poll::Ready(count) => {
+                    let count = count.map_err(Failure::Downstream)?;
+                    self.down
+                        .send(&self.up.chunk()[..count])
+                        .map_err(Failure::Downstream)?;
+                    self.up.consume(count);
+                    self.moved = true;
+                    Ok(Poll::Ready(Flow::Open))
                 }
-            }
+            },
             Event::Trailers => {
                 tulle_http::l5d::strip_all(&mut self.trailers);
                 self.grpc_status = grpc_status(&self.trailers);

@@ -17,6 +17,8 @@ pub mod side;
 
 use std::io;
 
+use tulle_http::h2::Code;
+
 /// What comes next of a message whose head has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -29,7 +31,7 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The peer reset the stream with this HTTP/2 code.
-    Reset(::h2::Reason),
+    Reset(Code),
     /// The peer has not looked at the request and never will: it may be sent again.
     Refused,
     /// The connection ended, or an error on it did.
@@ -52,13 +54,13 @@ impl Fault {
             Some(::h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => {
                 Fault::Refused
             }
-            Some(reason) if error.is_reset() => Fault::Reset(reason),
+            Some(reason) if error.is_reset() => Fault::Reset(Code(reason.into())),
             _ => Fault::Closed,
         }
     }
 
-    pub fn of_reason(reason: ::h2::Reason) -> Fault {
-        if reason == ::h2::Reason::REFUSED_STREAM {
+    pub fn of_code(reason: Code) -> Fault {
+        if reason == Code::REFUSED_STREAM {
             Fault::Refused
         } else {
             Fault::Reset(reason)
@@ -71,13 +73,13 @@ impl Fault {
     }
 
     /// The code to reset the other side's stream with.
-    pub fn to_reason(self) -> ::h2::Reason {
+    pub fn to_code(self) -> Code {
         match self {
             Fault::Reset(reason) => reason,
-            Fault::Refused => ::h2::Reason::REFUSED_STREAM,
-            Fault::Closed | Fault::Io(_) => ::h2::Reason::INTERNAL_ERROR,
-            Fault::Malformed(_) => ::h2::Reason::PROTOCOL_ERROR,
-            Fault::Timeout => ::h2::Reason::CANCEL,
+            Fault::Refused => Code::REFUSED_STREAM,
+            Fault::Closed | Fault::Io(_) => Code::INTERNAL_ERROR,
+            Fault::Malformed(_) => Code::PROTOCOL_ERROR,
+            Fault::Timeout => Code::CANCEL,
         }
     }
 }

@@ -167,7 +167,7 @@ pub async fn http2<H: Handler + 'static>(
                 stream,
                 held.clone(),
             )))),
-            Err(_) => stream.reset(::h2::Reason::PROTOCOL_ERROR),
+            Err(_) => stream.reset(tulle_http::h2::Code::PROTOCOL_ERROR),
         }
     })
     .await

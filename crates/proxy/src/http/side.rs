@@ -3,8 +3,8 @@
 
 use std::task::{Context, Poll};
 
-use h2::Reason;
 use tulle_http::h1::{Answering, BodyKind, Framing, Persist};
+use tulle_http::h2::Code;
 use tulle_http::{Head, Known};
 
 use crate::drain::Guard;
@@ -79,7 +79,8 @@ impl Downstream<'_> {
         }
     }
 
-    pub fn chunk(&self) -> &bytes::Bytes {
+    /// The bytes that the last [`Event::Data`] told of.
+    pub fn chunk(&self) -> &[u8] {
         match self {
             Downstream::H1 { connection, .. } => connection.chunk(),
             Downstream::H2(stream) => stream.incoming.chunk(),
@@ -148,9 +149,9 @@ impl Downstream<'_> {
         }
     }
 
-    pub fn send(&mut self, data: bytes::Bytes) -> Result<(), Fault> {
+    pub fn send(&mut self, data: &[u8]) -> Result<(), Fault> {
         match self {
-            Downstream::H1 { connection, .. } => connection.send(&data),
+            Downstream::H1 { connection, .. } => connection.send(data),
             Downstream::H2(stream) => stream
                 .outgoing()
                 .map_or(Ok(()), |outgoing| outgoing.send(data, false)),
@@ -163,7 +164,7 @@ impl Downstream<'_> {
             Downstream::H2(stream) => match (stream.outgoing(), trailers) {
                 (None, _) => Ok(()),
                 (Some(outgoing), Some(trailers)) => outgoing.send_trailers(trailers),
-                (Some(outgoing), None) => outgoing.send(bytes::Bytes::new(), true),
+                (Some(outgoing), None) => outgoing.send(&[], true),
             },
         }
     }
@@ -188,7 +189,7 @@ impl Downstream<'_> {
     pub fn cut(&mut self, fault: Fault) {
         match self {
             Downstream::H1 { connection, .. } => connection.poison(),
-            Downstream::H2(stream) => stream.reset(fault.to_reason()),
+            Downstream::H2(stream) => stream.reset(fault.to_code()),
         }
     }
 
@@ -253,13 +254,11 @@ impl Upstream {
         }
     }
 
-    pub fn chunk(&mut self) -> bytes::Bytes {
+    /// The bytes that the last [`Event::Data`] told of.
+    pub fn chunk(&self) -> &[u8] {
         match self {
-            Upstream::H1(connection) => connection.chunk().clone(),
-            Upstream::H2(stream) => stream
-                .incoming()
-                .map(|incoming| incoming.chunk().clone())
-                .unwrap_or_default(),
+            Upstream::H1(connection) => connection.chunk(),
+            Upstream::H2(stream) => stream.chunk(),
         }
     }
 
@@ -288,9 +287,9 @@ impl Upstream {
         }
     }
 
-    pub fn send(&mut self, data: bytes::Bytes) -> Result<(), Fault> {
+    pub fn send(&mut self, data: &[u8]) -> Result<(), Fault> {
         match self {
-            Upstream::H1(connection) => connection.send(&data),
+            Upstream::H1(connection) => connection.send(data),
             Upstream::H2(stream) => stream
                 .outgoing()
                 .map_or(Ok(()), |outgoing| outgoing.send(data, false)),
@@ -303,7 +302,7 @@ impl Upstream {
             Upstream::H2(stream) => match (stream.outgoing(), trailers) {
                 (None, _) => Ok(()),
                 (Some(outgoing), Some(trailers)) => outgoing.send_trailers(trailers),
-                (Some(outgoing), None) => outgoing.send(bytes::Bytes::new(), true),
+                (Some(outgoing), None) => outgoing.send(&[], true),
             },
         }
     }
@@ -316,10 +315,10 @@ impl Upstream {
     }
 
     /// Gives the exchange up: HTTP/1 loses its connection, HTTP/2 the stream.
-    pub fn cancel(&mut self, reason: Reason) {
+    pub fn cancel(&mut self, code: Code) {
         match self {
             Upstream::H1(connection) => connection.poison(),
-            Upstream::H2(stream) => stream.reset(reason),
+            Upstream::H2(stream) => stream.reset(code),
         }
     }
 }

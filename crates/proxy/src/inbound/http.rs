@@ -342,7 +342,7 @@ impl Requests {
         if let Err(fault) = prepared.and_then(|()| exchange.down.send_head(head, answer)) {
             account.end(metrics, "cancelled");
             exchange.down.cut(fault);
-            exchange.up.cancel(::h2::Reason::CANCEL);
+            exchange.up.cancel(tulle_http::h2::Code::CANCEL);
             return Handled::Cut;
         }
         if answer == Answer::Tunnel {

@@ -348,7 +348,7 @@ async fn finish(
     if let Err(fault) = prepared.and_then(|()| exchange.down.send_head(head, answer)) {
         account.end(metrics, "cancelled");
         exchange.down.cut(fault);
-        exchange.up.cancel(fault.to_reason());
+        exchange.up.cancel(fault.to_code());
         return Handled::Cut;
     }
     if answer == Answer::Tunnel {

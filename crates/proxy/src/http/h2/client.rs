@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::Reason;
 use h2::client::{ResponseFuture, SendRequest};
 use tulle_http::Head;
+use tulle_http::h2::Code;
 
 use crate::http::Fault;
 use crate::http::h2::keepalive::Keepalive;
@@ -134,13 +134,20 @@ impl Stream {
         }
     }
 
+    pub fn chunk(&self) -> &[u8] {
+        match &self.answer {
+            Answer::Begun(incoming) => incoming.chunk(),
+            Answer::Pending(_) => &[],
+        }
+    }
+
     pub fn outgoing(&mut self) -> Option<&mut Outgoing> {
         self.outgoing.as_mut()
     }
 
-    pub fn reset(&mut self, reason: Reason) {
+    pub fn reset(&mut self, code: Code) {
         if let Some(outgoing) = &mut self.outgoing {
-            outgoing.reset(reason);
+            outgoing.reset(code);
         }
     }
 }

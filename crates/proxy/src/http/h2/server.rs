@@ -5,9 +5,10 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use bytes::Bytes;
+use h2::RecvStream;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
 use http::Request;
+use tulle_http::h2::Code;
 use tulle_http::{Error, Head};
 
 use crate::drain::Guard;
@@ -124,10 +125,10 @@ impl Stream {
         }
     }
 
-    pub fn reset(&mut self, reason: Reason) {
+    pub fn reset(&mut self, code: Code) {
         match &mut self.answer {
-            Answer::Pending(respond) => respond.send_reset(reason),
-            Answer::Begun(outgoing) => outgoing.reset(reason),
+            Answer::Pending(respond) => respond.send_reset(code.0.into()),
+            Answer::Begun(outgoing) => outgoing.reset(code),
             Answer::Whole => {}
         }
     }
@@ -136,7 +137,7 @@ impl Stream {
     pub fn poll_gone(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Fault> {
         match &mut self.answer {
             Answer::Pending(respond) => respond.poll_reset(cx).map(|reset| match reset {
-                Ok(reason) => Fault::of_reason(reason),
+                Ok(reason) => Fault::of_code(Code(reason.into())),
                 Err(error) => Fault::of_h2(&error),
             }),
             Answer::Begun(outgoing) => outgoing.poll_reset(cx),

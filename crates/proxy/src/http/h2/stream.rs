@@ -6,8 +6,9 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{RecvStream, SendStream};
 use tulle_http::Head;
+use tulle_http::h2::Code;
 
 use crate::http::h2::message;
 use crate::http::{Event, Fault};
@@ -72,7 +73,7 @@ impl Incoming {
         Poll::Ready(Ok(Event::Data))
     }
 
-    pub fn chunk(&self) -> &Bytes {
+    pub fn chunk(&self) -> &[u8] {
         &self.chunk
     }
 
@@ -118,9 +119,9 @@ impl Outgoing {
         }
     }
 
-    pub fn send(&mut self, data: Bytes, end: bool) -> Result<(), Fault> {
+    pub fn send(&mut self, data: &[u8], end: bool) -> Result<(), Fault> {
         self.stream
-            .send_data(data, end)
+            .send_data(Bytes::copy_from_slice(data), end)
             .map_err(|error| Fault::of_h2(&error))
     }
 
@@ -131,14 +132,14 @@ impl Outgoing {
             .map_err(|error| Fault::of_h2(&error))
     }
 
-    pub fn reset(&mut self, reason: Reason) {
-        self.stream.send_reset(reason);
+    pub fn reset(&mut self, code: Code) {
+        self.stream.send_reset(code.0.into());
     }
 
     /// Ready when the peer does not want this stream any more.
     pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
         match ready!(self.stream.poll_reset(cx)) {
-            Ok(reason) => Poll::Ready(Fault::of_reason(reason)),
+            Ok(reason) => Poll::Ready(Fault::of_code(Code(reason.into()))),
             Err(error) => Poll::Ready(Fault::of_h2(&error)),
         }
     }

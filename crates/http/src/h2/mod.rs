@@ -1,0 +1,5 @@
+//! HTTP/2.
+
+mod code;
+
+pub use code::Code;
