@@ -14,13 +14,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = root.join("crates/api/src/gen");
 
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(protos.join("tulle/api"))? {
-        let path = entry?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "proto")
-        {
-            files.push(path);
+    for folder in ["tulle/api", "envoy"] {
+        for entry in std::fs::read_dir(protos.join(folder))? {
+            let path = entry?.path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "proto")
+            {
+                files.push(path);
+            }
         }
     }
     files.sort();

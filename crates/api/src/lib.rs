@@ -63,3 +63,37 @@ pub mod tap {
 pub mod tls_route {
     include!("gen/io.linkerd.proxy.tls_route.rs");
 }
+
+/// What this proxy asks a service of Envoy's external authorization.
+pub mod envoy {
+    /// Addresses and headers.
+    pub mod config {
+        pub mod core {
+            pub mod v3 {
+                include!("gen/envoy.config.core.v3.rs");
+            }
+        }
+    }
+    /// The question and its answers.
+    pub mod service {
+        pub mod auth {
+            pub mod v3 {
+                include!("gen/envoy.service.auth.v3.rs");
+            }
+        }
+    }
+    /// The status of an HTTP answer.
+    pub mod r#type {
+        pub mod v3 {
+            include!("gen/envoy.r#type.v3.rs");
+        }
+    }
+}
+
+/// Types of Google's APIs that Envoy's use.
+pub mod google {
+    /// The outcome of a call.
+    pub mod rpc {
+        include!("gen/google.rpc.rs");
+    }
+}

@@ -28,6 +28,18 @@ pub enum Reason {
     Unauthorized,
     /// The client sent more requests than the rate limit lets in.
     RateLimited,
+    /// As many requests as the Server lets in at once are being served.
+    ConcurrencyLimited,
+    /// The request carries no token, and the Server requires one.
+    TokenMissing,
+    /// The request carries a token that does not hold.
+    TokenInvalid,
+    /// The external authorization service refused the request.
+    ExternallyDenied,
+    /// The external authorization service gave no answer.
+    ExternalUnavailable,
+    /// A requirement of the Server cannot be carried out, so nobody can meet it.
+    RequirementInvalid,
     /// The policy of this target or port is not known and none may be assumed.
     PolicyUnavailable,
     /// The target is not known.
@@ -119,19 +131,22 @@ const RESOURCE_EXHAUSTED: u8 = 8;
 const FAILED_PRECONDITION: u8 = 9;
 const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
+const UNAUTHENTICATED: u8 = 16;
 
 use Reason::{
-    BackendInvalid, BadRequest, BadResponse, ConnectFailed, ConnectTimeout, ConnectionClosed,
-    DiscoveryTimeout, FailFast, FailureInjected, Forbidden, HeadTimeout, HeadTooLarge,
-    IdentityMismatch, IdentityRequired, IdleTimeout, Internal, LoadShed, Loop, NoBackend,
-    NoCertificate, NoEndpoints, PolicyUnavailable, RateLimited, RedirectInvalid, Redirected,
-    RequestTimeout, ResponseTimeout, RouteInvalid, RouteNotFound, ShuttingDown, StreamReset,
-    TargetUnknown, TlsFailed, TransportHeaderInvalid, Unauthorized, UnexpectedAddress,
+    BackendInvalid, BadRequest, BadResponse, ConcurrencyLimited, ConnectFailed, ConnectTimeout,
+    ConnectionClosed, DiscoveryTimeout, ExternalUnavailable, ExternallyDenied, FailFast,
+    FailureInjected, Forbidden, HeadTimeout, HeadTooLarge, IdentityMismatch, IdentityRequired,
+    IdleTimeout, Internal, LoadShed, Loop, NoBackend, NoCertificate, NoEndpoints,
+    PolicyUnavailable, RateLimited, RedirectInvalid, Redirected, RequestTimeout,
+    RequirementInvalid, ResponseTimeout, RouteInvalid, RouteNotFound, ShuttingDown, StreamReset,
+    TargetUnknown, TlsFailed, TokenInvalid, TokenMissing, TransportHeaderInvalid, Unauthorized,
+    UnexpectedAddress,
 };
 
 /// In the order of the enum.
 #[rustfmt::skip]
-const ROWS: [Row; 36] = [
+const ROWS: [Row; 42] = [
     row(RouteNotFound, "route-not-found", 404, NOT_FOUND, "no route found for request",
         "`tulle explain` lists the routes of the target and why each did not match"),
     row(RouteInvalid, "route-invalid", 500, INTERNAL, "invalid route",
@@ -152,6 +167,18 @@ const ROWS: [Row; 36] = [
         "`tulle explain` names each authorization and what it asks for"),
     row(RateLimited, "rate-limited", 429, RESOURCE_EXHAUSTED, "rate limit exceeded",
         "See the HTTPLocalRateLimitPolicy of the Server"),
+    row(ConcurrencyLimited, "concurrency-limited", 503, UNAVAILABLE, "too many requests at once",
+        "The limit is the Server's; give the workload more replicas, or its clients less to do at once"),
+    row(TokenMissing, "token-missing", 401, UNAUTHENTICATED, "a token is required",
+        "Send a token of the issuer that the answer names"),
+    row(TokenInvalid, "token-invalid", 401, UNAUTHENTICATED, "the token does not hold",
+        "The message after the code names what is wrong with it; get a fresh token from its issuer"),
+    row(ExternallyDenied, "externally-denied", 403, PERMISSION_DENIED, "the external authorization service refused",
+        "The service decides by itself: look into its log"),
+    row(ExternalUnavailable, "external-unavailable", 503, UNAVAILABLE, "the external authorization service gave no answer",
+        "Is the service up, and does it answer in time? `inbound_http_ext_authz_total` counts the outcomes"),
+    row(RequirementInvalid, "requirement-invalid", 500, INTERNAL, "a requirement of the Server cannot be carried out",
+        "The message after the code names the field; correct it and apply it again"),
     row(PolicyUnavailable, "policy-unavailable", 503, UNAVAILABLE, "policy is not available",
         "`tulle check` tells whether the control plane can be reached"),
     row(TargetUnknown, "target-unknown", 502, UNAVAILABLE, "the target is not known",

@@ -25,8 +25,19 @@ pub struct Refusal {
     pub detail: Option<Box<str>>,
     /// Where a redirect leads to.
     pub location: Option<Box<str>>,
+    /// More than most answers have; rare, so one pointer.
+    pub more: Option<Box<More>>,
     /// The connection is not to be used again (its framing is not trusted, or the peer proxy should go elsewhere).
     pub close: bool,
+}
+
+/// What some answers have beside status and text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct More {
+    /// Fields of the answer, by lower-case name.
+    pub fields: Vec<(Box<str>, Box<[u8]>)>,
+    /// The body, where it is not the proxy's text.
+    pub body: Option<Bytes>,
 }
 
 impl Refusal {
@@ -37,6 +48,7 @@ impl Refusal {
             grpc_status: None,
             detail: None,
             location: None,
+            more: None,
             close: false,
         }
     }
@@ -46,6 +58,13 @@ impl Refusal {
             detail: Some(detail.to_string().into()),
             ..Self::new(reason)
         }
+    }
+
+    /// Adds a field to the answer.
+    pub fn with(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        let more = self.more.get_or_insert_default();
+        more.fields.push((name.into(), value.as_ref().into()));
+        self
     }
 
     /// For a request that breaks a rule of HTTP: the codec knows the status.
@@ -106,6 +125,13 @@ fn compose(refusal: &Refusal, grpc: bool, head: &mut Head) -> Result<Bytes, tull
     head.set_status(if grpc { 200 } else { refusal.status })?;
     head.push(PROXY_ERROR, &line)?;
     head.push(REASON, refusal.reason.code())?;
+    let more = refusal.more.as_deref();
+    for (name, value) in more.into_iter().flat_map(|more| &more.fields) {
+        // The framing is the proxy's, and gRPC's answer has the type of gRPC.
+        if !(grpc && &**name == "content-type") {
+            head.push(name.as_bytes(), value)?;
+        }
+    }
     if grpc {
         head.push("content-type", "application/grpc")?;
         head.push(
@@ -121,10 +147,15 @@ fn compose(refusal: &Refusal, grpc: bool, head: &mut Head) -> Result<Bytes, tull
     if let Some(location) = &refusal.location {
         head.push("location", &**location)?;
     }
-    let body = format!("{}\n{}\n", refusal.text(), refusal.reason.hint());
-    head.push("content-type", "text/plain; charset=utf-8")?;
+    let body = match more.and_then(|more| more.body.clone()) {
+        Some(body) => body,
+        None => {
+            head.push("content-type", "text/plain; charset=utf-8")?;
+            format!("{}\n{}\n", refusal.text(), refusal.reason.hint()).into()
+        }
+    };
     head.push("content-length", body.len().to_string())?;
-    Ok(Bytes::from(body))
+    Ok(body)
 }
 
 /// Answers `down` with `refusal`. `head` is the request's and is written over. The error is the caller's, who is gone.
