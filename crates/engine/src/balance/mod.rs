@@ -318,6 +318,23 @@ impl<K: Clone + Eq + Hash> Balancer<K> {
     /// on the same endpoint twice: so shares follow the weights while loads are alike.
     #[must_use]
     pub fn pick(&self, now: u64, random: u64) -> Option<EndpointId> {
+        self.pick_other(now, random, None)
+    }
+
+    /// The same, but never `not` if there is another.
+    #[must_use]
+    pub fn pick_other(&self, now: u64, random: u64, not: Option<EndpointId>) -> Option<EndpointId> {
+        let picked = self.draw_two(now, random)?;
+        if Some(picked) != not || self.ready.len() < 2 {
+            return Some(picked);
+        }
+        // The next one after it: all others have had their chance in the draw above.
+        let place = self.ready.iter().position(|entry| entry.id == picked)?;
+        let next = (place + 1) % self.ready.len();
+        self.ready.get(next).map(|entry| entry.id)
+    }
+
+    fn draw_two(&self, now: u64, random: u64) -> Option<EndpointId> {
         let count = self.ready.len() as u64;
         // One generator's number serves two draws: each half is uniform by itself.
         let (high, low) = (random & 0xffff_ffff_0000_0000, random << 32);

@@ -14,7 +14,7 @@ use crate::http::account::Account;
 use crate::http::answer::Refusal;
 use crate::http::side::{Upstream, has_body};
 use crate::net::reach::ConnectError;
-use crate::outbound::backend::{Backend, InUse, Unavailable};
+use crate::outbound::backend::{Backend, Choice, InUse, Unavailable};
 
 /// Why a try did not get as far as the server.
 #[derive(Debug)]
@@ -37,18 +37,24 @@ impl From<Unavailable> for Refusal {
 /// An endpoint; waits for one no longer than the request may take.
 pub async fn pick(
     backend: &Rc<Backend>,
+    choice: Choice,
     account: &Account,
     deadlines: &Deadlines,
 ) -> Result<InUse, Unavailable> {
-    if let Some(in_use) = backend.pick(clock::nanos(account.started)) {
+    // The first try costs no clock read of its own.
+    let now = match choice.not {
+        None => clock::nanos(account.started),
+        Some(_) => clock::now(),
+    };
+    if let Some(in_use) = backend.pick(now, choice) {
         return Ok(in_use);
     }
     let Some(deadline) = deadlines.next() else {
-        return Box::pin(backend.wait()).await;
+        return Box::pin(backend.wait(choice)).await;
     };
     let waited = Box::pin(tokio::time::timeout_at(
         clock::instant(deadline),
-        backend.wait(),
+        backend.wait(choice),
     ))
     .await;
     waited.unwrap_or_else(|_| {

@@ -71,7 +71,23 @@ impl Member {
     }
 }
 
-/// An endpoint while a request or connection is with it: counts as load until dropped.
+/// What the choice of an endpoint looks at beside load. One request's tries share it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Choice {
+    /// Not this one if there is another: it has just been tried.
+    pub not: Option<EndpointId>,
+}
+
+impl Choice {
+    /// The next try goes elsewhere if it can.
+    pub fn exclude(&mut self, tried: &InUse) {
+        self.not = Some(tried.member.id);
+    }
+}
+
+/// An endpoint while a request or connection is with it: counts as load until dropped. How the try went is told once,
+/// by the first of [`Self::answered`] (if the head tells), [`Self::ended`] and [`Self::broke`]; a try that is dropped
+/// without (the caller has left) tells nothing about the endpoint.
 pub struct InUse {
     backend: Rc<Backend>,
     pub member: Rc<Member>,
@@ -79,8 +95,19 @@ pub struct InUse {
 }
 
 impl InUse {
-    /// The answer has begun.
-    pub fn answered(&self, now: u64) {
+    /// The answer's head has come. `head` as the server sent it, for its status and what it says about trying again.
+    pub fn answered(&self, now: u64, _head: &Head) {
+        self.begun(now);
+    }
+
+    /// The answer is complete. `grpc_status`: of its trailers, if it had one there.
+    pub fn ended(&self, _now: u64, _grpc_status: Option<u8>) {}
+
+    /// The connection or stream broke, or the server took too long: the try failed, and not by the caller.
+    pub fn broke(&self, _now: u64) {}
+
+    /// The first bytes are there, or a connection that is not looked into stands.
+    pub fn begun(&self, now: u64) {
         self.backend.state.borrow_mut().balancer.on_first_response(
             self.member.id,
             self.started,
@@ -195,10 +222,12 @@ impl Backend {
     }
 
     /// An endpoint now, if one is ready.
-    pub fn pick(self: &Rc<Self>, now: u64) -> Option<InUse> {
+    pub fn pick(self: &Rc<Self>, now: u64, choice: Choice) -> Option<InUse> {
         self.follow(false);
         let mut state = self.state.borrow_mut();
-        let id = state.balancer.pick(now, fastrand::u64(..))?;
+        let id = state
+            .balancer
+            .pick_other(now, fastrand::u64(..), choice.not)?;
         let member = state.members.get(id.index())?.clone()?;
         state.balancer.on_start(id);
         drop(state);
@@ -211,7 +240,7 @@ impl Backend {
 
     /// An endpoint as soon as one is ready: at once when it is known that there is none, else within the fail-fast
     /// time, which runs from when the last one became unready.
-    pub async fn wait(self: &Rc<Self>) -> Result<InUse, Unavailable> {
+    pub async fn wait(self: &Rc<Self>, choice: Choice) -> Result<InUse, Unavailable> {
         let queue = self.policy.queue;
         if self.waiting.get() >= self.capacity(queue) {
             return Err(Unavailable {
@@ -220,7 +249,7 @@ impl Backend {
             });
         }
         self.waiting.set(self.waiting.get() + 1);
-        let waited = self.wait_in_queue(queue).await;
+        let waited = self.wait_in_queue(queue, choice).await;
         self.waiting.set(self.waiting.get() - 1);
         waited
     }
@@ -238,10 +267,14 @@ impl Backend {
             .max(u32::try_from(configured).unwrap_or(u32::MAX))
     }
 
-    async fn wait_in_queue(self: &Rc<Self>, queue: Queue) -> Result<InUse, Unavailable> {
+    async fn wait_in_queue(
+        self: &Rc<Self>,
+        queue: Queue,
+        choice: Choice,
+    ) -> Result<InUse, Unavailable> {
         loop {
             let ready = self.became_ready.notified();
-            if let Some(in_use) = self.pick(clock::now()) {
+            if let Some(in_use) = self.pick(clock::now(), choice) {
                 return Ok(in_use);
             }
             let deadline = {

@@ -27,7 +27,7 @@ use crate::http::side::{Answer, Downstream, Upstream};
 use crate::net::io::Io;
 use crate::net::relay;
 use crate::outbound::attempt::{Unsent, open, pick, restore, unseen};
-use crate::outbound::backend::InUse;
+use crate::outbound::backend::{Choice, InUse};
 use crate::outbound::target::{Compiled, State};
 use crate::outbound::{DISCOVERY_TIMEOUT, Outbound, captured, explicit};
 
@@ -227,10 +227,11 @@ impl Requests {
             plan.backend.response_timeout,
             clock::nanos(account.started),
         );
+        let mut choice = Choice::default();
         let mut tries = 0;
         loop {
             tries += 1;
-            let in_use = match pick(backend, account, &deadlines).await {
+            let in_use = match pick(backend, choice, account, &deadlines).await {
                 Ok(in_use) => in_use,
                 Err(unavailable) => return Sent::Refused(unavailable.into()),
             };
@@ -243,12 +244,14 @@ impl Requests {
             let (up, fresh) = match open(&in_use, head, body, upgrade).await {
                 Ok(opened) => opened,
                 Err(Unsent::Refused) if tries < MAX_TRIES => {
+                    choice.exclude(&in_use);
                     restore(head, &in_use);
                     continue;
                 }
                 Err(Unsent::Refused) => return Sent::Refused(Refusal::of_upstream(Fault::Refused)),
                 Err(Unsent::Malformed(error)) => return Sent::Refused(Refusal::malformed(error)),
                 Err(Unsent::Connect(error)) => {
+                    choice.exclude(&in_use);
                     in_use.failed(error.clone());
                     if tries < MAX_TRIES && !backend.is_single() {
                         continue;
@@ -266,6 +269,7 @@ impl Requests {
                         && tries < MAX_TRIES
                         && !exchange.body_begun() =>
                 {
+                    choice.exclude(&in_use);
                     restore(head, &in_use);
                     continue;
                 }
@@ -275,6 +279,7 @@ impl Requests {
                         && !exchange.body_begun()
                         && unseen(fault, fresh, body) =>
                 {
+                    choice.exclude(&in_use);
                     restore(head, &in_use);
                     continue;
                 }
@@ -297,6 +302,9 @@ impl Requests {
     ) -> Sent {
         let metrics = &in_use.member.metrics;
         metrics.request();
+        if !matches!(failure, Failure::Downstream(_)) {
+            in_use.broke(clock::now());
+        }
         let refusal = match failure {
             Failure::Downstream(fault) => {
                 account.end(metrics, account::error_label(failure));
@@ -343,7 +351,7 @@ async fn finish(
 ) -> Handled<Tunnel> {
     let metrics = &in_use.member.metrics;
     metrics.request();
-    in_use.answered(clock::nanos(account.answered(head)));
+    in_use.answered(clock::nanos(account.answered(head)), head);
     let prepared = prepare_answer(head, answer, &in_use, plan, exchange.down);
     if let Err(fault) = prepared.and_then(|()| exchange.down.send_head(head, answer)) {
         account.end(metrics, "cancelled");
@@ -364,6 +372,7 @@ async fn finish(
     account.trailers(exchange.grpc_status());
     match moved {
         Ok(()) => {
+            in_use.ended(clock::now(), exchange.grpc_status());
             account.end(metrics, "");
             if let Upstream::H1(connection) = exchange.up {
                 in_use.member.origin.give_back(connection);
@@ -371,6 +380,9 @@ async fn finish(
             Handled::Answered
         }
         Err(failure) => {
+            if !matches!(failure, Failure::Downstream(_)) {
+                in_use.broke(clock::now());
+            }
             account.end(metrics, account::error_label(failure));
             exchange.cut(failure);
             Handled::Cut

@@ -9,7 +9,7 @@ use crate::clock;
 use crate::drain::Guard;
 use crate::net::io::Io;
 use crate::net::relay;
-use crate::outbound::backend::{Backend, InUse};
+use crate::outbound::backend::{Backend, Choice, InUse};
 use crate::outbound::target::{Compiled, State};
 use crate::outbound::{DISCOVERY_TIMEOUT, Outbound};
 
@@ -61,21 +61,23 @@ fn decide<'p>(compiled: &'p Compiled, server_name: &[u8]) -> Result<&'p RouteBac
 
 async fn connect(backend: &Rc<Backend>) -> Result<(InUse, Io), Reason> {
     let mut failed = Reason::ConnectFailed;
+    let mut choice = Choice::default();
     for _ in 0..MAX_TRIES {
-        let in_use = match backend.pick(clock::now()) {
+        let in_use = match backend.pick(clock::now(), choice) {
             Some(in_use) => in_use,
             None => backend
-                .wait()
+                .wait(choice)
                 .await
                 .map_err(|unavailable| unavailable.reason)?,
         };
         match in_use.member.origin.connect(None).await {
             Ok(server) => {
-                in_use.answered(clock::now());
+                in_use.begun(clock::now());
                 return Ok((in_use, server));
             }
             Err(error) => {
                 failed = error.reason;
+                choice.exclude(&in_use);
                 in_use.failed(error);
             }
         }
