@@ -40,6 +40,7 @@ impl Policy {
             routes: compiler.routes,
             rules: compiler.rules,
             backends: compiler.backends.list,
+            require_mesh_tls: message.require_mesh_tls,
             problems: compiler.problems,
         })
     }
