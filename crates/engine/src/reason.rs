@@ -72,6 +72,8 @@ pub enum Reason {
     RequestTimeout,
     /// The response took too long.
     ResponseTimeout,
+    /// One try took too long, and there was no other.
+    TryTimeout,
     /// Nothing moved for too long.
     IdleTimeout,
     /// The client did not send its request's head in time.
@@ -139,20 +141,12 @@ const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
 const UNAUTHENTICATED: u8 = 16;
 
-use Reason::{
-    BackendInvalid, BadRequest, BadResponse, ConcurrencyLimited, ConnectFailed, ConnectTimeout,
-    ConnectionClosed, DiscoveryTimeout, ExternalUnavailable, ExternallyDenied, FailFast,
-    FailureInjected, Forbidden, GatewayDomain, HeadTimeout, HeadTooLarge, IdentityMismatch,
-    IdentityRequired, IdleTimeout, Internal, LoadShed, Loop, MeshTlsRequired, NoBackend,
-    NoCertificate, NoEndpoints, PolicyUnavailable, ProxyProtocolInvalid, RateLimited,
-    RedirectInvalid, Redirected, RequestTimeout, RequirementInvalid, ResponseTimeout, RouteInvalid,
-    RouteNotFound, ShuttingDown, StreamReset, TargetUnknown, TlsFailed, TokenInvalid, TokenMissing,
-    TransportHeaderInvalid, Unauthorized, UnexpectedAddress,
-};
+#[allow(clippy::enum_glob_use, reason = "the table names every reason")]
+use Reason::*;
 
 /// In the order of the enum.
 #[rustfmt::skip]
-const ROWS: [Row; 45] = [
+const ROWS: [Row; Reason::Internal as usize + 1] = [
     row(RouteNotFound, "route-not-found", 404, NOT_FOUND, "no route found for request",
         "`tulle explain` lists the routes of the target and why each did not match"),
     row(RouteInvalid, "route-invalid", 500, INTERNAL, "invalid route",
@@ -217,6 +211,8 @@ const ROWS: [Row; 45] = [
         "The limit is the route's `request` timeout"),
     row(ResponseTimeout, "response-timeout", 504, DEADLINE_EXCEEDED, "response timed out",
         "The limit is the route's `response` timeout"),
+    row(TryTimeout, "try-timeout", 504, DEADLINE_EXCEEDED, "try timed out",
+        "The limit is the `timeout` of the route's retries, and no further try was allowed"),
     row(IdleTimeout, "idle-timeout", 504, DEADLINE_EXCEEDED, "stream was idle for too long",
         "The limit is the route's `idle` timeout"),
     row(HeadTimeout, "head-timeout", 408, DEADLINE_EXCEEDED, "the request's head did not arrive in time",

@@ -280,6 +280,7 @@ impl Compiler {
             distribution: parts.distribution,
             timeouts: parts.timeouts,
             retry: parts.retry,
+            hedge: parts.hedge,
             allow_request_headers,
             invalid,
         });
