@@ -34,7 +34,6 @@ impl Head {
             value,
             known,
             raw,
-            sensitive: false,
         });
         known
     }

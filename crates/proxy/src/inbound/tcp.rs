@@ -10,23 +10,12 @@ use crate::metrics::families;
 use crate::net::io::Io;
 use crate::net::relay;
 
-/// `opened`: the application's side, when detection has opened it already.
-pub async fn serve(
-    inbound: Rc<Inbound>,
-    mut client: Io,
-    session: Session,
-    opened: Option<Io>,
-    guard: Guard,
-) {
+pub async fn serve(inbound: Rc<Inbound>, mut client: Io, session: Session, guard: Guard) {
     client.measure(labels::client_meter(&inbound, &session));
     if !permitted(&inbound, &session) {
         return;
     }
-    let opened = match opened {
-        Some(opened) => Ok(opened),
-        None => Box::pin(session.port().application.connect(None)).await,
-    };
-    let mut server = match opened {
+    let mut server = match session.port().application.connect(None).await {
         Ok(server) => server,
         Err(error) => return inbound.refused(error.reason.code()),
     };
@@ -39,13 +28,6 @@ pub async fn serve(
         }
     }
     drop(guard);
-}
-
-/// The application's side of a connection that may turn out to be opaque; none without a permit for that.
-pub async fn open(session: &Session) -> Option<Io> {
-    let (server, grants) = session.policy();
-    server.authorize_connection(&grants).ok()?;
-    session.port().application.connect(None).await.ok()
 }
 
 fn permitted(inbound: &Inbound, session: &Session) -> bool {

@@ -4,14 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod client;
-mod detect;
 mod drain;
-mod fronted;
 mod grpc;
 mod http1;
 mod meshed;
 mod policy;
 mod rig;
-mod strict;
 mod tcp;
 mod trouble;
