@@ -1,0 +1,104 @@
+"""A sidecar without a mesh: one `tulle-proxy`, its inbound listener before an application on loopback."""
+
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tulle.local.proxy_binary import find_proxy
+
+__all__ = ["Sidecar", "application", "free_ports", "sidecar"]
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """A running sidecar. `port` is the inbound listener; what arrives there goes to the application."""
+
+    port: int
+    admin: int
+    pid: int
+    log: Path
+
+    def resident(self) -> int:
+        """Return the resident memory of its own, in octets."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        (kib,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:"))
+        return kib * 1024
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time it has used, all threads."""
+        tasks = Path(f"/proc/{self.pid}/task").iterdir()
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+    def metrics(self) -> str:
+        """Return its metrics page."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=5) as page:
+            return str(page.read().decode())
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of loopback that nobody listens on."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@contextmanager
+def application() -> Iterator[int]:
+    """Run `tests.http2.backend`; its port."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.http2.backend"],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stdout is not None
+        try:
+            yield int(program.stdout.readline())
+        finally:
+            program.kill()
+
+
+@contextmanager
+def sidecar(application_port: int, **more: str) -> Iterator[Sidecar]:
+    """Run a sidecar before the application on that port; `more` goes into its environment."""
+    port, inbound, outbound, admin = free_ports(4)
+    environment = {
+        "LINKERD2_PROXY_IDENTITY_DISABLED": "1",
+        "LINKERD2_PROXY_CORES": "1",
+        "LINKERD2_PROXY_INBOUND_LISTEN_ADDR": f"127.0.0.1:{inbound}",
+        "LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR": f"127.0.0.1:{outbound}",
+        "LINKERD2_PROXY_ADMIN_LISTEN_ADDR": f"127.0.0.1:{admin}",
+        "LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD": "100ms",
+        "TULLE_PROXY_INBOUND_EXTRA_LISTENERS": f"127.0.0.1:{port}=80",
+        "TULLE_PROXY_INBOUND_PORT_MAP": f"80={application_port}",
+        **more,
+    }
+    with tempfile.NamedTemporaryFile(prefix="tulle-proxy-", suffix=".log") as log:
+        with subprocess.Popen([find_proxy()], env=environment, stdout=log, stderr=log) as program:
+            try:
+                _await_listener(port, program, Path(log.name))
+                yield Sidecar(port, admin, program.pid, Path(log.name))
+                assert program.poll() is None, f"the sidecar ended: {Path(log.name).read_text()[-2000:]}"
+            finally:
+                program.kill()
+
+
+def _await_listener(port: int, program: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline or program.poll() is not None:
+                raise AssertionError(f"the sidecar does not listen: {log.read_text()[-2000:]}") from None
+            time.sleep(0.02)
