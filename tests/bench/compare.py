@@ -39,7 +39,8 @@ def _tulle_run(
     binary: Path, places: Places, plane: Path, scenario: Scenario, folder: Path, *, linkerd: bool
 ) -> Iterator[Processes]:
     """Run sidecars; what the control plane wrote lies in `plane`, what the sidecars write goes there as well."""
-    with sidecar_pair(binary, scenario, places, plane, linkerd=linkerd) as processes:
+    commands = {"client": [str(binary)], "app": [str(binary)]}
+    with sidecar_pair(commands, scenario, places, plane, linkerd=linkerd) as processes:
         yield processes
 
 

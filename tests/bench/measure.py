@@ -14,7 +14,7 @@ from tests.bench.places import Places
 from tests.bench.processes import LOAD_CORE, Cpu, cpu, on_core, resident_mb, running
 from tests.bench.scenarios import Scenario
 
-__all__ = ["Cell", "Contestant", "Memory", "Seen", "measure", "measure_memory"]
+__all__ = ["Cell", "Contestant", "Memory", "Seen", "measure", "measure_memory", "served"]
 
 Processes = list[subprocess.Popen[bytes]]
 
@@ -109,11 +109,18 @@ def measure_memory(
 def _processes(contestant: Contestant, scenario: Scenario, places: Places, load: Path) -> Iterator[Processes]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tulle-bench-")))
-        ip = places.app_ip if scenario.hops == 2 else places.plain_ip
-        command = [str(load), "serve", scenario.app, f"{ip}:{scenario.service.port}", str(scenario.bytes)]
-        stack.enter_context(running(places.app, LOAD_CORE, command, folder / "app.log"))
-        time.sleep(0.1)
+        stack.enter_context(served(scenario, places, load, folder))
         yield stack.enter_context(contestant.run(scenario, folder))
+
+
+@contextmanager
+def served(scenario: Scenario, places: Places, load: Path, folder: Path) -> Iterator[None]:
+    """Run a scenario's application."""
+    ip = places.app_ip if scenario.hops == 2 else places.plain_ip
+    command = [str(load), "serve", scenario.app, f"{ip}:{scenario.service.port}", str(scenario.bytes)]
+    with running(places.app, LOAD_CORE, command, folder / "app.log"):
+        time.sleep(0.1)
+        yield
 
 
 def _load(

@@ -112,9 +112,14 @@ def _key_and_request(folder: Path, identity: str) -> None:
 
 @contextmanager
 def sidecar_pair(
-    binary: Path, scenario: Scenario, places: Places, folder: Path, *, linkerd: bool
+    commands: Mapping[str, Sequence[str]],
+    scenario: Scenario,
+    places: Places,
+    folder: Path,
+    *,
+    linkerd: bool = False,
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Run the client's sidecar, and the application's when the scenario has two hops; each is ready."""
+    """Run the sidecar of `client`, and that of `app` when the scenario has two hops, by their commands; each is ready."""
     sides = [("client", places.client, places.client_ip)]
     if scenario.hops == 2:
         sides.append(("app", places.app, places.app_ip))
@@ -124,8 +129,8 @@ def sidecar_pair(
             log = folder / f"{name}-sidecar.log"
             log.write_bytes(b"")
             env = _environment(name, ip, folder, linkerd=linkerd)
-            process = stack.enter_context(running(place, PROXY_CORE, [str(binary)], log, env))
-            until(f"{binary.name} of {name}", partial(_ready, place, ip), process, log)
+            process = stack.enter_context(running(place, PROXY_CORE, commands[name], log, env))
+            until(f"the sidecar of {name}", partial(_ready, place, ip), process, log)
             processes.append(process)
         yield processes
 

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.processes import sidecars
 from tests.budgets.syscalls import SyscallCount, Untraceable
 from tests.e2e.mesh import mesh
 from tulle.local.proxy_binary import find_proxy
@@ -107,6 +106,23 @@ def environment(pid: int) -> dict[str, str]:
     """Return what a process was told."""
     entries = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
     return {name: value for name, _, value in (entry.partition("=") for entry in entries)}
+
+
+def sidecars(pod_prefix: str) -> list[int]:
+    """Return the processes that are the sidecar of a pod whose name begins so."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            command = (process / "cmdline").read_bytes().split(b"\0")[0]
+            told = (process / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        named = any(entry.startswith(f"_pod_name={pod_prefix}".encode()) for entry in told)
+        if command.endswith(b"tulle-proxy") and named:
+            found.append(int(process.name))
+    return found
 
 
 def hold(name: str, measured: float) -> None:

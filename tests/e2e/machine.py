@@ -11,7 +11,7 @@ from tulle.errors import UsageError
 from tulle.local.net import Mode, choose
 from tulle.local.net.probe import facts, find_nft
 
-__all__ = ["MODES", "Traces", "modes_here"]
+__all__ = ["MODES", "Traces", "modes_here", "refusal"]
 
 
 @functools.cache

@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-PROTOS = [*sorted((ROOT / "proto/tulle/api").glob("*.proto")), *sorted((ROOT / "proto/envoy").glob("*.proto"))]
+PROTOS = [
+    *sorted((ROOT / "proto/tulle/api").glob("*.proto")),
+    *sorted((ROOT / "proto/envoy").glob("*.proto")),
+]
 
 
 def test_rust_and_python_were_generated_from_these_protos() -> None:
