@@ -11,6 +11,9 @@
 //! | [`destination`] | which endpoints there are, and what each needs | `destination.Update`, `DestinationProfile` |
 //! | [`balance`] | which of the endpoints | [`destination`] |
 //! | [`deadline`] | until when | [`outbound::Timeouts`] |
+//! | [`retry`] | whether to try again, and when | [`outbound::Retry`] |
+//! | [`budget`] | how many further tries there may be | [`budget::RetryBudget`] |
+//! | [`hedge`] | when to send a second try beside the first | [`hedge::Hedge`] |
 //! | [`route`] | the lookup that outbound and inbound share | |
 //! | [`Reason`] | what an answer of the proxy's own says | |
 //!
@@ -42,16 +45,19 @@
 )]
 
 pub mod balance;
+pub mod budget;
 pub mod deadline;
 pub mod destination;
 #[doc(hidden)]
 pub mod doc;
+pub mod hedge;
 pub mod inbound;
 mod invalid;
 mod meta;
 pub mod outbound;
 mod reason;
 mod request;
+pub mod retry;
 pub mod route;
 
 pub use self::invalid::{

@@ -72,6 +72,8 @@ pub enum Reason {
     RequestTimeout,
     /// The response took too long.
     ResponseTimeout,
+    /// One try took too long, and there was no other.
+    TryTimeout,
     /// Nothing moved for too long.
     IdleTimeout,
     /// The client did not send its request's head in time.
@@ -88,6 +90,12 @@ pub enum Reason {
     UnexpectedAddress,
     /// A connection to the proxy's own port carried no valid transport header.
     TransportHeaderInvalid,
+    /// A connection to a port that asks for the PROXY protocol did not begin with it.
+    ProxyProtocolInvalid,
+    /// The policy demands mutual TLS, and the peer is not of the mesh.
+    MeshTlsRequired,
+    /// The name is none that this gateway forwards to.
+    GatewayDomain,
     /// The proxy is shutting down.
     ShuttingDown,
     /// The proxy failed; a bug.
@@ -133,20 +141,12 @@ const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
 const UNAUTHENTICATED: u8 = 16;
 
-use Reason::{
-    BackendInvalid, BadRequest, BadResponse, ConcurrencyLimited, ConnectFailed, ConnectTimeout,
-    ConnectionClosed, DiscoveryTimeout, ExternalUnavailable, ExternallyDenied, FailFast,
-    FailureInjected, Forbidden, HeadTimeout, HeadTooLarge, IdentityMismatch, IdentityRequired,
-    IdleTimeout, Internal, LoadShed, Loop, NoBackend, NoCertificate, NoEndpoints,
-    PolicyUnavailable, RateLimited, RedirectInvalid, Redirected, RequestTimeout,
-    RequirementInvalid, ResponseTimeout, RouteInvalid, RouteNotFound, ShuttingDown, StreamReset,
-    TargetUnknown, TlsFailed, TokenInvalid, TokenMissing, TransportHeaderInvalid, Unauthorized,
-    UnexpectedAddress,
-};
+#[allow(clippy::enum_glob_use, reason = "the table names every reason")]
+use Reason::*;
 
 /// In the order of the enum.
 #[rustfmt::skip]
-const ROWS: [Row; 42] = [
+const ROWS: [Row; Reason::Internal as usize + 1] = [
     row(RouteNotFound, "route-not-found", 404, NOT_FOUND, "no route found for request",
         "`tulle explain` lists the routes of the target and why each did not match"),
     row(RouteInvalid, "route-invalid", 500, INTERNAL, "invalid route",
@@ -211,6 +211,8 @@ const ROWS: [Row; 42] = [
         "The limit is the route's `request` timeout"),
     row(ResponseTimeout, "response-timeout", 504, DEADLINE_EXCEEDED, "response timed out",
         "The limit is the route's `response` timeout"),
+    row(TryTimeout, "try-timeout", 504, DEADLINE_EXCEEDED, "try timed out",
+        "The limit is the `timeout` of the route's retries, and no further try was allowed"),
     row(IdleTimeout, "idle-timeout", 504, DEADLINE_EXCEEDED, "stream was idle for too long",
         "The limit is the route's `idle` timeout"),
     row(HeadTimeout, "head-timeout", 408, DEADLINE_EXCEEDED, "the request's head did not arrive in time",
@@ -227,6 +229,12 @@ const ROWS: [Row; 42] = [
         "Stale discovery, or a packet-filter rule that is not the mesh's"),
     row(TransportHeaderInvalid, "transport-header-invalid", 403, PERMISSION_DENIED, "no valid transport header",
         "Only other proxies may connect to the proxy's own port"),
+    row(ProxyProtocolInvalid, "proxy-protocol-invalid", 400, INVALID_ARGUMENT, "no valid PROXY protocol header",
+        "The port's policy asks for it: have the load balancer in front send it, or take the setting away"),
+    row(MeshTlsRequired, "mesh-tls-required", 502, UNAVAILABLE, "the policy demands mutual TLS, and the peer is not meshed",
+        "Give the peer a sidecar, or take `tulle.dev/require-mesh-tls` from its Service or namespace"),
+    row(GatewayDomain, "gateway-domain-unknown", 404, NOT_FOUND, "the gateway does not forward to this name",
+        "The names that it forwards to are in LINKERD2_PROXY_INBOUND_GATEWAY_SUFFIXES"),
     row(ShuttingDown, "shutting-down", 503, UNAVAILABLE, "the proxy is shutting down",
         "Retry: another endpoint serves"),
     row(Internal, "internal", 500, INTERNAL, "unexpected error",

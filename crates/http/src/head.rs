@@ -85,6 +85,8 @@ struct Slot {
     known: Option<Known>,
     /// `name: value CRLF` lies in the buffer exactly so.
     raw: bool,
+    /// No hop may put it into a compression table (RFC 7541 §6.2.3).
+    sensitive: bool,
 }
 
 /// A request head, a response head or a trailer section. See the module's text for cost and invariant.
@@ -97,6 +99,7 @@ pub struct Head {
     scheme: Span,
     path: Span,
     authority: Option<Span>,
+    protocol: Option<Span>,
     status: u16,
     version: Version,
     form: TargetForm,
@@ -122,6 +125,7 @@ impl Head {
         self.present = KnownSet::default();
         (self.method, self.scheme, self.path, self.authority) = Default::default();
         (self.status, self.version, self.form) = Default::default();
+        self.protocol = None;
     }
 
     /// The method; empty in a response or trailer section.
@@ -153,6 +157,12 @@ impl Head {
     #[must_use]
     pub fn path(&self) -> &[u8] {
         self.at(self.path)
+    }
+
+    /// `:protocol` of an extended CONNECT (RFC 8441): what the tunnel is to speak.
+    #[must_use]
+    pub fn protocol(&self) -> Option<&[u8]> {
+        self.protocol.map(|span| self.at(span))
     }
 
     /// The status of a response, 100 to 999; 0 in a request or trailer section.
@@ -231,6 +241,20 @@ impl Head {
         Ok(())
     }
 
+    /// Makes a CONNECT an extended one, which has a scheme and a path.
+    /// # Errors
+    /// [`Error::PseudoHeader`] unless it is a token.
+    pub fn set_protocol(&mut self, protocol: &[u8]) -> Result<(), Error> {
+        check(grammar::is_token(protocol), Error::PseudoHeader)?;
+        self.protocol = Some(self.append(protocol)?);
+        Ok(())
+    }
+
+    /// Takes the protocol back: the CONNECT, or what it is made into, is an ordinary one again.
+    pub fn clear_protocol(&mut self) {
+        self.protocol = None;
+    }
+
     /// Sets the status, and makes this a response head.
     /// # Errors
     /// [`Error::StatusLine`] below 100 or above 999.
@@ -300,6 +324,7 @@ impl PartialEq for Head {
             && self.scheme() == other.scheme()
             && self.authority() == other.authority()
             && self.path() == other.path()
+            && self.protocol() == other.protocol()
             && self.iter().eq(other.iter())
     }
 }

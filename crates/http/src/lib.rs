@@ -26,7 +26,7 @@
 //! and can only hold what `grammar` allows: so what is *written* from it is safe whatever was *read*. `known` tags the
 //! names that matter to a proxy. `h1` turns bytes into heads and bodies and back, and refuses what two parsers could
 //! read differently: this is where request smuggling ends. `hpack` is the
-//! header compression of HTTP/2. `translate` judges a head that crosses between HTTP/2 and
+//! header compression of HTTP/2, `h2` its frames, streams and windows. `translate` judges a head that crosses between HTTP/2 and
 //! HTTP/1, `hop` takes away what concerned one hop only, `l5d` what outsiders may not say to a mesh. `limits` holds
 //! every bound, `error` every refusal with its status and text.
 //!

@@ -10,7 +10,7 @@ use crate::head::{Head, MethodKind, TargetForm};
 use crate::hop::{self, UpgradeField};
 use crate::known::{Known, KnownSet};
 
-const CONNECTION_SPECIFIC: KnownSet = KnownSet::of(&[
+pub(crate) const CONNECTION_SPECIFIC: KnownSet = KnownSet::of(&[
     Known::Connection,
     Known::KeepAlive,
     Known::ProxyConnection,
@@ -25,7 +25,14 @@ const CONNECTION_SPECIFIC: KnownSet = KnownSet::of(&[
 /// [`Error::ConnectionSpecific`]; [`Error::ContentLength`], [`Error::ManyContentLengths`]. A stream error, all of them.
 pub fn check_h2_request(head: &Head) -> Result<(), Error> {
     let complete = match head.method_kind() {
-        // Extended CONNECT (RFC 8441) is not offered by us, so `:scheme` and `:path` are errors here.
+        // Extended (RFC 8441 §4): the target is said as for every other method.
+        MethodKind::Connect if head.protocol().is_some() => {
+            !head.scheme().is_empty()
+                && head.path().starts_with(b"/")
+                && head
+                    .authority()
+                    .is_some_and(|authority| !authority.is_empty())
+        }
         MethodKind::Connect => {
             head.scheme().is_empty()
                 && head.path().is_empty()
@@ -38,7 +45,7 @@ pub fn check_h2_request(head: &Head) -> Result<(), Error> {
                 b"*" => kind == MethodKind::Options,
                 path => path.starts_with(b"/"),
             };
-            head.is_request() && !head.scheme().is_empty() && path_ok
+            head.is_request() && !head.scheme().is_empty() && path_ok && head.protocol().is_none()
         }
     };
     if !complete {
@@ -57,7 +64,7 @@ pub fn check_h2_response(head: &Head) -> Result<(), Error> {
     check_h2_fields(head)
 }
 
-fn check_h2_fields(head: &Head) -> Result<(), Error> {
+pub(crate) fn check_h2_fields(head: &Head) -> Result<(), Error> {
     let te_ok = head
         .known_all(Known::Te)
         .all(|te| te.eq_ignore_ascii_case(b"trailers"));

@@ -45,6 +45,10 @@ pub struct Config {
     pub mark: Option<u32>,
     /// From the first byte of an HTTP/1 request's head to its last.
     pub http1_head_timeout: Duration,
+    /// Between two requests of an HTTP/1 client; `None` is for ever.
+    pub http1_idle_timeout: Option<Duration>,
+    /// For exchanges whose route has no idle timeout.
+    pub body_idle_timeout: Option<Duration>,
     /// How long connections may take to end after SIGTERM.
     pub shutdown_grace: Duration,
     /// Whether `POST /shutdown` is served.
@@ -189,6 +193,8 @@ pub struct Inbound {
     pub default_policy: DefaultPolicy,
     /// Opaque until the controller says otherwise.
     pub opaque_ports: PortSet,
+    /// Names that are forwarded to for other proxies; empty is none.
+    pub gateway_suffixes: Vec<String>,
     /// Inbound HTTP metrics carry the authority.
     pub authority_labels: bool,
     /// Limits.
@@ -202,6 +208,8 @@ pub struct Outbound {
     pub listen: Vec<SocketAddr>,
     /// Route by `l5d-dst-override`, else by authority.
     pub ingress_mode: bool,
+    /// Nothing leaves in the clear.
+    pub require_mesh_tls: bool,
     /// Outbound route metrics carry the hostname.
     pub hostname_labels: bool,
     /// Limits.

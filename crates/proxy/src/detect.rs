@@ -85,6 +85,35 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
+/// What a server says before its client has said anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Greeting {
+    /// HTTP after all: an answer to nobody (408), or the SETTINGS that begin HTTP/2.
+    Http,
+    Other,
+}
+
+/// `None`: it may still be either; read more.
+pub fn greeting(bytes: &[u8]) -> Option<Greeting> {
+    const STATUS: &[u8] = b"HTTP/1.";
+    let seen = bytes.len().min(STATUS.len());
+    if bytes[..seen] == STATUS[..seen] {
+        return (seen == STATUS.len()).then_some(Greeting::Http);
+    }
+    // A frame's header: 24 bits of length, type 4, no flags, stream 0.
+    let settings = |at: usize, byte: u8| match at {
+        0 => byte == 0,
+        1 | 2 => true,
+        3 => byte == 4,
+        _ => byte == 0,
+    };
+    let seen = bytes.len().min(9);
+    if (0..seen).all(|at| settings(at, bytes[at])) {
+        return (seen == 9).then_some(Greeting::Http);
+    }
+    Some(Greeting::Other)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +142,30 @@ mod tests {
                 "{:?}",
                 String::from_utf8_lossy(bytes)
             );
+        }
+    }
+
+    #[test]
+    fn greetings_of_other_protocols_are_not_those_of_http_servers() {
+        for bytes in [
+            &b"220 mail.example.org ESMTP\r\n"[..],
+            b"SSH-2.0-OpenSSH_9.2\r\n",
+            b"\x4a\x00\x00\x00\x0a8.0.36\x00",
+            b"\x00\x00\x12\x00\x00",
+            b"* OK IMAP4rev1\r\n",
+            b"H",
+        ] {
+            let expected = (bytes != b"H").then_some(Greeting::Other);
+            assert_eq!(greeting(bytes), expected);
+        }
+        for (whole, decides) in [
+            (&b"HTTP/1.1 408 Request Timeout\r\n"[..], 7),
+            (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03", 9),
+        ] {
+            for split in 0..decides {
+                assert_eq!(greeting(&whole[..split]), None, "at {split}");
+            }
+            assert_eq!(greeting(whole), Some(Greeting::Http));
         }
     }
 

@@ -17,6 +17,7 @@ __all__ = [
     "Retry",
     "RouteTimeouts",
     "accrual",
+    "demanded",
     "duration",
     "gateway_duration",
     "ports_contain",
@@ -25,6 +26,8 @@ __all__ = [
 ]
 
 OPAQUE_PORTS = "config.linkerd.io/opaque-ports"
+REQUIRE_MESH_TLS = "tulle.dev/require-mesh-tls"
+PROXY_PROTOCOL_PORTS = "tulle.dev/proxy-protocol-ports"
 SKIP_INBOUND_PORTS = "config.linkerd.io/skip-inbound-ports"
 DEFAULT_INBOUND_POLICY = "config.linkerd.io/default-inbound-policy"
 REQUIRE_IDENTITY_PORTS = "config.linkerd.io/proxy-require-identity-inbound-ports"
@@ -82,6 +85,13 @@ def duration(name: str, text: str) -> float:
     if match is None or (seconds := int(match[1]) * SECONDS[match[2]]) > MAX_SECONDS:
         raise BadValue(name, text, "an integer with ms, s, m, h or d, at most a year")
     return seconds
+
+
+def demanded(name: str, text: str) -> bool:
+    """Read a demand for protection, `true` or `false`. Raises BadValue; whoever compiles then takes it for `true`."""
+    if text not in ("true", "false"):
+        raise BadValue(name, text, "true or false")
+    return text == "true"
 
 
 def gateway_duration(name: str, text: str) -> float:

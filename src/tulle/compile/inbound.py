@@ -47,7 +47,9 @@ def inbound_server(
         return None
     server = select_server(world, pod, port)
     fallback = default_policy(world, mesh, pod, port)
+    fronted = inherited(world, pod, annotations.PROXY_PROTOCOL_PORTS)
     message = inbound_pb2.Server(
+        proxy_protocol=fronted is not None and annotations.ports_contain(fronted, port, pod.containers),
         server_ips=[messages.ip(ip) for ip in pod.ips if messages.is_address(ip)],
         labels=server_labels(server, fallback),
         services=services_of(world, pod, port),

@@ -73,6 +73,23 @@ def protocol_of(world: World, mesh: Mesh, service: Service, port: int) -> Protoc
     )
 
 
+def mesh_tls_required(world: World, obj: Service | Pod) -> bool:
+    """Tell whether an object, or else its namespace, demands that nothing be sent to it in the clear.
+
+    A demand that cannot be read is one: what is meant to protect must not fail open.
+    """
+    text = obj.annotations.get(annotations.REQUIRE_MESH_TLS)
+    if text is None:
+        namespace: Namespace | None = world.namespace(obj.namespace)
+        text = namespace.annotations.get(annotations.REQUIRE_MESH_TLS) if namespace else None
+    if text is None:
+        return False
+    try:
+        return annotations.demanded(annotations.REQUIRE_MESH_TLS, text)
+    except BadValue:
+        return True
+
+
 def routes_for(world: World, service: Service, port: int, client_namespace: str) -> list[HTTPRoute]:
     """Return the HTTPRoutes in force, the oldest first.
 
@@ -110,7 +127,9 @@ def _to_service(
     world: World, mesh: Mesh, service: Service, port: int, client: ClientContext, hostname: str
 ) -> outbound_pb2.OutboundPolicy:
     metadata = messages.resource("", "Service", service, port=port)
-    policy = outbound_pb2.OutboundPolicy(metadata=metadata)
+    policy = outbound_pb2.OutboundPolicy(
+        metadata=metadata, require_mesh_tls=mesh_tls_required(world, service)
+    )
     if service.port(port) is None and not service.headless:
         forbidden = outbound_pb2.OpaqueRoute(metadata=messages.default_metadata("forbidden"))
         forbidden.rules.add().filters.add().forbidden.SetInParent()
@@ -144,7 +163,10 @@ def _to_service(
 
 
 def _to_pod(world: World, mesh: Mesh, pod: Pod, target: AddressTarget) -> outbound_pb2.OutboundPolicy:
-    policy = outbound_pb2.OutboundPolicy(metadata=messages.resource("", "Pod", pod, port=target.port))
+    policy = outbound_pb2.OutboundPolicy(
+        metadata=messages.resource("", "Pod", pod, port=target.port),
+        require_mesh_tls=mesh_tls_required(world, pod),
+    )
     endpoint = weighted_address(world, mesh, (target.ip, target.port), pod, {"namespace": pod.namespace})
     distributions = Distributions(world, mesh, None, None, forward=(pod, target.port, endpoint))
     opaque = _default_opaque(distributions)

@@ -287,10 +287,16 @@ def _annotated(view: View) -> Iterator[Problem]:
                 known = ", ".join(APP_PROTOCOLS)
                 text = f"{port.app_protocol!r} is carried as opaque TCP; known are {known}"
                 yield Problem(f"spec.ports[{index}].appProtocol", text, refused=False)
-    opaque = view.annotations.get(annotations.OPAQUE_PORTS, "")
-    for item in filter(None, (part.strip() for part in opaque.split(","))):
-        if PORTS.fullmatch(item) is None:
-            yield Problem(_at(annotations.OPAQUE_PORTS), f"{item!r} is not a port, a range or a port's name")
+    for name in (annotations.OPAQUE_PORTS, annotations.PROXY_PROTOCOL_PORTS):
+        for item in filter(None, (part.strip() for part in view.annotations.get(name, "").split(","))):
+            if PORTS.fullmatch(item) is None:
+                yield Problem(_at(name), f"{item!r} is not a port, a range or a port's name")
+    required = view.annotations.get(annotations.REQUIRE_MESH_TLS)
+    if required is not None:
+        try:
+            annotations.demanded(annotations.REQUIRE_MESH_TLS, required)
+        except BadValue as error:
+            yield Problem(_at(error.name), str(error))
     policy = view.annotations.get(annotations.DEFAULT_INBOUND_POLICY)
     if policy is not None and policy not in DEFAULT_POLICIES:
         accepted = ", ".join(DEFAULT_POLICIES)

@@ -108,6 +108,16 @@ def test_ports_that_require_identity_let_nobody_in_without() -> None:
 
 
 @pytest.mark.parametrize(
+    ("ports", "expected"), [(None, False), ("8080", True), ("443,8000-9000", True), ("443", False)]
+)
+def test_the_proxy_protocol_is_asked_for_where_an_annotation_lists_the_port(
+    ports: str | None, expected: bool
+) -> None:
+    annotations = {"tulle.dev/proxy-protocol-ports": ports} if ports else {}
+    assert ask(pod("voting-1", "10.42.0.3", annotations=annotations)).proxy_protocol is expected
+
+
+@pytest.mark.parametrize(
     ("protocol", "expected"),
     [
         (None, "detect"),

@@ -100,6 +100,32 @@ def test_opaque_ports_come_from_the_service_its_namespace_or_the_default(
     assert policy(world, f"voting:{port}").protocol.WhichOneof("kind") == expected
 
 
+@pytest.mark.parametrize(
+    ("own", "of_namespace", "expected"),
+    [
+        (None, None, False),
+        ("true", None, True),
+        (None, "true", True),
+        ("false", "true", False),
+        ("true", "false", True),
+        ("yes", None, True),
+    ],
+)
+def test_mutual_tls_is_demanded_by_the_service_else_its_namespace_and_never_fails_open(
+    own: str | None, of_namespace: str | None, expected: bool
+) -> None:
+    name = "tulle.dev/require-mesh-tls"
+    world = World.of(
+        [
+            namespace("default", {name: of_namespace} if of_namespace else None),
+            service("voting", annotations={name: own} if own else None),
+            pod("voting-1", "10.42.0.3", annotations={name: own} if own else None),
+        ]
+    )
+    assert policy(world).require_mesh_tls is expected
+    assert policy(world, "10.42.0.3:8080").require_mesh_tls is expected
+
+
 def test_app_protocol_beats_the_opaque_ports_annotation() -> None:
     ports = [{"name": "p", "port": 80, "protocol": "TCP", "appProtocol": "http"}]
     annotations = {"config.linkerd.io/opaque-ports": "80"}

@@ -102,6 +102,7 @@ impl Server {
             routes: compiler.routes,
             rules: compiler.rules,
             rate_limit: limit.map(RateLimit::compile),
+            proxy_protocol: message.proxy_protocol,
             labels: message.labels.clone(),
             services,
             problems: compiler.problems,

@@ -150,6 +150,7 @@ impl Server {
                 invalid: None,
             }],
             rate_limit: None,
+            proxy_protocol: false,
             labels: labels
                 .into_iter()
                 .map(|(key, value)| (key.into(), value.into()))

@@ -62,6 +62,8 @@ pub struct Server {
     pub rules: Vec<Rule>,
     /// The rate limit of the port. Read and kept; the engine does not act on it yet.
     pub rate_limit: Option<RateLimit>,
+    /// Connections begin with the PROXY protocol; its source address is the client's.
+    pub proxy_protocol: bool,
     /// As the message has them.
     pub labels: BTreeMap<String, String>,
     /// Names of the Services that lead here, sorted.

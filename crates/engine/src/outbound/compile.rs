@@ -40,6 +40,7 @@ impl Policy {
             routes: compiler.routes,
             rules: compiler.rules,
             backends: compiler.backends.list,
+            require_mesh_tls: message.require_mesh_tls,
             problems: compiler.problems,
         })
     }
@@ -279,6 +280,7 @@ impl Compiler {
             distribution: parts.distribution,
             timeouts: parts.timeouts,
             retry: parts.retry,
+            hedge: parts.hedge,
             allow_request_headers,
             invalid,
         });

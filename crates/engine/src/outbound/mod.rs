@@ -13,10 +13,11 @@ use std::time::Duration;
 
 pub use self::backend::{Backend, BackendId, BackendKind, Distribution, Queue, RouteBackend};
 pub use self::resilience::{
-    Backoff, DEFAULT_MAX_REQUEST_BYTES, FailureAccrual, Retry, RetryConditions, SuccessRate,
+    Backoff, FailureAccrual, MAX_REQUEST_BYTES, Retry, RetryConditions, Statuses, SuccessRate,
     Timeouts,
 };
 
+use crate::hedge::Hedge;
 use crate::invalid::Invalid;
 use crate::meta::Meta;
 use crate::reason::Reason;
@@ -36,6 +37,8 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// Every distinct backend.
     pub backends: Vec<Backend>,
+    /// What is not meshed is refused ([`Reason::MeshTlsRequired`]) instead of being spoken to in the clear.
+    pub require_mesh_tls: bool,
     /// What could not be read. The routes concerned fail their requests with [`Reason::RouteInvalid`].
     pub problems: Vec<Invalid>,
 }
@@ -128,6 +131,8 @@ pub struct Rule {
     pub timeouts: Timeouts,
     /// Whether to try again.
     pub retry: Option<Retry>,
+    /// Whether a second try is sent beside a first that is slow.
+    pub hedge: Option<Hedge>,
     /// Whether `l5d-*` headers of the request may override timeouts and retries.
     pub allow_request_headers: bool,
     /// Why the rule could not be read, when it could not.

@@ -1,16 +1,17 @@
-//! Timeouts, retries and circuit breakers as a rule has them. Timeouts are acted on by [`crate::deadline`]; retries and
-//! breakers are read and kept here, for the proxy to act on.
+//! Timeouts, retries and circuit breakers as a rule has them. Timeouts are acted on by [`crate::deadline`], retries by
+//! [`crate::retry`]; breakers are read and kept here, for the proxy to act on.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tulle_api::http_route;
 use tulle_api::outbound as api;
 
+use crate::budget::RetryBudget;
 use crate::invalid::{Invalid, duration, limit};
+use crate::random_below;
 
-/// The largest body that is kept for a retry, where a rule does not say.
-pub const DEFAULT_MAX_REQUEST_BYTES: u32 = 64 * 1024;
+/// The largest body that is kept for a retry: where a rule does not say, and at most.
+pub const MAX_REQUEST_BYTES: u32 = 64 * 1024;
 
 /// `None`: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,27 +46,89 @@ impl Timeouts {
 }
 
 /// When and how often a request is tried again.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Retry {
     /// Beside the first try.
     pub max_retries: u32,
-    /// Requests with a longer body are not tried again.
+    /// Requests with a longer body are not tried again; at most [`MAX_REQUEST_BYTES`].
     pub max_request_bytes: u32,
-    /// Which answers call for another try.
+    /// What calls for another try.
     pub conditions: RetryConditions,
     /// Per try, until the response's head.
     pub timeout: Option<Duration>,
     /// Between tries; `None` is at once.
     pub backoff: Option<Backoff>,
+    /// How many retries there may be beside ordinary requests.
+    pub budget: RetryBudget,
 }
 
-/// Which answers call for another try.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RetryConditions {
+/// What calls for another try. That no server has seen the request, and the timeout of a try, always do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetryConditions {
     /// HTTP statuses.
-    Http(Vec<RangeInclusive<u16>>),
-    /// gRPC statuses, as bits: status 14 is `1 << 14`.
-    Grpc(u32),
+    pub http: Statuses,
+    /// gRPC statuses, as bits: status 14 is `1 << 14`. Their methods count as safe to repeat: the rule says so.
+    pub grpc: u32,
+    /// The stream or connection was reset before the answer began.
+    pub reset: bool,
+    /// No connection could be made, also where there is no other endpoint.
+    pub connect_failure: bool,
+    /// Also for methods that are not idempotent, when a server may have seen the request.
+    pub non_idempotent: bool,
+}
+
+/// A set of HTTP statuses, 100 to 599.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statuses([u64; 8]);
+
+impl Statuses {
+    /// Adds a range; statuses outside of 100 to 599 are left out.
+    #[must_use]
+    pub fn with(mut self, range: std::ops::RangeInclusive<u16>) -> Self {
+        for status in (*range.start()).max(100)..=(*range.end()).min(599) {
+            let bit = usize::from(status - 100);
+            if let Some(word) = self.0.get_mut(bit / 64) {
+                *word |= 1 << (bit % 64);
+            }
+        }
+        self
+    }
+
+    /// Whether the status is in the set.
+    #[must_use]
+    pub fn contains(&self, status: u16) -> bool {
+        let bit = usize::from(status.wrapping_sub(100));
+        self.0
+            .get(bit / 64)
+            .is_some_and(|word| word >> (bit % 64) & 1 == 1)
+    }
+
+    /// The statuses, in order.
+    pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
+        (100..=599).filter(|status| self.contains(*status))
+    }
+}
+
+/// `{500..=503, 599}`.
+impl std::fmt::Debug for Statuses {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut set = f.debug_set();
+        let mut range: Option<(u16, u16)> = None;
+        for status in self.iter() {
+            range = Some(match range {
+                Some((start, end)) if end + 1 == status => (start, status),
+                Some((start, end)) => {
+                    set.entry(&(start..=end));
+                    (status, status)
+                }
+                None => (status, status),
+            });
+        }
+        if let Some((start, end)) = range {
+            set.entry(&(start..=end));
+        }
+        set.finish()
+    }
 }
 
 /// Waits that double from `min` to `max`.
@@ -75,13 +138,25 @@ pub struct Backoff {
     pub min: Duration,
     /// The longest wait.
     pub max: Duration,
-    /// How much is added at random, as a share of the wait.
+    /// How much of the wait is random, as a share of it.
     pub jitter: f32,
     /// Whether a server's `retry-after` is followed.
     pub respect_retry_after: bool,
 }
 
 impl Backoff {
+    /// The wait before the retry of this number, from 0. With a jitter of 1 or more it is "full": anywhere between
+    /// nothing and the whole wait, which spreads the retries of many clients best; with less, that share of the wait
+    /// is drawn.
+    #[must_use]
+    pub fn wait(&self, retries: u32, random: u64) -> Duration {
+        let doubled = self.min.checked_mul(2_u32.saturating_pow(retries));
+        let whole = crate::invalid::nanos(doubled.unwrap_or(self.max).min(self.max));
+        let share = f64::from(self.jitter.clamp(0.0, 1.0));
+        let drawn = (whole as f64 * share) as u64;
+        Duration::from_nanos(whole - drawn + random_below(random, drawn.saturating_add(1)))
+    }
+
     fn compile(message: &api::ExponentialBackoff) -> Result<Self, Invalid> {
         let part = |field, length: &Option<prost_types::Duration>| match length {
             None => Err(Invalid::missing(field)),
@@ -111,12 +186,9 @@ impl Backoff {
 
 impl Retry {
     pub(super) fn http(message: &api::http_route::Retry) -> Result<Self, Invalid> {
-        let mut statuses = Vec::new();
-        for range in message
-            .conditions
-            .iter()
-            .flat_map(|conditions| &conditions.status_ranges)
-        {
+        let mut statuses = Statuses::default();
+        let conditions = message.conditions.as_ref();
+        for range in conditions.iter().flat_map(|c| &c.status_ranges) {
             let (Ok(start), Ok(end)) = (u16::try_from(range.start), u16::try_from(range.end))
             else {
                 return Err(Invalid::new(
@@ -128,14 +200,21 @@ impl Retry {
                 let why = format!("has {start} to {end}, not a range of statuses");
                 return Err(Invalid::new("retry.conditions.status_ranges", why));
             }
-            statuses.push(start..=end);
+            statuses = statuses.with(start..=end);
         }
         Self::compile(
             message.max_retries,
             message.max_request_bytes,
-            RetryConditions::Http(statuses),
+            RetryConditions {
+                http: statuses,
+                grpc: 0,
+                reset: conditions.is_some_and(|c| c.reset),
+                connect_failure: conditions.is_some_and(|c| c.connect_failure),
+                non_idempotent: conditions.is_some_and(|c| c.non_idempotent),
+            },
             message.timeout.as_ref(),
             message.backoff.as_ref(),
+            message.budget.as_ref(),
         )
     }
 
@@ -152,12 +231,21 @@ impl Retry {
                 codes |= u32::from(wanted) << code;
             }
         }
+        let conditions = message.conditions.as_ref();
         Self::compile(
             message.max_retries,
             message.max_request_bytes,
-            RetryConditions::Grpc(codes),
+            RetryConditions {
+                http: Statuses::default(),
+                grpc: codes,
+                reset: conditions.is_some_and(|c| c.reset),
+                connect_failure: conditions.is_some_and(|c| c.connect_failure),
+                // Every gRPC call is a POST: a rule that wants calls tried again means those.
+                non_idempotent: true,
+            },
             message.timeout.as_ref(),
             message.backoff.as_ref(),
+            message.budget.as_ref(),
         )
     }
 
@@ -167,11 +255,16 @@ impl Retry {
         conditions: RetryConditions,
         timeout: Option<&prost_types::Duration>,
         backoff: Option<&api::ExponentialBackoff>,
+        budget: Option<&http_route::RetryBudget>,
     ) -> Result<Self, Invalid> {
+        if max_request_bytes > MAX_REQUEST_BYTES {
+            let why = format!("is {max_request_bytes}, more than {MAX_REQUEST_BYTES}");
+            return Err(Invalid::new("retry.max_request_bytes", why));
+        }
         Ok(Self {
             max_retries,
             max_request_bytes: match max_request_bytes {
-                0 => DEFAULT_MAX_REQUEST_BYTES,
+                0 => MAX_REQUEST_BYTES,
                 bytes => bytes,
             },
             conditions,
@@ -182,6 +275,7 @@ impl Retry {
                     Some(Backoff::compile(backoff).map_err(|error| error.under("retry"))?)
                 }
             },
+            budget: RetryBudget::compile(budget).map_err(|error| error.under("retry"))?,
         })
     }
 }

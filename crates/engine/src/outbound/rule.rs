@@ -1,10 +1,12 @@
 //! What a rule does, from its message: filters, backends, timeouts, retries.
 
+use tulle_api::http_route;
 use tulle_api::outbound as api;
 
 use super::backend::{Distribution, RouteBackend};
 use super::compile::Compiler;
 use super::resilience::{Retry, Timeouts};
+use crate::hedge::Hedge;
 use crate::invalid::{Invalid, limit};
 use crate::reason::Reason;
 use crate::route::Filter;
@@ -15,6 +17,7 @@ pub(super) struct RuleParts {
     pub(super) distribution: Distribution,
     pub(super) timeouts: Timeouts,
     pub(super) retry: Option<Retry>,
+    pub(super) hedge: Option<Hedge>,
 }
 
 impl Compiler {
@@ -26,6 +29,7 @@ impl Compiler {
             distribution: self.http_distribution(rule.backends.as_ref())?,
             timeouts,
             retry: rule.retry.as_ref().map(Retry::http).transpose()?,
+            hedge: hedge(rule.hedge.as_ref())?,
         })
     }
 
@@ -37,6 +41,7 @@ impl Compiler {
             distribution: self.grpc_distribution(rule.backends.as_ref())?,
             timeouts,
             retry: rule.retry.as_ref().map(Retry::grpc).transpose()?,
+            hedge: hedge(rule.hedge.as_ref())?,
         })
     }
 
@@ -67,8 +72,15 @@ impl RuleParts {
             distribution: Distribution::Empty,
             timeouts: Timeouts::default(),
             retry: None,
+            hedge: None,
         }
     }
+}
+
+fn hedge(message: Option<&http_route::Hedge>) -> Result<Option<Hedge>, Invalid> {
+    message
+        .map(|hedge| Hedge::compile(hedge).map_err(|error| error.under("hedge")))
+        .transpose()
 }
 
 /// The four kinds of routes have messages of their own for the same thing.

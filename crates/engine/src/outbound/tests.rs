@@ -182,8 +182,19 @@ fn retries_are_read_with_their_bounds() {
 
     let read = retry(500, 599).unwrap();
     assert_eq!(read.max_retries, 2);
-    assert_eq!(read.max_request_bytes, DEFAULT_MAX_REQUEST_BYTES);
-    assert_eq!(read.conditions, RetryConditions::Http(vec![500..=599]));
+    assert_eq!(read.max_request_bytes, MAX_REQUEST_BYTES);
+    let http = Statuses::default().with(500..=599);
+    assert_eq!(
+        read.conditions,
+        RetryConditions {
+            http,
+            ..Default::default()
+        }
+    );
+    assert_eq!(
+        format!("{:?}", http.with(404..=404)),
+        "{404..=404, 500..=599}"
+    );
     for (start, end) in [(599, 500), (0, 599), (500, 600), (500, 70_000)] {
         assert!(retry(start, end).is_err(), "{start} to {end}");
     }
@@ -196,10 +207,23 @@ fn retries_are_read_with_their_bounds() {
         }),
         ..Default::default()
     });
-    assert_eq!(
-        grpc.unwrap().conditions,
-        RetryConditions::Grpc(1 << 1 | 1 << 14)
-    );
+    let conditions = grpc.unwrap().conditions;
+    assert_eq!(conditions.grpc, 1 << 1 | 1 << 14);
+    assert!(conditions.non_idempotent, "every call is a POST");
+
+    let too_much = Retry::http(&api::http_route::Retry {
+        max_request_bytes: MAX_REQUEST_BYTES + 1,
+        ..Default::default()
+    });
+    assert_eq!(too_much.unwrap_err().field, "retry.max_request_bytes");
+    let budget = Retry::http(&api::http_route::Retry {
+        budget: Some(tulle_api::http_route::RetryBudget {
+            retry_ratio: -1.0,
+            ..Default::default()
+        }),
+        ..Default::default()
+    });
+    assert_eq!(budget.unwrap_err().field, "retry.budget.retry_ratio");
 }
 
 #[test]

@@ -103,6 +103,25 @@ impl Head {
         self.push_bytes(name, value)
     }
 
+    /// The field that was appended last must not enter a compression table on any hop.
+    pub(crate) fn mark_sensitive(&mut self) {
+        if let Some(slot) = self.slots.last_mut() {
+            slot.sensitive = true;
+        }
+    }
+
+    /// All fields with their tags, and whether they are sensitive.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&[u8], &[u8], Option<Known>, bool)> {
+        self.slots.iter().map(|slot| {
+            (
+                self.at(slot.name),
+                self.at(slot.value),
+                slot.known,
+                slot.sensitive,
+            )
+        })
+    }
+
     /// Replaces every field of this name by one, appended at the end. `host` in a request sets the authority.
     /// # Errors
     /// Those of [`Head::push`]; the head is unchanged then.
@@ -195,6 +214,7 @@ impl Head {
             value,
             known,
             raw: true,
+            sensitive: false,
         });
         Ok(())
     }

@@ -34,6 +34,7 @@ impl Head {
             value,
             known,
             raw,
+            sensitive: false,
         });
         known
     }

@@ -76,6 +76,8 @@ impl Config {
             outbound: outbound(reader),
             mark: reader.get(&table::SO_MARK, values::mark),
             http1_head_timeout: reader.duration(&table::HTTP1_HEAD_TIMEOUT),
+            http1_idle_timeout: reader.duration_unless_zero(&table::HTTP1_IDLE_TIMEOUT),
+            body_idle_timeout: reader.duration_unless_zero(&table::HTTP_BODY_IDLE_TIMEOUT),
             shutdown_grace: reader.duration(&table::SHUTDOWN_GRACE_PERIOD),
             shutdown_endpoint: reader.flag(&table::SHUTDOWN_ENDPOINT_ENABLED),
             log_levels: reader
@@ -207,6 +209,9 @@ fn inbound(reader: &Reader<'_>) -> Inbound {
                 values::ports,
             )
             .unwrap_or_default(),
+        gateway_suffixes: reader
+            .get(&table::INBOUND_GATEWAY_SUFFIXES, values::suffixes)
+            .unwrap_or_default(),
         authority_labels: reader
             .get(&table::INBOUND_METRICS_AUTHORITY_LABELS, values::text)
             .as_deref()
@@ -225,6 +230,7 @@ fn outbound(reader: &Reader<'_>) -> Outbound {
             .filter(|several| !several.is_empty())
             .unwrap_or_else(|| vec![single]),
         ingress_mode: reader.flag(&table::INGRESS_MODE),
+        require_mesh_tls: reader.flag(&table::OUTBOUND_REQUIRE_MESH_TLS),
         hostname_labels: reader.flag(&table::OUTBOUND_METRICS_HOSTNAME_LABELS),
         connections: connections(reader, &table::OUTBOUND),
     }

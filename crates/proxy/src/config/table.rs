@@ -151,9 +151,13 @@ variables! {
     INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION "LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION" Ports "" "Ports that are opaque until the controller says otherwise.";
     INBOUND_PORT_MAP "TULLE_PROXY_INBOUND_PORT_MAP" PortMap "" "Mesh port = the port on which the application really listens.";
     INBOUND_EXTRA_LISTENERS "TULLE_PROXY_INBOUND_EXTRA_LISTENERS" Listeners "" "Further inbound listeners, each standing for an original port.";
+    INBOUND_GATEWAY_SUFFIXES "LINKERD2_PROXY_INBOUND_GATEWAY_SUFFIXES" Suffixes "" "Names to which this proxy forwards what other proxies send it with a name; `.` is every name. Unset: it is no gateway.";
+    OUTBOUND_REQUIRE_MESH_TLS "TULLE_PROXY_OUTBOUND_REQUIRE_MESH_TLS" Flag "false" "Refuse what would leave in the clear, wherever it goes; a policy may demand the same of single destinations.";
     INGRESS_MODE "LINKERD2_PROXY_INGRESS_MODE" Flag "false" "Route each outgoing request by l5d-dst-override, else by its authority.";
     SO_MARK "TULLE_PROXY_MARK" Mark "" "Packet mark set on the proxy's own connections, so that capture rules can exempt them.";
     HTTP1_HEAD_TIMEOUT "TULLE_PROXY_HTTP1_HEAD_TIMEOUT" Duration "30s" "How long an HTTP/1 client may take from the first byte of a request's head to its last.";
+    HTTP1_IDLE_TIMEOUT "TULLE_PROXY_HTTP1_IDLE_TIMEOUT" Duration "1h" "How long an HTTP/1 client may keep its connection open without a request; 0 is for ever.";
+    HTTP_BODY_IDLE_TIMEOUT "TULLE_PROXY_HTTP_BODY_IDLE_TIMEOUT" Duration "0s" "An exchange of which nothing has moved for so long is cut, where its route has no idle timeout of its own; 0 is off.";
     HTTP2_STREAM_WINDOW "LINKERD2_PROXY_HTTP2_INITIAL_STREAM_WINDOW_SIZE" Number "" "Receive window of a stream in both directions, where the direction's own setting is unset.";
     HTTP2_CONNECTION_WINDOW "LINKERD2_PROXY_HTTP2_INITIAL_CONNECTION_WINDOW_SIZE" Number "" "Receive window of a connection in both directions, where the direction's own setting is unset.";
     // Shutdown.
@@ -325,10 +329,6 @@ pub const NOT_CARRIED_OUT: &[(&str, &str)] = &[
     (
         "LINKERD2_PROXY_IDENTITY_SERVER_NAME",
         "SPIRE is not supported",
-    ),
-    (
-        "LINKERD2_PROXY_INBOUND_GATEWAY_SUFFIXES",
-        "this proxy is not a multicluster gateway",
     ),
     (
         "LINKERD2_PROXY_INBOUND_SERVER_HTTP2_ADAPTIVE_FLOW_CONTROL",

@@ -9,7 +9,7 @@ use crate::drain::Guard;
 use crate::identity::ServerAlpn;
 use crate::inbound::port::Ports;
 use crate::inbound::session::{ClientTls, Session};
-use crate::inbound::{Inbound, TLS_TIMEOUT, client_tls, labels, ours, serve_http, tcp};
+use crate::inbound::{Inbound, client_tls, labels, ours, serve_http, tcp};
 use crate::metrics::families;
 use crate::net::io::Io;
 use crate::net::sniff;
@@ -33,7 +33,12 @@ pub async fn serve(
     let Some(epoch) = ours(&inbound.epochs, &spoken) else {
         return inbound.refused("direct connections must be mutually authenticated");
     };
-    let mut io = match tls::accept(io, epoch.server(ServerAlpn::TransportHeader), TLS_TIMEOUT).await
+    let mut io = match tls::accept(
+        io,
+        epoch.server(ServerAlpn::TransportHeader),
+        detect_timeout,
+    )
+    .await
     {
         Ok(io) => io,
         Err(error) => return inbound.handshake_failed(&error),
@@ -79,7 +84,7 @@ pub async fn serve(
             )
             .await
         }
-        None => tcp::serve(inbound, io, session, guard).await,
+        None => tcp::serve(inbound, io, session, None, guard).await,
     }
 }
 

@@ -33,13 +33,12 @@ use crate::metrics::{Labels, Shard, families};
 use crate::net::dial::Dialer;
 use crate::net::io::Io;
 use crate::net::listen::{Accepted, SocketOptions};
+use crate::net::proxy_protocol;
+use crate::net::server_first::Silence;
 use crate::net::sniff::{self, Spoken};
 use crate::net::tls;
 use port::{Port, Ports};
 use session::{ClientTls, Session};
-
-/// A TLS handshake that a client has begun.
-const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the inbound side of a worker shares among its connections.
 pub struct Inbound {
@@ -50,6 +49,7 @@ pub struct Inbound {
     dialer: Dialer,
     ports: RefCell<Ports>,
     in_flight: Cell<usize>,
+    silence: Silence,
 }
 
 impl Inbound {
@@ -69,7 +69,9 @@ impl Inbound {
             options,
             mark: config.mark,
         };
+        let family = &families::INBOUND_TCP_DETECT_SERVER_FIRST_TOTAL;
         Rc::new(Inbound {
+            silence: Silence::new(shard.clone(), family),
             discovery,
             epochs,
             shard,
@@ -193,30 +195,38 @@ async fn transparent(
 ) {
     let server = port.server();
     let detect_timeout = match &server.protocol {
-        Protocol::Opaque => {
-            let session = Session::new(port, client, ClientTls::None("opaque"));
-            return tcp::serve(inbound, io, session, guard).await;
-        }
         Protocol::Detect { timeout, .. } => *timeout,
         _ => inbound.config.inbound.connections.detect_timeout,
     };
+    let client = match server.proxy_protocol {
+        false => client,
+        true => match fronted(&mut io, client, detect_timeout).await {
+            Some(client) => client,
+            None => return inbound.refused(Reason::ProxyProtocolInvalid.code()),
+        },
+    };
+    if matches!(server.protocol, Protocol::Opaque) {
+        let session = Session::new(port, client, ClientTls::None("opaque"));
+        return tcp::serve(inbound, io, session, None, guard).await;
+    }
     let begun = Instant::now();
-    let mut spoken = sniff::sniff(&mut io, detect_timeout).await;
-    let mut tls = ClientTls::None("no_tls_from_remote");
+    let mut session = Session::new(port.clone(), client, ClientTls::None("no_tls_from_remote"));
+    let (mut spoken, mut opened) =
+        detect(&inbound, &mut io, &session, &server, detect_timeout).await;
     if let Some(epoch) = spoken
         .as_ref()
         .ok()
         .and_then(|spoken| ours(&inbound.epochs, spoken))
     {
-        io = match tls::accept(io, epoch.server(ServerAlpn::None), TLS_TIMEOUT).await {
+        io = match tls::accept(io, epoch.server(ServerAlpn::None), detect_timeout).await {
             Ok(io) => io,
             Err(error) => return inbound.handshake_failed(&error),
         };
-        tls = match client_tls(&io) {
-            Some(tls) => tls,
-            None => return inbound.refused("bad certificate"),
+        let Some(tls) = client_tls(&io) else {
+            return inbound.refused("bad certificate");
         };
-        spoken = sniff::sniff(&mut io, detect_timeout).await;
+        session = Session::new(port.clone(), client, tls);
+        (spoken, opened) = detect(&inbound, &mut io, &session, &server, detect_timeout).await;
     }
     inbound.detected(&port, &server, sniff::result(&spoken), begun.elapsed());
     let Ok(spoken) = spoken else { return };
@@ -227,11 +237,42 @@ async fn transparent(
         (_, Protocol::Http1(_) | Protocol::Http2(_) | Protocol::Grpc(_)) => Some(false),
         _ => None,
     };
-    let session = Session::new(port, client, tls);
     match http.filter(|_| server.http().is_some()) {
         Some(http2) => serve_http(inbound, io, session, http2, guard).await,
-        None => tcp::serve(inbound, io, session, guard).await,
+        None => tcp::serve(inbound, io, session, opened, guard).await,
     }
+}
+
+/// What the client speaks. Where anything may be spoken, the application may be the one to speak first.
+async fn detect(
+    inbound: &Inbound,
+    io: &mut Io,
+    session: &Session,
+    server: &Server,
+    timeout: Duration,
+) -> (std::io::Result<Spoken>, Option<Io>) {
+    if !matches!(server.protocol, Protocol::Detect { .. }) {
+        return (sniff::sniff(io, timeout).await, None);
+    }
+    let open = || async { tcp::open(session).await.map(|server| ((), server)) };
+    let (spoken, opened) = inbound.silence.sniff(io, timeout, open).await;
+    (spoken, opened.map(|((), server)| server))
+}
+
+/// Who the client is, as the load balancer in front says in the connection's first bytes. `None`: they say nothing.
+async fn fronted(io: &mut Io, client: SocketAddr, timeout: Duration) -> Option<SocketAddr> {
+    let read = async {
+        loop {
+            if let Some(header) = proxy_protocol::parse(io.ahead()).ok()? {
+                io.consume_ahead(header.length);
+                return Some(header.source.unwrap_or(client));
+            }
+            if io.read_ahead().await.ok()? == 0 {
+                return None;
+            }
+        }
+    };
+    tokio::time::timeout(timeout, read).await.ok().flatten()
 }
 
 /// Our certificates, if the client begins TLS for our name.

@@ -10,12 +10,23 @@ use crate::metrics::families;
 use crate::net::io::Io;
 use crate::net::relay;
 
-pub async fn serve(inbound: Rc<Inbound>, mut client: Io, session: Session, guard: Guard) {
+/// `opened`: the application's side, when detection has opened it already.
+pub async fn serve(
+    inbound: Rc<Inbound>,
+    mut client: Io,
+    session: Session,
+    opened: Option<Io>,
+    guard: Guard,
+) {
     client.measure(labels::client_meter(&inbound, &session));
     if !permitted(&inbound, &session) {
         return;
     }
-    let mut server = match session.port().application.connect(None).await {
+    let opened = match opened {
+        Some(opened) => Ok(opened),
+        None => Box::pin(session.port().application.connect(None)).await,
+    };
+    let mut server = match opened {
         Ok(server) => server,
         Err(error) => return inbound.refused(error.reason.code()),
     };
@@ -28,6 +39,13 @@ pub async fn serve(inbound: Rc<Inbound>, mut client: Io, session: Session, guard
         }
     }
     drop(guard);
+}
+
+/// The application's side of a connection that may turn out to be opaque; none without a permit for that.
+pub async fn open(session: &Session) -> Option<Io> {
+    let (server, grants) = session.policy();
+    server.authorize_connection(&grants).ok()?;
+    session.port().application.connect(None).await.ok()
 }
 
 fn permitted(inbound: &Inbound, session: &Session) -> bool {

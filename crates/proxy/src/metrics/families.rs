@@ -124,6 +124,10 @@ families! {
         "Outcomes of outbound protocol detection: not_http, http/1, http/2, read_timeout, error.";
     OUTBOUND_TCP_DETECT_HTTP_DURATION_SECONDS Histogram(&DETECT_SECONDS), "outbound_tcp_detect_http_duration_seconds", [],
         "Seconds that outbound protocol detection took.";
+    INBOUND_TCP_DETECT_SERVER_FIRST_TOTAL Counter, "inbound_tcp_detect_server_first_total", ["result"],
+        "Silent inbound clients whose application was asked whether it speaks first; result: server, client, nobody, http, unreachable, limit.";
+    OUTBOUND_TCP_DETECT_SERVER_FIRST_TOTAL Counter, "outbound_tcp_detect_server_first_total", ["result"],
+        "Silent outbound clients whose server was asked whether it speaks first; result: server, client, nobody, http, unreachable, limit.";
     INBOUND_TCP_TRANSPORT_HEADER_CONNECTIONS_TOTAL Counter, "inbound_tcp_transport_header_connections_total",
         ["session_protocol", "target_port", "client_id"],
         "Connections that reached the inbound port with a transport header.";

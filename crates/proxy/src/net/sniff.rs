@@ -15,8 +15,10 @@ pub enum Spoken {
     Tls {
         server_name: Option<String>,
     },
-    /// It waits for the server to speak first, or is slow.
+    /// It has said nothing that decides.
     Silent,
+    /// The server spoke before it did (`crate::net::server_first`).
+    ServerFirst,
 }
 
 /// The `result` label of HTTP detection.
@@ -24,7 +26,7 @@ pub fn result(spoken: &io::Result<Spoken>) -> &'static str {
     match spoken {
         Ok(Spoken::Known(Protocol::Http1)) => "http/1",
         Ok(Spoken::Known(Protocol::Http2)) => "http/2",
-        Ok(Spoken::Known(_) | Spoken::Tls { .. }) => "not_http",
+        Ok(Spoken::Known(_) | Spoken::Tls { .. } | Spoken::ServerFirst) => "not_http",
         Ok(Spoken::Silent) => "read_timeout",
         Err(_) => "error",
     }

@@ -35,6 +35,8 @@ pub struct Backends(Vec<Weak<Backend>>);
 pub struct Backend {
     outbound: Weak<Outbound>,
     policy: Policy,
+    /// Endpoints that are not meshed are none: nothing leaves in the clear.
+    strict: bool,
     /// A part of the labels of its endpoints.
     authority: String,
     endpoints: Option<RefCell<watch::Receiver<Option<Arc<Endpoints>>>>>,
@@ -51,6 +53,8 @@ struct State {
     known: Known,
     /// Since when no endpoint has been ready.
     unready_since: Option<Instant>,
+    /// There are endpoints, and mutual TLS is demanded that none of them has.
+    none_is_meshed: bool,
     last_error: Option<ConnectError>,
 }
 
@@ -162,25 +166,30 @@ pub struct Unavailable {
 
 impl Backends {
     /// The backend of a policy; the one in use if there is an equal one.
-    pub fn get(outbound: &Rc<Outbound>, target: &Target, policy: &Policy) -> Rc<Backend> {
+    pub fn get(
+        outbound: &Rc<Outbound>,
+        target: &Target,
+        policy: &Policy,
+        strict: bool,
+    ) -> Rc<Backend> {
         let mut backends = outbound.backends.borrow_mut();
         backends.0.retain(|backend| backend.strong_count() > 0);
         let known = backends
             .0
             .iter()
             .filter_map(Weak::upgrade)
-            .find(|backend| backend.policy == *policy);
+            .find(|backend| backend.strict == strict && backend.policy == *policy);
         if let Some(backend) = known {
             return backend;
         }
-        let backend = Backend::new(outbound, target, policy.clone());
+        let backend = Backend::new(outbound, target, policy.clone(), strict);
         backends.0.push(Rc::downgrade(&backend));
         backend
     }
 }
 
 impl Backend {
-    fn new(outbound: &Rc<Outbound>, target: &Target, policy: Policy) -> Rc<Self> {
+    fn new(outbound: &Rc<Outbound>, target: &Target, policy: Policy, strict: bool) -> Rc<Self> {
         let (load, endpoints, authority) = match &policy.kind {
             BackendKind::Forward(_) | BackendKind::Missing => {
                 (Load::default(), None, labels::authority(target))
@@ -193,6 +202,7 @@ impl Backend {
         };
         let backend = Rc::new(Backend {
             outbound: Rc::downgrade(outbound),
+            strict,
             authority,
             endpoints,
             state: RefCell::new(State {
@@ -200,6 +210,7 @@ impl Backend {
                 members: Vec::new(),
                 known: Known::Unknown,
                 unready_since: None,
+                none_is_meshed: false,
                 last_error: None,
             }),
             waiting: Cell::new(0),
@@ -282,6 +293,12 @@ impl Backend {
                 if state.balancer.is_empty() && state.known != Known::Unknown {
                     return Err(Unavailable {
                         reason: Reason::NoEndpoints,
+                        detail: Some(self.authority.as_str().into()),
+                    });
+                }
+                if state.none_is_meshed {
+                    return Err(Unavailable {
+                        reason: Reason::MeshTlsRequired,
                         detail: Some(self.authority.as_str().into()),
                     });
                 }
@@ -385,6 +402,8 @@ impl Backend {
                 }
             }
         }
+        state.none_is_meshed =
+            self.strict && !state.balancer.is_empty() && state.members.iter().all(Option::is_none);
         if state.balancer.ready_len() > 0 {
             state.unready_since = None;
             self.became_ready.notify_waiters();
@@ -464,6 +483,9 @@ impl Member {
             Reach::plain(endpoint.addr)
         };
         let meshed = reach.is_meshed();
+        if backend.strict && !meshed {
+            return Err(ConnectError::new(Reason::MeshTlsRequired, endpoint.addr));
+        }
         let limits = origin::Limits {
             connect_timeout: connections.connect_timeout,
             idle: connections.pool_max_idle,

@@ -22,14 +22,19 @@ use crate::outbound::{Outbound, tcp};
 /// Serves a connection whose requests name their destinations. `original`: where it was redirected from, in ingress
 /// mode; what names nothing goes there.
 pub async fn serve(outbound: Rc<Outbound>, mut io: Io, original: Option<SocketAddr>, guard: Guard) {
-    let Ok(spoken) = outbound
-        .detect(&mut io, outbound.config.outbound.connections.detect_timeout)
-        .await
-    else {
-        return;
+    let detect_timeout = outbound.config.outbound.connections.detect_timeout;
+    let target = original.map(|original| Targets::get(&outbound, Target::Addr(original)));
+    let (spoken, opened) = match &target {
+        Some(target) => {
+            outbound
+                .detect_beside(&mut io, detect_timeout, target)
+                .await
+        }
+        None => (outbound.detect(&mut io, detect_timeout).await, None),
     };
+    let Ok(spoken) = spoken else { return };
     let (limits, head_timeout) = (outbound.h1_limits(), outbound.config.http1_head_timeout);
-    match (spoken, original) {
+    match (spoken, target) {
         (Spoken::Known(detect::Protocol::Http2), _) => {
             let settings = outbound.server_settings();
             let requests = Requests::by_authority(outbound, original);
@@ -41,13 +46,12 @@ pub async fn serve(outbound: Rc<Outbound>, mut io: Io, original: Option<SocketAd
             let requests = Requests::by_authority(outbound, original);
             serve::http1(io, &requests, limits, head_timeout, guard).await;
         }
-        (spoken, Some(original)) => {
-            let target = Targets::get(&outbound, Target::Addr(original));
+        (spoken, Some(target)) => {
             let name = match spoken {
                 Spoken::Tls { server_name } => server_name.unwrap_or_default(),
                 _ => String::new(),
             };
-            tcp::serve(outbound, io, target, name.as_bytes(), guard).await;
+            tcp::serve(outbound, io, target, name.as_bytes(), opened, guard).await;
         }
         // Nothing says where to.
         (_, None) => {}

@@ -33,6 +33,7 @@ use crate::metrics::{Labels, Shard, families};
 use crate::net::dial::Dialer;
 use crate::net::io::Io;
 use crate::net::listen::{Accepted, SocketOptions};
+use crate::net::server_first::Silence;
 use crate::net::sniff::{self, Spoken};
 
 /// How long a new target's policy is waited for.
@@ -50,6 +51,7 @@ pub struct Outbound {
     targets: RefCell<target::Targets>,
     backends: RefCell<backend::Backends>,
     in_flight: Cell<usize>,
+    silence: Silence,
 }
 
 impl Outbound {
@@ -70,7 +72,9 @@ impl Outbound {
             options,
             mark: config.mark,
         };
+        let family = &families::OUTBOUND_TCP_DETECT_SERVER_FIRST_TOTAL;
         Rc::new(Outbound {
+            silence: Silence::new(shard.clone(), family),
             discovery,
             epochs,
             shard,
@@ -87,8 +91,27 @@ impl Outbound {
     async fn detect(&self, io: &mut Io, timeout: Duration) -> io::Result<Spoken> {
         let begun = Instant::now();
         let spoken = sniff::sniff(io, timeout).await;
+        self.detected(&spoken, begun);
+        spoken
+    }
+
+    /// The same, where the server may be the one to speak first: then it has been connected to.
+    async fn detect_beside(
+        &self,
+        io: &mut Io,
+        timeout: Duration,
+        target: &target::State,
+    ) -> (io::Result<Spoken>, Option<(backend::InUse, Io)>) {
+        let begun = Instant::now();
+        let open = || async { tcp::open(target, b"").await.ok() };
+        let (spoken, opened) = self.silence.sniff(io, timeout, open).await;
+        self.detected(&spoken, begun);
+        (spoken, opened)
+    }
+
+    fn detected(&self, spoken: &io::Result<Spoken>, begun: Instant) {
         let labels = Labels::builder()
-            .add("result", sniff::result(&spoken))
+            .add("result", sniff::result(spoken))
             .build();
         self.shard
             .counter(&families::OUTBOUND_TCP_DETECT_HTTP_RESULTS_TOTAL, &labels)
@@ -99,7 +122,6 @@ impl Outbound {
                 &Labels::none(),
             )
             .record(begun.elapsed());
-        spoken
     }
 
     /// Counts a request that we answered instead of a server.
@@ -147,17 +169,22 @@ async fn captured(outbound: Rc<Outbound>, mut io: Io, target: Rc<target::State>,
         Ok(compiled) => compiled,
         Err(reason) => return outbound.refused(reason),
     };
+    let detect_timeout = outbound.config.outbound.connections.detect_timeout;
     let (timeout, fallback) = match &compiled.policy().protocol {
-        Protocol::Opaque(_) => return tcp::serve(outbound, io, target, b"", guard).await,
-        Protocol::Detect { timeout, .. } => (*timeout, true),
-        Protocol::Tls(_) => (outbound.config.outbound.connections.detect_timeout, true),
-        Protocol::Http1(_) | Protocol::Http2(_) | Protocol::Grpc(_) => {
-            (outbound.config.outbound.connections.detect_timeout, false)
+        Protocol::Opaque(_) => {
+            return tcp::serve(outbound, io, target, b"", None, guard).await;
         }
+        Protocol::Detect { timeout, .. } => (*timeout, true),
+        Protocol::Tls(_) => (detect_timeout, true),
+        Protocol::Http1(_) | Protocol::Http2(_) | Protocol::Grpc(_) => (detect_timeout, false),
     };
-    let Ok(spoken) = outbound.detect(&mut io, timeout).await else {
-        return;
+    // Where the protocol is declared, the client speaks first in it.
+    let (spoken, opened) = match &compiled.policy().protocol {
+        Protocol::Detect { .. } => outbound.detect_beside(&mut io, timeout, &target).await,
+        _ => (outbound.detect(&mut io, timeout).await, None),
     };
+    let Ok(spoken) = spoken else { return };
+    drop(compiled);
     let (limits, head_timeout) = (outbound.h1_limits(), outbound.config.http1_head_timeout);
     match spoken {
         Spoken::Known(detect::Protocol::Http2) => {
@@ -177,8 +204,10 @@ async fn captured(outbound: Rc<Outbound>, mut io: Io, target: Rc<target::State>,
         }
         Spoken::Tls { server_name } => {
             let name = server_name.unwrap_or_default();
-            tcp::serve(outbound, io, target, name.as_bytes(), guard).await;
+            tcp::serve(outbound, io, target, name.as_bytes(), None, guard).await;
         }
-        Spoken::Known(_) | Spoken::Silent => tcp::serve(outbound, io, target, b"", guard).await,
+        Spoken::Known(_) | Spoken::Silent | Spoken::ServerFirst => {
+            tcp::serve(outbound, io, target, b"", opened, guard).await;
+        }
     }
 }

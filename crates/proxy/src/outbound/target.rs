@@ -132,11 +132,12 @@ impl State {
         {
             return;
         }
+        let strict = outbound.config.outbound.require_mesh_tls || view.policy.require_mesh_tls;
         let backends = view
             .policy
             .backends
             .iter()
-            .map(|backend| Backends::get(&outbound, &self.target, backend))
+            .map(|backend| Backends::get(&outbound, &self.target, backend, strict))
             .collect();
         let metrics = HttpMetrics::new(
             &outbound.shard,

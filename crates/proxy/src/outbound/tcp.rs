@@ -16,15 +16,21 @@ use crate::outbound::{DISCOVERY_TIMEOUT, Outbound};
 /// Endpoints that are tried before the client's connection is closed.
 const MAX_TRIES: u32 = 3;
 
-/// Serves a connection to its end. A refusal is a close: there is no other word for it in TCP.
+/// Serves a connection to its end. A refusal is a close: there is no other word for it in TCP. `opened`: the server's
+/// side, when detection has opened it already.
 pub async fn serve(
     outbound: Rc<Outbound>,
     mut client: Io,
     target: Rc<State>,
     server_name: &[u8],
+    opened: Option<(InUse, Io)>,
     guard: Guard,
 ) {
-    let (_in_use, mut server) = match open(&target, server_name).await {
+    let opened = match opened {
+        Some(opened) => Ok(opened),
+        None => Box::pin(open(&target, server_name)).await,
+    };
+    let (_in_use, mut server) = match opened {
         Ok(opened) => opened,
         Err(reason) => return outbound.refused(reason),
     };
@@ -33,7 +39,8 @@ pub async fn serve(
     drop(guard);
 }
 
-async fn open(target: &State, server_name: &[u8]) -> Result<(InUse, Io), Reason> {
+/// The server's side of a connection.
+pub async fn open(target: &State, server_name: &[u8]) -> Result<(InUse, Io), Reason> {
     let compiled = target.ready(DISCOVERY_TIMEOUT).await?;
     let chosen = decide(&compiled, server_name)?;
     connect(compiled.backend(chosen.backend).ok_or(Reason::Internal)?).await

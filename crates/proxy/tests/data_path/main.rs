@@ -4,11 +4,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod client;
+mod detect;
 mod drain;
+mod fronted;
 mod grpc;
 mod http1;
 mod meshed;
 mod policy;
 mod rig;
+mod strict;
 mod tcp;
 mod trouble;

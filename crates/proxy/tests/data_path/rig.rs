@@ -332,7 +332,7 @@ pub fn policy_with(
     };
     let detect = api::proxy_protocol::Detect {
         timeout: Some(prost_types::Duration {
-            seconds: 1,
+            seconds: 10,
             nanos: 0,
         }),
         opaque: Some(opaque),
