@@ -1,5 +1,6 @@
-"""A sidecar without a mesh: one `tulle-proxy`, its inbound listener before an application on loopback."""
+"""What is put to the test: one `tulle-proxy` before an application on loopback, or its HTTP/2 codec alone."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -13,17 +14,17 @@ from pathlib import Path
 
 from tulle.local.proxy_binary import find_proxy
 
-__all__ = ["Sidecar", "application", "free_ports", "sidecar"]
+__all__ = ["Server", "application", "codec", "free_ports", "sidecar"]
 
 
 @dataclass(frozen=True)
-class Sidecar:
-    """A running sidecar. `port` is the inbound listener; what arrives there goes to the application."""
+class Server:
+    """A running server of HTTP/2. `admin` is the port of the sidecar's own pages; 0 for the codec, which has none."""
 
+    name: str
     port: int
-    admin: int
     pid: int
-    log: Path
+    admin: int = 0
 
     def resident(self) -> int:
         """Return the resident memory of its own, in octets."""
@@ -68,7 +69,34 @@ def application() -> Iterator[int]:
 
 
 @contextmanager
-def sidecar(application_port: int, **more: str) -> Iterator[Sidecar]:
+def codec() -> Iterator[Server]:
+    """Run the codec as a server of its own (crates/http/examples/h2_serve.rs)."""
+    checkout = Path(__file__).parents[2]
+    build = [
+        "cargo",
+        "build",
+        "--quiet",
+        "--release",
+        "--locked",
+        "-p",
+        "tulle-http",
+        "--example",
+        "h2_serve",
+    ]
+    subprocess.run(build, cwd=checkout, check=True, timeout=300)
+    target = Path(os.environ.get("CARGO_TARGET_DIR", checkout / "target"))
+    program_path = target / "release/examples/h2_serve"
+    with subprocess.Popen([program_path], stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        try:
+            yield Server("codec", int(program.stdout.readline()), program.pid)
+            assert program.poll() is None, "the server ended"
+        finally:
+            program.kill()
+
+
+@contextmanager
+def sidecar(application_port: int, **more: str) -> Iterator[Server]:
     """Run a sidecar before the application on that port; `more` goes into its environment."""
     port, inbound, outbound, admin = free_ports(4)
     environment = {
@@ -86,7 +114,7 @@ def sidecar(application_port: int, **more: str) -> Iterator[Sidecar]:
         with subprocess.Popen([find_proxy()], env=environment, stdout=log, stderr=log) as program:
             try:
                 _await_listener(port, program, Path(log.name))
-                yield Sidecar(port, admin, program.pid, Path(log.name))
+                yield Server("sidecar", port, program.pid, admin)
                 assert program.poll() is None, f"the sidecar ended: {Path(log.name).read_text()[-2000:]}"
             finally:
                 program.kill()
