@@ -133,7 +133,8 @@ def _set_protocol(
             message.protocol.tls.SetInParent()
         case "grpc" if not _attached(world, server) and not _probe_paths(pod, port):
             default = message.protocol.grpc.routes.add(metadata=messages.default_metadata("default"))
-            default.rules.add(matches=[grpc_route_pb2.GrpcRouteMatch()])
+            # Every call. Linkerd's proxy wants that said by an empty part, not by a missing one.
+            default.rules.add(matches=[grpc_route_pb2.GrpcRouteMatch(rpc=grpc_route_pb2.GrpcRpcMatch())])
         case "http1":
             message.protocol.http1.routes.extend(_http_routes(world, mesh, pod, port, server))
         case "http2" | "grpc":

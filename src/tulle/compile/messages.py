@@ -87,6 +87,8 @@ def resource(
 ) -> meta_pb2.Metadata:
     """Name the object that a rule comes from; given as (namespace, name) when it does not exist."""
     namespace, name = view if isinstance(view, tuple) else (view.namespace, view.name)
+    # Linkerd's word for the group of Services and Pods; its proxy takes no policy whose metadata has an empty one.
+    group = group or "core"
     source = "" if isinstance(view, tuple) else view.annotations.get(SOURCE, "")
     return meta_pb2.Metadata(
         resource=meta_pb2.Resource(

@@ -290,9 +290,11 @@ def init_container(config: InjectConfig, values: Settings) -> Obj:
         args += ["--timeout-close-wait-secs", str(_seconds(values["close-wait-timeout"]))]
     if config.proxy_mark:
         args += ["--proxy-mark", config.proxy_mark]
+    # Its arguments are Tulle's, so another sidecar's image cannot stand for it.
+    image = _image(config, {} if "proxy-image" in values else values)
     return {
         "name": "linkerd-init",
-        "image": _image(config, values),
+        "image": image,
         "imagePullPolicy": values.get("image-pull-policy", config.image_pull_policy),
         "args": args,
         "securityContext": {

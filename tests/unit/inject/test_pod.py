@@ -198,3 +198,8 @@ def test_any_text_is_either_read_or_refused_by_name(text: str, name: str) -> Non
         settings({f"config.linkerd.io/{name}": text}, {})
     except BadAnnotation as refused:
         assert refused.name == f"config.linkerd.io/{name}"
+
+
+def test_another_sidecars_image_does_not_stand_for_the_init_container() -> None:
+    init, proxy = injected(annotated(proxy_image="cr.l5d.io/linkerd/proxy"))["spec"]["initContainers"]
+    assert (init["image"], proxy["image"]) == ("tulle/proxy:1", "cr.l5d.io/linkerd/proxy:1")
