@@ -42,6 +42,8 @@ pub struct Connection {
     incoming_done: bool,
     out: Vec<u8>,
     sent: usize,
+    /// TLS may hold something that the socket did not take.
+    unflushed: bool,
     /// The message going out, when its head has been written and its end has not.
     writer: Option<BodyWriter>,
     /// Another message may follow this one.
@@ -72,6 +74,7 @@ impl Connection {
             incoming_done: true,
             out: Vec::new(),
             sent: 0,
+            unflushed: false,
             writer: None,
             persist: true,
             broken: false,
@@ -307,15 +310,17 @@ impl Connection {
 
     /// Writes what has gathered.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        if self.out.is_empty() {
+        if self.out.is_empty() && !self.unflushed {
             return Poll::Ready(Ok(()));
         }
+        self.unflushed = true;
         while self.sent < self.out.len() {
             ready!(self.poll_write(cx))?;
         }
         self.out.clear();
         self.sent = 0;
         ready!(Pin::new(&mut self.io).poll_flush(cx)).map_err(|error| self.broken(error.into()))?;
+        self.unflushed = false;
         Poll::Ready(Ok(()))
     }
 

@@ -44,29 +44,6 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub fn of_h2(error: &::h2::Error) -> Fault {
-        if let Some(io) = error.get_io() {
-            return Fault::Io(io.kind());
-        }
-        match error.reason() {
-            Some(::h2::Reason::REFUSED_STREAM) if error.is_remote() => Fault::Refused,
-            // A stream above the last one that a GOAWAY says was processed.
-            Some(::h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => {
-                Fault::Refused
-            }
-            Some(reason) if error.is_reset() => Fault::Reset(Code(reason.into())),
-            _ => Fault::Closed,
-        }
-    }
-
-    pub fn of_code(reason: Code) -> Fault {
-        if reason == Code::REFUSED_STREAM {
-            Fault::Refused
-        } else {
-            Fault::Reset(reason)
-        }
-    }
-
     /// The connection ended under it.
     pub fn is_closed(self) -> bool {
         matches!(self, Fault::Closed | Fault::Io(_))

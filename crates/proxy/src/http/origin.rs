@@ -188,9 +188,7 @@ impl Origin {
                     origin.forget_ended();
                 }
             };
-            client::connect(io, self.limits.h2, on_end)
-                .await
-                .map_err(|fault| ConnectError::new(tulle_engine::Reason::ConnectFailed, fault))
+            Ok(client::connect(io, self.limits.h2, on_end))
         };
         let outcome = dial.await;
         *self.h2.borrow_mut() = match outcome {

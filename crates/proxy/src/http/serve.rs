@@ -157,18 +157,9 @@ pub async fn http2<H: Handler + 'static>(
     guard: Guard,
 ) -> Result<(), Fault> {
     let held = guard.clone();
-    h2::server::serve(io, settings, guard, move |request, mut stream| {
-        // Read here, so that the stream's task does not carry the `h2` crate's form of the request.
-        let mut head = spare_head();
-        match h2::server::Stream::read_head(&request, &mut head) {
-            Ok(()) => drop(tokio::task::spawn_local(bounded(serve_stream(
-                handler.clone(),
-                head,
-                stream,
-                held.clone(),
-            )))),
-            Err(_) => stream.reset(tulle_http::h2::Code::PROTOCOL_ERROR),
-        }
+    h2::server::serve(io, settings, guard, move |head, stream| {
+        let request = serve_stream(handler.clone(), head, stream, held.clone());
+        drop(tokio::task::spawn_local(bounded(request)));
     })
     .await
 }
@@ -177,10 +168,11 @@ pub async fn http2<H: Handler + 'static>(
 async fn serve_stream<H: Handler>(
     handler: Rc<H>,
     mut head: Head,
-    stream: h2::server::Stream,
+    stream: h2::stream::Stream,
     _held: Guard,
 ) {
-    let mut down = Downstream::H2(Box::new(stream));
+    stream.accept();
+    let mut down = Downstream::H2(stream);
     if let Handled::Cut = handler.handle(&mut head, &mut down).await {
         down.cut(Fault::Closed);
     }

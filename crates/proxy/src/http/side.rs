@@ -9,7 +9,7 @@ use tulle_http::{Head, Known};
 
 use crate::drain::Guard;
 use crate::http::h1;
-use crate::http::h2::{client, server};
+use crate::http::h2::stream::Stream;
 use crate::http::{Event, Fault};
 
 /// Where the request comes from and the answer goes to.
@@ -23,13 +23,13 @@ pub enum Downstream<'a> {
         /// This answer is the connection's last for another reason.
         close: bool,
     },
-    H2(Box<server::Stream>),
+    H2(Stream),
 }
 
 /// Where the request goes to and the answer comes from.
 pub enum Upstream {
     H1(Box<h1::Connection>),
-    H2(Box<client::Stream>),
+    H2(Stream),
 }
 
 /// What follows an answer's head.
@@ -59,7 +59,7 @@ impl Downstream<'_> {
     pub fn request_body(&self, head: &Head) -> BodyKind {
         match self {
             Downstream::H1 { request, .. } => request.body,
-            Downstream::H2(stream) => body_kind(head, stream.incoming.is_ended()),
+            Downstream::H2(stream) => body_kind(head, stream.is_ended()),
         }
     }
 
@@ -75,7 +75,7 @@ impl Downstream<'_> {
     ) -> Poll<Result<Event, Fault>> {
         match self {
             Downstream::H1 { connection, .. } => connection.poll_event(cx, trailers),
-            Downstream::H2(stream) => stream.incoming.poll_event(cx, trailers),
+            Downstream::H2(stream) => stream.poll_event(cx, trailers),
         }
     }
 
@@ -83,14 +83,14 @@ impl Downstream<'_> {
     pub fn chunk(&self) -> &[u8] {
         match self {
             Downstream::H1 { connection, .. } => connection.chunk(),
-            Downstream::H2(stream) => stream.incoming.chunk(),
+            Downstream::H2(stream) => stream.chunk(),
         }
     }
 
     pub fn consume(&mut self, count: usize) {
         match self {
             Downstream::H1 { connection, .. } => connection.consume(count),
-            Downstream::H2(stream) => stream.incoming.consume(count),
+            Downstream::H2(stream) => stream.consume(count),
         }
     }
 
@@ -124,7 +124,7 @@ impl Downstream<'_> {
                 };
                 connection.send_response(head, *answering, body, persist)
             }
-            (Downstream::H2(stream), Answer::Interim) => stream.send_interim(head),
+            (Downstream::H2(stream), Answer::Interim) => stream.send_head(head, false),
             (Downstream::H2(stream), Answer::Final(body)) => {
                 stream.send_head(head, matches!(body, BodyKind::None | BodyKind::Length(0)))
             }
@@ -142,30 +142,21 @@ impl Downstream<'_> {
     ) -> Poll<Result<usize, Fault>> {
         match self {
             Downstream::H1 { connection, .. } => connection.poll_capacity(cx, wanted),
-            Downstream::H2(stream) => match stream.outgoing() {
-                Some(outgoing) => outgoing.poll_capacity(cx, wanted),
-                None => Poll::Ready(Ok(wanted)),
-            },
+            Downstream::H2(stream) => stream.poll_capacity(cx, wanted),
         }
     }
 
     pub fn send(&mut self, data: &[u8]) -> Result<(), Fault> {
         match self {
             Downstream::H1 { connection, .. } => connection.send(data),
-            Downstream::H2(stream) => stream
-                .outgoing()
-                .map_or(Ok(()), |outgoing| outgoing.send(data, false)),
+            Downstream::H2(stream) => stream.send(data),
         }
     }
 
     pub fn finish(&mut self, trailers: Option<&Head>) -> Result<(), Fault> {
         match self {
             Downstream::H1 { connection, .. } => connection.finish(trailers),
-            Downstream::H2(stream) => match (stream.outgoing(), trailers) {
-                (None, _) => Ok(()),
-                (Some(outgoing), Some(trailers)) => outgoing.send_trailers(trailers),
-                (Some(outgoing), None) => outgoing.send(&[], true),
-            },
+            Downstream::H2(stream) => stream.finish(trailers),
         }
     }
 
@@ -232,10 +223,7 @@ impl Upstream {
             Upstream::H2(stream) => stream.poll_head(cx, head).map_ok(|()| match head.status() {
                 100..=199 => Answer::Interim,
                 204 | 304 => Answer::Final(BodyKind::None),
-                _ => Answer::Final(body_kind(
-                    head,
-                    stream.incoming().is_none_or(|incoming| incoming.is_ended()),
-                )),
+                _ => Answer::Final(body_kind(head, stream.is_ended())),
             }),
         }
     }
@@ -247,10 +235,7 @@ impl Upstream {
     ) -> Poll<Result<Event, Fault>> {
         match self {
             Upstream::H1(connection) => connection.poll_event(cx, trailers),
-            Upstream::H2(stream) => match stream.incoming() {
-                Some(incoming) => incoming.poll_event(cx, trailers),
-                None => Poll::Ready(Err(Fault::Closed)),
-            },
+            Upstream::H2(stream) => stream.poll_event(cx, trailers),
         }
     }
 
@@ -265,11 +250,7 @@ impl Upstream {
     pub fn consume(&mut self, count: usize) {
         match self {
             Upstream::H1(connection) => connection.consume(count),
-            Upstream::H2(stream) => {
-                if let Some(incoming) = stream.incoming() {
-                    incoming.consume(count);
-                }
-            }
+            Upstream::H2(stream) => stream.consume(count),
         }
     }
 
@@ -280,30 +261,21 @@ impl Upstream {
     ) -> Poll<Result<usize, Fault>> {
         match self {
             Upstream::H1(connection) => connection.poll_capacity(cx, wanted),
-            Upstream::H2(stream) => match stream.outgoing() {
-                Some(outgoing) => outgoing.poll_capacity(cx, wanted),
-                None => Poll::Ready(Err(Fault::Closed)),
-            },
+            Upstream::H2(stream) => stream.poll_capacity(cx, wanted),
         }
     }
 
     pub fn send(&mut self, data: &[u8]) -> Result<(), Fault> {
         match self {
             Upstream::H1(connection) => connection.send(data),
-            Upstream::H2(stream) => stream
-                .outgoing()
-                .map_or(Ok(()), |outgoing| outgoing.send(data, false)),
+            Upstream::H2(stream) => stream.send(data),
         }
     }
 
     pub fn finish(&mut self, trailers: Option<&Head>) -> Result<(), Fault> {
         match self {
             Upstream::H1(connection) => connection.finish(trailers),
-            Upstream::H2(stream) => match (stream.outgoing(), trailers) {
-                (None, _) => Ok(()),
-                (Some(outgoing), Some(trailers)) => outgoing.send_trailers(trailers),
-                (Some(outgoing), None) => outgoing.send(&[], true),
-            },
+            Upstream::H2(stream) => stream.finish(trailers),
         }
     }
 

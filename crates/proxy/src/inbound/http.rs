@@ -298,13 +298,13 @@ impl Requests {
         let application = &self.session.port().application;
         let broken = |fault: Fault| ConnectError::new(Reason::ConnectFailed, fault);
         if head.version() == Version::Http2 {
-            let mut connection = match application.open_h2() {
+            let connection = match application.open_h2() {
                 Some(connection) => connection,
                 None => Box::pin(application.dial_h2()).await?,
             };
             connection.ready().await.map_err(broken)?;
             let stream = connection.send(head, !has_body(body)).map_err(broken)?;
-            return Ok((Upstream::H2(Box::new(stream)), true));
+            return Ok((Upstream::H2(stream), true));
         }
         // A tunnel takes its connection with it, so it gets one of its own.
         let idle = if upgrade {

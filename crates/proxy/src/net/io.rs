@@ -251,6 +251,25 @@ impl Io {
         })
     }
 
+    /// Hands what is there to `take`, where it lies in a buffer that the thread shares; `None` is the end of the stream.
+    pub fn poll_read_with<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Poll<io::Result<Option<T>>> {
+        if !self.ahead.is_empty() {
+            let taken = take(self.ahead.as_slice());
+            self.ahead = Ahead::default();
+            return Poll::Ready(Ok(Some(taken)));
+        }
+        STREAM_BUFFER.with_borrow_mut(|shared| {
+            let mut read = ReadBuf::new(shared);
+            ready!(self.poll_stream(cx, &mut read))?;
+            let bytes = read.filled();
+            Poll::Ready(Ok((!bytes.is_empty()).then(|| take(bytes))))
+        })
+    }
+
     /// Puts bytes back in front of the stream.
     pub fn unread(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {

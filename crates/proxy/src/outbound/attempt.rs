@@ -109,7 +109,7 @@ pub async fn open(
             .map_err(|_| Unsent::Malformed(tulle_http::Error::RequestLine))?;
         return Ok((up, fresh));
     }
-    let mut connection = match member.origin.open_h2() {
+    let connection = match member.origin.open_h2() {
         Some(connection) => connection,
         None => Box::pin(member.origin.dial_h2())
             .await
@@ -122,7 +122,7 @@ pub async fn open(
     connection.ready().await.map_err(|_| Unsent::Refused)?;
     let end = !has_body(body);
     match connection.send(head, end) {
-        Ok(stream) => Ok((Upstream::H2(Box::new(stream)), false)),
+        Ok(stream) => Ok((Upstream::H2(stream), false)),
         Err(Fault::Malformed(error)) => Err(Unsent::Malformed(error)),
         Err(_) => Err(Unsent::Refused),
     }

@@ -1,10 +1,9 @@
-//! Is the peer still there? A PING after a quiet interval, and a verdict when it is not answered.
+//! Is the peer still there? After a quiet interval it is asked, and given up when nothing at all comes in time.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use h2::{Ping, PingPong};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::http::h2::Settings;
@@ -12,48 +11,72 @@ use crate::http::h2::Settings;
 pub struct Keepalive(Option<Active>);
 
 struct Active {
-    pings: PingPong,
     interval: Duration,
     timeout: Duration,
-    /// When to ask, or when to give up.
+    /// When to look again.
     timer: Pin<Box<Sleep>>,
+    /// The timer has to be polled to wake anybody.
+    unset: bool,
+    /// Something has come since the timer was set.
+    heard: bool,
     asked: bool,
 }
 
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    Ping,
+    /// The peer is gone.
+    GiveUp,
+}
+
 impl Keepalive {
-    pub fn new(pings: Option<PingPong>, settings: Settings) -> Self {
-        Keepalive(
-            pings
-                .zip(settings.keepalive_interval)
-                .map(|(pings, interval)| Active {
-                    pings,
-                    interval,
-                    timeout: settings.keepalive_timeout,
-                    timer: Box::pin(sleep(interval)),
-                    asked: false,
-                }),
-        )
+    pub fn new(settings: Settings) -> Self {
+        Keepalive(settings.keepalive_interval.map(|interval| Active {
+            interval,
+            timeout: settings.keepalive_timeout,
+            timer: Box::pin(sleep(interval)),
+            unset: true,
+            heard: false,
+            asked: false,
+        }))
     }
 
-    /// Ready when the peer has not answered in time. To be polled whenever the connection is.
-    pub fn poll_dead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Something has come from the peer.
+    pub fn heard(&mut self) {
+        if let Some(active) = &mut self.0 {
+            active.heard = true;
+        }
+    }
+
+    /// To be called in every round of the connection; costs one test while the time has not come.
+    pub fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
         let Some(active) = &mut self.0 else {
             return Poll::Pending;
         };
-        loop {
-            if active.asked && active.pings.poll_pong(cx).is_ready() {
-                active.asked = false;
-                active
-                    .timer
-                    .as_mut()
-                    .reset(Instant::now() + active.interval);
+        while active.unset || active.timer.is_elapsed() {
+            active.unset = false;
+            if active.timer.as_mut().poll(cx).is_pending() {
+                break;
             }
-            ready!(active.timer.as_mut().poll(cx));
-            if active.asked || active.pings.send_ping(Ping::opaque()).is_err() {
-                return Poll::Ready(());
+            let due = match (std::mem::take(&mut active.heard), active.asked) {
+                (true, _) => None,
+                (false, false) => Some(Due::Ping),
+                (false, true) => return Poll::Ready(Due::GiveUp),
+            };
+            active.asked = due.is_some();
+            let pause = if active.asked {
+                active.timeout
+            } else {
+                active.interval
+            };
+            active.timer.as_mut().reset(Instant::now() + pause);
+            active.unset = true;
+            if let Some(due) = due {
+                cx.waker().wake_by_ref();
+                return Poll::Ready(due);
             }
-            active.asked = true;
-            active.timer.as_mut().reset(Instant::now() + active.timeout);
         }
+        Poll::Pending
     }
 }

@@ -1,15 +1,19 @@
-//! HTTP/2 behind the seam, carried by the `h2` crate. `HeaderMap` and `http::Request` live in this folder only.
+//! HTTP/2 behind the seam, on the codec of `tulle_http`.
 //!
-//! `message` turns heads into what the crate wants and back, `stream` moves one stream's bodies, `server` and `client`
-//! drive connections: one task each, which writes once per scheduler round whatever many streams gave it.
+//! `link` is what a connection's driver and the tasks of its streams share, `driver` the one task that reads and writes,
+//! `stream` what a stream's task sees of it; `client` opens streams, `server` hands out those that the peer opens.
 
 pub mod client;
+pub mod driver;
 pub mod keepalive;
-pub mod message;
+pub mod link;
 pub mod server;
 pub mod stream;
 
 use std::time::Duration;
+
+/// More of a connection's output than this would only wait in our memory instead of the kernel's.
+const MAX_OUTPUT: usize = 64 * 1024;
 
 /// What we announce to a peer; the windows bound what its streams can make us hold.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +25,7 @@ pub struct Settings {
     pub max_frame: u32,
     /// Streams that a client reset before they were served; with more, it is flooding us.
     pub max_pending_resets: usize,
-    /// Bytes that one connection's streams may have queued for writing, each.
+    /// Bytes that may wait to be written on one connection before its streams have to wait; at most 64 KiB.
     pub max_send_buffer: usize,
     /// A peer is asked for a sign of life after this long …
     pub keepalive_interval: Option<Duration>,
@@ -46,6 +50,20 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// What the codec holds the peer to.
+    fn codec(&self) -> tulle_http::h2::Settings {
+        tulle_http::h2::Settings {
+            stream_window: self.stream_window,
+            connection_window: self.connection_window,
+            max_concurrent_streams: self.max_concurrent_streams,
+            max_header_list: self.max_header_list,
+            max_frame: self.max_frame,
+            max_pending_resets: self.max_pending_resets,
+            max_output: self.max_send_buffer.min(MAX_OUTPUT),
+            ..tulle_http::h2::Settings::default()
+        }
+    }
+
     /// For accepted connections.
     pub fn from_config(config: &crate::config::Http2) -> Self {
         Settings {

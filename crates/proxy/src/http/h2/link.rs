@@ -1,0 +1,260 @@
+//! What the driver of a connection and the tasks of its streams share.
+//!
+//! All of it is on one thread. It is borrowed for the length of a call and never across an await. Whoever sends appends
+//! to the codec's output and wakes the driver, once per round; the driver puts what comes into the streams' inboxes and
+//! wakes their tasks. Since tasks run in the order in which they were woken, the driver runs again after all that it woke:
+//! so the answers of a round leave in one write.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::task::{Context, Waker};
+
+use tulle_http::Head;
+use tulle_http::h2::{Connection, Ended, Event, Key};
+
+use crate::http::Fault;
+use crate::http::h2::stream::Hand;
+use crate::http::serve::{keep_head, spare_head};
+
+/// Octets of buffer that an inbox keeps for the next stream.
+const KEPT: usize = 16 * 1024;
+/// Inboxes that a connection without streams keeps.
+const KEPT_INBOXES: usize = 8;
+
+pub struct Link(RefCell<State>);
+
+pub struct State {
+    pub codec: Connection,
+    inboxes: Vec<Inbox>,
+    /// Server: streams that have been opened and not been handed out.
+    pub opened: VecDeque<(Key, Head)>,
+    driver: Option<Waker>,
+    /// The driver has been woken this round.
+    woken: bool,
+    /// Tasks that wait for the peer to take another stream.
+    openers: Vec<Waker>,
+    /// How the connection ended.
+    pub lost: Option<Fault>,
+    /// Client: nobody opens streams here any more.
+    pub closing: bool,
+}
+
+/// What has come for a stream and has not been taken.
+#[derive(Default)]
+pub struct Inbox {
+    pub heads: Vec<Head>,
+    pub data: Vec<u8>,
+    pub trailers: Option<Head>,
+    /// After these, nothing.
+    pub ended: bool,
+    /// After these, this.
+    pub fault: Option<Fault>,
+    waker: Option<Waker>,
+    /// For the stream's task: what it has in hand is swapped with `data`.
+    hand: Option<Box<Hand>>,
+}
+
+impl Inbox {
+    pub fn wait(&mut self, cx: &Context<'_>) {
+        match &mut self.waker {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            waker => *waker = Some(cx.waker().clone()),
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Ready for another stream, with its buffers.
+    fn recycle(&mut self, mut hand: Box<Hand>) {
+        self.heads.drain(..).for_each(keep_head);
+        if let Some(trailers) = self.trailers.take() {
+            keep_head(trailers);
+        }
+        (self.ended, self.fault, self.waker) = (false, None, None);
+        self.data = kept(std::mem::take(&mut self.data));
+        hand.chunk = kept(std::mem::take(&mut hand.chunk));
+        hand.at = 0;
+        self.hand = Some(hand);
+    }
+}
+
+fn kept(mut buffer: Vec<u8>) -> Vec<u8> {
+    buffer.clear();
+    if buffer.capacity() > KEPT {
+        buffer.shrink_to(KEPT);
+    }
+    buffer
+}
+
+impl Link {
+    pub fn new(codec: Connection) -> Self {
+        Link(RefCell::new(State {
+            codec,
+            inboxes: Vec::new(),
+            opened: VecDeque::new(),
+            driver: None,
+            woken: false,
+            openers: Vec::new(),
+            lost: None,
+            closing: false,
+        }))
+    }
+
+    /// Does something with the state, and sees to what follows from it: promised streams and the driver are woken.
+    pub fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.0.borrow_mut();
+        let done = act(&mut state);
+        state.settle();
+        done
+    }
+
+    /// Only looks.
+    pub fn look<T>(&self, at: impl FnOnce(&State) -> T) -> T {
+        at(&self.0.borrow())
+    }
+
+    /// The driver's round begins.
+    pub fn begin_round(&self, cx: &Context<'_>) {
+        let mut state = self.0.borrow_mut();
+        state.woken = false;
+        match &mut state.driver {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            waker => *waker = Some(cx.waker().clone()),
+        }
+    }
+
+    /// The driver writes: nobody has to tell it that there is something.
+    pub fn write<T>(&self, write: impl FnOnce(&mut Connection) -> T) -> T {
+        let mut state = self.0.borrow_mut();
+        let written = write(&mut state.codec);
+        state.wake_granted();
+        written
+    }
+}
+
+impl State {
+    pub fn inbox(&mut self, key: Key) -> &mut Inbox {
+        let index = key.index();
+        if index >= self.inboxes.len() {
+            self.inboxes.resize_with(index + 1, Inbox::default);
+        }
+        &mut self.inboxes[index]
+    }
+
+    /// What a new stream's task begins with.
+    pub fn take_hand(&mut self, key: Key) -> Box<Hand> {
+        self.inbox(key).hand.take().unwrap_or_default()
+    }
+
+    /// The stream's task has let go of it.
+    pub fn release(&mut self, key: Key, hand: Box<Hand>) {
+        self.codec.release(key);
+        self.inbox(key).recycle(hand);
+        if self.inboxes.len() > KEPT_INBOXES && self.codec.streams_in_use() == 0 {
+            self.inboxes = Vec::new();
+        }
+    }
+
+    /// Waits for the peer to take another stream.
+    pub fn wait_to_open(&mut self, cx: &Context<'_>) {
+        if !self.openers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            self.openers.push(cx.waker().clone());
+        }
+    }
+
+    fn wake_granted(&mut self) {
+        while let Some(key) = self.codec.pop_granted() {
+            self.inbox(key).wake();
+        }
+    }
+
+    fn settle(&mut self) {
+        self.wake_granted();
+        let due = !self.codec.output().is_empty() || self.closing;
+        if due && !self.woken {
+            if let Some(driver) = &self.driver {
+                self.woken = true;
+                driver.wake_by_ref();
+            }
+        }
+        if !self.openers.is_empty() && (self.codec.can_open() || !self.codec.is_open()) {
+            self.openers.drain(..).for_each(Waker::wake);
+        }
+    }
+
+    /// Takes in what has come. What is left of `input` is the beginning of something.
+    pub fn receive(&mut self, input: &mut &[u8], head: &mut Head) -> Result<(), Fault> {
+        loop {
+            let event = self.codec.next(input, head).map_err(|_| Fault::Closed)?;
+            let stream = match event {
+                Event::NeedMore => return Ok(()),
+                Event::Head { stream, end } => {
+                    let told = std::mem::replace(head, spare_head());
+                    self.inbox(stream).ended = end;
+                    if told.is_request() {
+                        self.opened.push_back((stream, told));
+                        continue;
+                    }
+                    self.inbox(stream).heads.push(told);
+                    stream
+                }
+                Event::Data { stream, data, end } => {
+                    let inbox = self.inbox(stream);
+                    inbox.data.extend_from_slice(data);
+                    inbox.ended = end;
+                    stream
+                }
+                Event::Trailers { stream } => {
+                    let told = std::mem::replace(head, spare_head());
+                    let inbox = self.inbox(stream);
+                    inbox.trailers = Some(told);
+                    inbox.ended = true;
+                    stream
+                }
+                Event::Ended { stream, why } => {
+                    self.inbox(stream).fault = Some(fault(why));
+                    stream
+                }
+                Event::Pong | Event::Settings | Event::GoAway(_) => continue,
+            };
+            self.inbox(stream).wake();
+        }
+    }
+
+    /// The connection is no more: every stream is told.
+    pub fn lose(&mut self, fault: Fault) {
+        self.lost = Some(fault);
+        for inbox in &mut self.inboxes {
+            if !inbox.ended {
+                inbox.fault.get_or_insert(fault);
+            }
+            inbox.wake();
+        }
+        self.openers.drain(..).for_each(Waker::wake);
+    }
+
+    /// A connection that is not lost.
+    pub fn alive(&mut self) -> Result<&mut Connection, Fault> {
+        match self.lost {
+            None => Ok(&mut self.codec),
+            Some(fault) => Err(fault),
+        }
+    }
+
+    /// Why nothing can be sent on this stream.
+    pub fn why_closed(&mut self, key: Key) -> Fault {
+        self.inbox(key).fault.unwrap_or(Fault::Closed)
+    }
+}
+
+fn fault(why: Ended) -> Fault {
+    match why {
+        Ended::Refused => Fault::Refused,
+        Ended::Reset(code) | Ended::Broken(code) => Fault::Reset(code),
+        Ended::Malformed(error) => Fault::Malformed(error),
+    }
+}
