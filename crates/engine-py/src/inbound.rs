@@ -58,7 +58,9 @@ fn decided(server: &Server, peer: &Peer<'_>, request: &Request<'_>) -> InboundVe
         Some(Ok(permit)) => (Some(Object::new(&permit.authorization.meta)), None),
         Some(Err(denial)) => (None, Some(denial.reason)),
     };
-    let answer = found.as_ref().and_then(|found| found.answer(0));
+    let answer = found
+        .as_ref()
+        .and_then(|found| found.answer(&request.view(), 0));
     let may_hold: &[AuthorizationId] = match &found {
         Some(found) => &found.route.authorizations,
         None => &server.own_authorizations,

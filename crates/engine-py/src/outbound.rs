@@ -67,16 +67,16 @@ fn decided(policy: &Policy, request: &Request<'_>, http2: bool) -> OutboundVerdi
             Protocol::Tls(_) => "tls",
         },
         candidates: candidates.collect(),
-        reason: reason(found.as_ref()).map(ReasonVerdict::new),
+        reason: reason(found.as_ref(), request).map(ReasonVerdict::new),
         rule,
         problems: policy.problems.iter().map(ToString::to_string).collect(),
     }
 }
 
-fn reason(found: Option<&RouteRef<'_>>) -> Option<Reason> {
+fn reason(found: Option<&RouteRef<'_>>, request: &Request<'_>) -> Option<Reason> {
     match found {
         None => Some(Reason::RouteNotFound),
-        Some(found) => match found.answer(0) {
+        Some(found) => match found.answer(&request.view(), 0) {
             Some(answer) => Some(answer.reason()),
             None => found
                 .rule
@@ -112,8 +112,8 @@ fn rule(policy: &Policy, found: &RouteRef<'_>, request: &Request<'_>) -> RuleVer
         route: Object::new(&found.route.meta),
         rule: found.rule.number,
         asks: found.matcher.to_string(),
-        filters: filters(&found.rule.filters),
-        answer: found.answer(0).map(answer),
+        filters: filters(Some(policy), &found.rule.filters),
+        answer: found.answer(&request.view(), 0).map(answer),
         backends: backends
             .iter()
             .enumerate()
@@ -131,8 +131,8 @@ fn rule(policy: &Policy, found: &RouteRef<'_>, request: &Request<'_>) -> RuleVer
                         BackendKind::Forward(endpoint) => Some(Endpoint::new(endpoint)),
                         BackendKind::Balancer { .. } | BackendKind::Missing => None,
                     },
-                    filters: filters(&backend.filters),
-                    answer: backend.answer(0).map(answer),
+                    filters: filters(Some(policy), &backend.filters),
+                    answer: backend.answer(&request.view(), 0).map(answer),
                 })
             })
             .collect(),

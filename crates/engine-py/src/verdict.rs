@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use tulle_engine::destination;
-use tulle_engine::outbound::Answer;
-use tulle_engine::route::Filter;
+use tulle_engine::outbound::{Answer, Policy};
+use tulle_engine::route::{Filter, Ratio};
 use tulle_engine::{Meta, Reason};
 
 /// The object behind a decision.
@@ -87,6 +87,7 @@ impl AnswerVerdict {
     pub fn new(answer: &Answer<'_>, location: Option<String>) -> Self {
         let reason = answer.reason();
         let (http, grpc, message) = match answer {
+            Answer::Preflight(_) => (Some(reason.http_status()), None, String::new()),
             Answer::Redirect(redirect) => (Some(redirect.status), None, String::new()),
             Answer::Failure(failure) => (
                 failure.http_status,
@@ -110,14 +111,47 @@ impl AnswerVerdict {
 }
 
 /// What filters do, in words.
-pub fn filters(filters: &[Filter]) -> Vec<String> {
-    let text = |filter: &Filter| match filter {
-        Filter::RequestHeaders(_) => "changes the request's headers",
-        Filter::ResponseHeaders(_) => "changes the response's headers",
-        Filter::Redirect(_) => "redirects",
-        Filter::Failure(_) => "fails requests",
+pub fn filters(policy: Option<&Policy>, filters: &[Filter]) -> Vec<String> {
+    let percent = |ratio: Ratio| match ratio.share() {
+        1.0 => "all".to_owned(),
+        share => format!("{} % of", (share * 10_000.0).round() / 100.0),
     };
-    filters.iter().map(|filter| text(filter).into()).collect()
+    let text = |filter: &Filter| match filter {
+        Filter::RequestHeaders(_) => "changes the request's headers".to_owned(),
+        Filter::ResponseHeaders(_) => "changes the response's headers".to_owned(),
+        Filter::Redirect(_) => "redirects".to_owned(),
+        Filter::Failure(failure) => format!("fails {} requests", percent(failure.ratio)),
+        Filter::Rewrite(_) => "rewrites the URL".to_owned(),
+        Filter::Mirror(mirror) => {
+            let backend = policy.and_then(|policy| policy.backends.get(mirror.backend.index()));
+            let to = backend.map_or_else(String::new, |backend| format!(" to {}", backend.meta));
+            format!("copies {} requests{to}", percent(mirror.ratio))
+        }
+        Filter::Fault(fault) => {
+            let delay = fault.delay.map(|delay| {
+                format!(
+                    "delays {} requests by {:?}",
+                    percent(delay.ratio),
+                    delay.length
+                )
+            });
+            let abort = fault
+                .abort
+                .as_ref()
+                .map(|abort| format!("aborts {} requests", percent(abort.ratio)));
+            let mut text = [delay, abort]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(" and ");
+            for (name, value) in &fault.headers {
+                text.push_str(&format!(" whose header {name} {value}"));
+            }
+            text
+        }
+        Filter::Cors(_) => "answers browsers' preflight requests (CORS)".to_owned(),
+    };
+    filters.iter().map(text).collect()
 }
 
 #[derive(Serialize)]

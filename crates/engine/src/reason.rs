@@ -18,10 +18,16 @@ pub enum Reason {
     BackendInvalid,
     /// A failure injector of the route answered.
     FailureInjected,
+    /// A fault of the route answered.
+    FaultInjected,
     /// A redirect of the route answered.
     Redirected,
     /// A redirect of the route makes no sense for this request.
     RedirectInvalid,
+    /// A rewrite of the route makes no sense for this request.
+    RewriteInvalid,
+    /// The route's CORS filter answered a preflight request.
+    Preflight,
     /// Policy forbids this traffic altogether.
     Forbidden,
     /// No authorization lets this client in.
@@ -157,10 +163,16 @@ const ROWS: [Row; Reason::Internal as usize + 1] = [
         "The backendRef must name a Service and port that exist"),
     row(FailureInjected, "failure-injected", 500, INTERNAL, "the route is configured to fail",
         "The message after the code is the route's own"),
+    row(FaultInjected, "fault-injected", 500, INTERNAL, "fault injected by the route",
+        "Somebody tests how callers cope: the route that is named has a fault filter"),
     row(Redirected, "redirected", 301, OK, "request redirected",
         "The route's RequestRedirect filter answered"),
     row(RedirectInvalid, "redirect-invalid", 500, INTERNAL, "invalid redirect",
         "A redirect that replaces a path prefix needs a rule that matches by prefix"),
+    row(RewriteInvalid, "rewrite-invalid", 500, INTERNAL, "invalid rewrite",
+        "A rewrite that replaces a path prefix needs a rule that matches by prefix"),
+    row(Preflight, "preflight", 204, OK, "preflight request answered",
+        "The route's CORS filter answered; without `access-control-allow-origin` the origin is not allowed"),
     row(Forbidden, "forbidden", 403, PERMISSION_DENIED, "traffic forbidden by policy",
         "Find the policy with `tulle explain`"),
     row(Unauthorized, "unauthorized", 403, PERMISSION_DENIED, "client is not authorized",
@@ -269,6 +281,12 @@ impl Reason {
     #[must_use]
     pub fn hint(self) -> &'static str {
         self.row().hint
+    }
+
+    /// Whether the answer is what the route is there for, and no failure.
+    #[must_use]
+    pub fn is_ordinary(self) -> bool {
+        matches!(self, Self::Redirected | Self::Preflight)
     }
 
     /// The status of the answer to an HTTP request.

@@ -42,6 +42,19 @@ impl<N: AsRef<[u8]>, V: AsRef<[u8]>> Headers for Vec<(N, V)> {
     }
 }
 
+impl<'a> RequestView<'a, ()> {
+    /// A connection that is not looked into: all that is known of it is the server name of its TLS hello, if any.
+    #[must_use]
+    pub fn connection(server_name: &'a [u8]) -> Self {
+        Self {
+            method: b"",
+            authority: server_name,
+            path: b"",
+            headers: &(),
+        }
+    }
+}
+
 impl<'a, H: Headers + ?Sized> RequestView<'a, H> {
     /// The authority without its port and without a dot at the end.
     #[must_use]

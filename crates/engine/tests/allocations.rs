@@ -27,7 +27,7 @@ fn an_outbound_request_is_decided_without_allocating() {
 
     let counted = measure(|| {
         let found = policy.route(HttpVersion::Http1, &request).unwrap();
-        assert!(found.answer(1).is_none());
+        assert!(found.answer(&request, 1).is_none());
         assert!(found.rule.backend(1, |_| true).is_some());
         let mut deadlines = Deadlines::begin(&found.rule.timeouts, None, 0);
         let endpoint = balancer.pick(1, 0x1234_5678_9abc_def0).unwrap();

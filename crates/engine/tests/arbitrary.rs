@@ -33,7 +33,8 @@ fn outbound(bytes: &[u8]) {
                 headers: &(),
             };
             if let Some(found) = policy.route(version, &request) {
-                let _ = found.answer(7);
+                let _ = found.answer(&request, 7);
+                let _ = found.delay(&request, 7);
                 if let Some(backend) = found.rule.backend(u64::MAX, |_| true) {
                     assert!(backend.backend.index() < policy.backends.len());
                 }

@@ -192,7 +192,7 @@ fn what_cannot_be_read_fails_itself_alone() {
         let view = view("", path, &());
         let answer = policy
             .route(HttpVersion::Http1, &view)
-            .and_then(|found| found.answer(0));
+            .and_then(|found| found.answer(&view, 0));
         answer.map(|answer| answer.reason())
     };
 
@@ -238,12 +238,12 @@ fn a_backend_that_does_not_exist_answers_for_its_share() {
         let found = policy
             .route(HttpVersion::Http1, &view("", "/", &()))
             .unwrap();
-        assert!(found.answer(0).is_none());
+        assert!(found.answer(&view("", "/", &()), 0).is_none());
 
         let chosen = found.rule.backend(0, |_| true).unwrap();
 
-        let Some(Answer::Failure(failure)) = chosen.answer(0) else {
-            panic!("{:?}", chosen.answer(0))
+        let Some(Answer::Failure(failure)) = chosen.answer(&view("", "/", &()), 0) else {
+            panic!("{:?}", chosen.answer(&view("", "/", &()), 0))
         };
         assert_eq!(
             (failure.reason, &*failure.message),

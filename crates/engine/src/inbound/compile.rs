@@ -334,7 +334,10 @@ fn http_filter(message: &api::http_route::Filter) -> Result<Filter, Invalid> {
         Some(Kind::FailureInjector(failure)) => Filter::http_failure(failure),
         Some(Kind::RequestHeaderModifier(modifier)) => Filter::request_headers(modifier),
         Some(Kind::Redirect(redirect)) => Filter::redirect(redirect),
-        Some(_) => Err(Invalid::new("kind", "is not known to this proxy")),
+        Some(Kind::ResponseHeaderModifier(modifier)) => Filter::response_headers(modifier),
+        Some(Kind::UrlRewrite(rewrite)) => Filter::rewrite(rewrite),
+        Some(Kind::Fault(fault)) => Filter::fault(fault),
+        Some(Kind::Cors(cors)) => Filter::cors(cors),
     }
 }
 
@@ -344,6 +347,7 @@ fn grpc_filter(message: &api::grpc_route::Filter) -> Result<Filter, Invalid> {
         None => Err(Invalid::missing("kind")),
         Some(Kind::FailureInjector(failure)) => Filter::grpc_failure(failure),
         Some(Kind::RequestHeaderModifier(modifier)) => Filter::request_headers(modifier),
-        Some(_) => Err(Invalid::new("kind", "is not known to this proxy")),
+        Some(Kind::ResponseHeaderModifier(modifier)) => Filter::response_headers(modifier),
+        Some(Kind::Fault(fault)) => Filter::fault(fault),
     }
 }

@@ -27,6 +27,7 @@ mod default;
 mod network;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,10 +39,9 @@ pub use self::network::{Cidr, Network};
 
 use crate::invalid::Invalid;
 use crate::meta::Meta;
-use crate::outbound::Answer;
 use crate::reason::Reason;
 use crate::request::{Headers, RequestView};
-use crate::route::{Filter, Matcher, Recorder, RuleId, Table};
+use crate::route::{self, Answer, Filter, Matcher, Recorder, RuleId, RuleName, Table};
 
 /// A compiled policy for one port.
 #[derive(Clone, Debug)]
@@ -144,12 +144,38 @@ pub struct RouteRef<'a> {
 }
 
 impl<'a> RouteRef<'a> {
+    /// What the rule is called.
+    #[must_use]
+    pub fn name(&self) -> RuleName<'a> {
+        RuleName {
+            route: &self.route.meta,
+            number: self.rule.number,
+        }
+    }
+
     /// What the rule answers by itself, if it does; to be asked after [`Server::authorize`].
     #[must_use]
-    pub fn answer(&self, random: u64) -> Option<Answer<'a>> {
+    pub fn answer<H: Headers + ?Sized>(
+        &self,
+        request: &RequestView<'_, H>,
+        random: u64,
+    ) -> Option<Answer<'a>> {
         match self.invalid {
             Some(error) => Some(Answer::Invalid(error)),
-            None => crate::outbound::answer(&self.rule.filters, random),
+            None => route::answer(&self.rule.filters, request, random),
+        }
+    }
+
+    /// How long the rule holds the request back before it answers or goes on. To be asked with the same `random`.
+    #[must_use]
+    pub fn delay<H: Headers + ?Sized>(
+        &self,
+        request: &RequestView<'_, H>,
+        random: u64,
+    ) -> Option<Duration> {
+        match self.invalid {
+            Some(_) => None,
+            None => route::delay(&self.rule.filters, request, random),
         }
     }
 }
@@ -219,6 +245,18 @@ pub struct Denial<'a> {
     pub route: Option<&'a Meta>,
     /// The authorizations that do not hold, by their place in the server's `authorizations`.
     pub tried: &'a [AuthorizationId],
+}
+
+/// The rule that the refusal rests on: `HTTPRoute default/voting of Server default/voting-http`.
+impl fmt::Display for Denial<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.route {
+            Some(route) if !matches!(route, Meta::Default(_)) => {
+                write!(f, "{route} of {}", self.server)
+            }
+            _ => self.server.fmt(f),
+        }
+    }
 }
 
 impl Server {

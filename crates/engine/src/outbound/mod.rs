@@ -16,13 +16,13 @@ pub use self::resilience::{
     Backoff, FailureAccrual, MAX_REQUEST_BYTES, Retry, RetryConditions, Statuses, SuccessRate,
     Timeouts,
 };
+pub use crate::route::Answer;
 
 use crate::hedge::Hedge;
 use crate::invalid::Invalid;
 use crate::meta::Meta;
-use crate::reason::Reason;
 use crate::request::{Headers, RequestView};
-use crate::route::{Failure, Filter, Matcher, Recorder, Redirect, RuleId, Table};
+use crate::route::{self, Filter, Matcher, Recorder, RuleId, RuleName, Table};
 
 /// A compiled policy for one target.
 #[derive(Clone, Debug)]
@@ -37,9 +37,9 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// Every distinct backend.
     pub backends: Vec<Backend>,
-    /// What is not meshed is refused ([`Reason::MeshTlsRequired`]) instead of being spoken to in the clear.
+    /// What is not meshed is refused ([`Reason::MeshTlsRequired`](crate::Reason::MeshTlsRequired)) instead of being spoken to in the clear.
     pub require_mesh_tls: bool,
-    /// What could not be read. The routes concerned fail their requests with [`Reason::RouteInvalid`].
+    /// What could not be read. The routes concerned fail their requests with [`Reason::RouteInvalid`](crate::Reason::RouteInvalid).
     pub problems: Vec<Invalid>,
 }
 
@@ -154,31 +154,8 @@ pub struct RouteRef<'a> {
     pub invalid: Option<&'a Invalid>,
 }
 
-/// An answer that a rule gives without asking a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer<'a> {
-    /// A redirect; [`Redirect::location`] tells where to.
-    Redirect(&'a Redirect),
-    /// An error by a failure injector.
-    Failure(&'a Failure),
-    /// An error because the rule cannot be read; answered with [`Reason::RouteInvalid`].
-    Invalid(&'a Invalid),
-}
-
-impl Answer<'_> {
-    /// What the answer says of itself.
-    #[must_use]
-    pub fn reason(&self) -> Reason {
-        match self {
-            Self::Redirect(_) => Reason::Redirected,
-            Self::Failure(failure) => failure.reason,
-            Self::Invalid(_) => Reason::RouteInvalid,
-        }
-    }
-}
-
 impl Policy {
-    /// The rule for a request; `None` is answered with [`Reason::RouteNotFound`].
+    /// The rule for a request; `None` is answered with [`Reason::RouteNotFound`](crate::Reason::RouteNotFound).
     #[inline]
     pub fn route<H: Headers + ?Sized>(
         &self,
@@ -206,13 +183,11 @@ impl Policy {
             }
             Protocol::Http1(_) | Protocol::Http2(_) | Protocol::Grpc(_) => return None,
         };
-        let view = RequestView {
-            method: b"",
-            authority: server_name,
-            path: b"",
-            headers: &(),
-        };
-        self.found(&routes.table, &view, &mut ())
+        self.found(
+            &routes.table,
+            &RequestView::connection(server_name),
+            &mut (),
+        )
     }
 
     /// The routes for this version of HTTP; `None` when the target does not speak it.
@@ -254,20 +229,44 @@ impl Policy {
 }
 
 impl<'a> RouteRef<'a> {
-    /// What the rule answers by itself, if it does. `random` decides about failures that hit a share of requests.
-    ///
-    /// Redirects and failures apply in the order of the filters, so the first that applies answers.
+    /// What the rule is called.
     #[must_use]
-    pub fn answer(&self, random: u64) -> Option<Answer<'a>> {
+    pub fn name(&self) -> RuleName<'a> {
+        RuleName {
+            route: &self.route.meta,
+            number: self.rule.number,
+        }
+    }
+
+    /// What the rule answers by itself, if it does. `random` decides about what hits a share of the requests.
+    #[must_use]
+    pub fn answer<H: Headers + ?Sized>(
+        &self,
+        request: &RequestView<'_, H>,
+        random: u64,
+    ) -> Option<Answer<'a>> {
         match self.invalid {
             Some(error) => Some(Answer::Invalid(error)),
-            None => answer(&self.rule.filters, random),
+            None => route::answer(&self.rule.filters, request, random),
+        }
+    }
+
+    /// How long the rule holds the request back before it answers or goes on. To be asked with the same `random`.
+    #[must_use]
+    pub fn delay<H: Headers + ?Sized>(
+        &self,
+        request: &RequestView<'_, H>,
+        random: u64,
+    ) -> Option<Duration> {
+        match self.invalid {
+            Some(_) => None,
+            None => route::delay(&self.rule.filters, request, random),
         }
     }
 }
 
 impl Rule {
-    /// The backend to ask; `None` is answered with [`Reason::NoBackend`]. Its own filters may
+    /// The backend to ask; `None` is answered with [`Reason::NoBackend`](crate::Reason::NoBackend). Its own filters may
     /// answer instead of it ([`RouteBackend::answer`]).
     pub fn backend(
         &self,
@@ -281,19 +280,23 @@ impl Rule {
 impl RouteBackend {
     /// What the backend's filters answer instead of it, if they do: so a backend that does not exist fails its share.
     #[must_use]
-    pub fn answer(&self, random: u64) -> Option<Answer<'_>> {
-        answer(&self.filters, random)
+    pub fn answer<H: Headers + ?Sized>(
+        &self,
+        request: &RequestView<'_, H>,
+        random: u64,
+    ) -> Option<Answer<'_>> {
+        route::answer(&self.filters, request, random)
     }
-}
 
-pub(crate) fn answer(filters: &[Filter], random: u64) -> Option<Answer<'_>> {
-    filters.iter().find_map(|filter| match filter {
-        Filter::Redirect(redirect) => Some(Answer::Redirect(redirect)),
-        Filter::Failure(failure) if failure.ratio.includes(random) => {
-            Some(Answer::Failure(failure))
-        }
-        Filter::Failure(_) | Filter::RequestHeaders(_) | Filter::ResponseHeaders(_) => None,
-    })
+    /// How long the backend's filters hold the request back.
+    #[must_use]
+    pub fn delay<H: Headers + ?Sized>(
+        &self,
+        request: &RequestView<'_, H>,
+        random: u64,
+    ) -> Option<Duration> {
+        route::delay(&self.filters, request, random)
+    }
 }
 
 #[cfg(test)]

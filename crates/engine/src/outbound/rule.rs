@@ -25,7 +25,7 @@ impl Compiler {
         #[allow(deprecated, reason = "older control planes send the older form")]
         let timeouts = Timeouts::compile(rule.timeouts.as_ref(), rule.request_timeout.as_ref())?;
         Ok(RuleParts {
-            filters: each("filters", &rule.filters, http_filter)?,
+            filters: self.http_filters("filters", &rule.filters)?,
             distribution: self.http_distribution(rule.backends.as_ref())?,
             timeouts,
             retry: rule.retry.as_ref().map(Retry::http).transpose()?,
@@ -37,7 +37,7 @@ impl Compiler {
         #[allow(deprecated, reason = "older control planes send the older form")]
         let timeouts = Timeouts::compile(rule.timeouts.as_ref(), rule.request_timeout.as_ref())?;
         Ok(RuleParts {
-            filters: each("filters", &rule.filters, grpc_filter)?,
+            filters: self.grpc_filters("filters", &rule.filters)?,
             distribution: self.grpc_distribution(rule.backends.as_ref())?,
             timeouts,
             retry: rule.retry.as_ref().map(Retry::grpc).transpose()?,
@@ -50,7 +50,7 @@ impl Compiler {
         rule: &api::opaque_route::Rule,
     ) -> Result<RuleParts, Invalid> {
         Ok(RuleParts {
-            filters: each("filters", &rule.filters, opaque_filter)?,
+            filters: self.opaque_filters("filters", &rule.filters)?,
             distribution: self.opaque_distribution(rule.backends.as_ref())?,
             ..RuleParts::failed()
         })
@@ -58,7 +58,7 @@ impl Compiler {
 
     pub(super) fn tls_rule(&mut self, rule: &api::tls_route::Rule) -> Result<RuleParts, Invalid> {
         Ok(RuleParts {
-            filters: each("filters", &rule.filters, tls_filter)?,
+            filters: self.tls_filters("filters", &rule.filters)?,
             distribution: self.tls_distribution(rule.backends.as_ref())?,
             ..RuleParts::failed()
         })
@@ -85,7 +85,7 @@ fn hedge(message: Option<&http_route::Hedge>) -> Result<Option<Hedge>, Invalid> 
 
 /// The four kinds of routes have messages of their own for the same thing.
 macro_rules! distribution {
-    ($name:ident, $module:ident, $filter:path, $timeout:expr) => {
+    ($name:ident, $module:ident, $filters:ident, $timeout:expr) => {
         impl Compiler {
             fn $name(
                 &mut self,
@@ -127,7 +127,7 @@ macro_rules! distribution {
                 message: &api::$module::RouteBackend,
                 weight: u32,
             ) -> Result<RouteBackend, Invalid> {
-                let filters = each("filters", &message.filters, $filter)?;
+                let filters = self.$filters("filters", &message.filters)?;
                 let backend = self.backends.add(message.backend.as_ref())?;
                 let missing = self.backends.is_missing(backend);
                 Ok(RouteBackend {
@@ -144,7 +144,7 @@ macro_rules! distribution {
 distribution!(
     http_distribution,
     http_route,
-    http_filter,
+    http_filters,
     |message: &api::http_route::RouteBackend| {
         #[allow(deprecated, reason = "older control planes send the older form")]
         limit("request_timeout", message.request_timeout.as_ref())
@@ -153,7 +153,7 @@ distribution!(
 distribution!(
     grpc_distribution,
     grpc_route,
-    grpc_filter,
+    grpc_filters,
     |message: &api::grpc_route::RouteBackend| {
         #[allow(deprecated, reason = "older control planes send the older form")]
         limit("request_timeout", message.request_timeout.as_ref())
@@ -162,10 +162,10 @@ distribution!(
 distribution!(
     opaque_distribution,
     opaque_route,
-    opaque_filter,
+    opaque_filters,
     |_: &_| Ok::<_, Invalid>(None)
 );
-distribution!(tls_distribution, tls_route, tls_filter, |_: &_| Ok::<
+distribution!(tls_distribution, tls_route, tls_filters, |_: &_| Ok::<
     _,
     Invalid,
 >(None));
@@ -185,7 +185,7 @@ fn failing(filters: Vec<Filter>) -> Vec<Filter> {
 fn each<M>(
     field: &str,
     messages: &[M],
-    compile: impl Fn(&M) -> Result<Filter, Invalid>,
+    mut compile: impl FnMut(&M) -> Result<Filter, Invalid>,
 ) -> Result<Vec<Filter>, Invalid> {
     messages
         .iter()
@@ -196,42 +196,88 @@ fn each<M>(
         .collect()
 }
 
-fn http_filter(message: &api::http_route::Filter) -> Result<Filter, Invalid> {
-    use api::http_route::filter::Kind;
-    match &message.kind {
-        None => Err(Invalid::missing("kind")),
-        Some(Kind::FailureInjector(failure)) => Filter::http_failure(failure),
-        Some(Kind::RequestHeaderModifier(modifier)) => Filter::request_headers(modifier),
-        Some(Kind::Redirect(redirect)) => Filter::redirect(redirect),
-        Some(Kind::ResponseHeaderModifier(modifier)) => Filter::response_headers(modifier),
-        Some(_) => Err(Invalid::new("kind", "is not known to this proxy")),
+impl Compiler {
+    fn http_filters(
+        &mut self,
+        field: &str,
+        messages: &[api::http_route::Filter],
+    ) -> Result<Vec<Filter>, Invalid> {
+        use api::http_route::filter::Kind;
+        each(field, messages, |message| match &message.kind {
+            None => Err(Invalid::missing("kind")),
+            Some(Kind::FailureInjector(failure)) => Filter::http_failure(failure),
+            Some(Kind::RequestHeaderModifier(modifier)) => Filter::request_headers(modifier),
+            Some(Kind::Redirect(redirect)) => Filter::redirect(redirect),
+            Some(Kind::ResponseHeaderModifier(modifier)) => Filter::response_headers(modifier),
+            Some(Kind::UrlRewrite(rewrite)) => Filter::rewrite(rewrite),
+            Some(Kind::Mirror(mirror)) => self.mirror(mirror),
+            Some(Kind::Fault(fault)) => Filter::fault(fault),
+            Some(Kind::Cors(cors)) => Filter::cors(cors),
+        })
     }
-}
 
-fn grpc_filter(message: &api::grpc_route::Filter) -> Result<Filter, Invalid> {
-    use api::grpc_route::filter::Kind;
-    match &message.kind {
-        None => Err(Invalid::missing("kind")),
-        Some(Kind::FailureInjector(failure)) => Filter::grpc_failure(failure),
-        Some(Kind::RequestHeaderModifier(modifier)) => Filter::request_headers(modifier),
-        Some(_) => Err(Invalid::new("kind", "is not known to this proxy")),
+    fn grpc_filters(
+        &mut self,
+        field: &str,
+        messages: &[api::grpc_route::Filter],
+    ) -> Result<Vec<Filter>, Invalid> {
+        use api::grpc_route::filter::Kind;
+        each(field, messages, |message| match &message.kind {
+            None => Err(Invalid::missing("kind")),
+            Some(Kind::FailureInjector(failure)) => Filter::grpc_failure(failure),
+            Some(Kind::RequestHeaderModifier(modifier)) => Filter::request_headers(modifier),
+            Some(Kind::ResponseHeaderModifier(modifier)) => Filter::response_headers(modifier),
+            Some(Kind::UrlRewrite(rewrite)) => Filter::rewrite(rewrite),
+            Some(Kind::Mirror(mirror)) => self.mirror(mirror),
+            Some(Kind::Fault(fault)) => Filter::fault(fault),
+            Some(Kind::Cors(cors)) => Filter::cors(cors),
+        })
     }
-}
 
-fn opaque_filter(message: &api::opaque_route::Filter) -> Result<Filter, Invalid> {
-    use api::opaque_route::filter::Kind;
-    match &message.kind {
-        None => Err(Invalid::missing("kind")),
-        Some(Kind::Invalid(invalid)) => Ok(Filter::fail(Reason::BackendInvalid, &invalid.message)),
-        Some(Kind::Forbidden(_)) => Ok(Filter::fail(Reason::Forbidden, Reason::Forbidden.text())),
+    /// A copy needs a place to go to: a mirror to a backend that does not exist fails the rule.
+    fn mirror(&mut self, message: &api::Mirror) -> Result<Filter, Invalid> {
+        let backend = self.backends.add(message.backend.as_ref());
+        let backend = backend.and_then(|id| {
+            if self.backends.is_missing(id) {
+                Err(Invalid::new("backend", "does not exist"))
+            } else {
+                Ok(id)
+            }
+        });
+        Filter::mirror(backend, message.ratio.as_ref())
     }
-}
 
-fn tls_filter(message: &api::tls_route::Filter) -> Result<Filter, Invalid> {
-    use api::tls_route::filter::Kind;
-    match &message.kind {
-        None => Err(Invalid::missing("kind")),
-        Some(Kind::Invalid(invalid)) => Ok(Filter::fail(Reason::BackendInvalid, &invalid.message)),
-        Some(Kind::Forbidden(_)) => Ok(Filter::fail(Reason::Forbidden, Reason::Forbidden.text())),
+    fn opaque_filters(
+        &mut self,
+        field: &str,
+        messages: &[api::opaque_route::Filter],
+    ) -> Result<Vec<Filter>, Invalid> {
+        use api::opaque_route::filter::Kind;
+        each(field, messages, |message| match &message.kind {
+            None => Err(Invalid::missing("kind")),
+            Some(Kind::Invalid(invalid)) => {
+                Ok(Filter::fail(Reason::BackendInvalid, &invalid.message))
+            }
+            Some(Kind::Forbidden(_)) => {
+                Ok(Filter::fail(Reason::Forbidden, Reason::Forbidden.text()))
+            }
+        })
+    }
+
+    fn tls_filters(
+        &mut self,
+        field: &str,
+        messages: &[api::tls_route::Filter],
+    ) -> Result<Vec<Filter>, Invalid> {
+        use api::tls_route::filter::Kind;
+        each(field, messages, |message| match &message.kind {
+            None => Err(Invalid::missing("kind")),
+            Some(Kind::Invalid(invalid)) => {
+                Ok(Filter::fail(Reason::BackendInvalid, &invalid.message))
+            }
+            Some(Kind::Forbidden(_)) => {
+                Ok(Filter::fail(Reason::Forbidden, Reason::Forbidden.text()))
+            }
+        })
     }
 }

@@ -134,6 +134,15 @@ impl Matcher {
         })
     }
 
+    /// How many bytes of a path that it matches are its prefix; `None` when it does not match by prefix.
+    #[must_use]
+    pub fn prefix(&self) -> Option<usize> {
+        match &self.path {
+            PathMatcher::Prefix(prefix) => Some(prefix.len()),
+            _ => None,
+        }
+    }
+
     /// Says which part does not hold, if one does not.
     pub fn check<H: Headers + ?Sized>(
         &self,
@@ -181,7 +190,9 @@ impl Matcher {
     }
 }
 
-fn headers(messages: &[http::HeaderMatch]) -> Result<Vec<(Box<str>, ValueMatcher)>, Invalid> {
+pub(super) fn headers(
+    messages: &[http::HeaderMatch],
+) -> Result<Vec<(Box<str>, ValueMatcher)>, Invalid> {
     let mut compiled = Vec::with_capacity(messages.len());
     for (index, header) in messages.iter().enumerate() {
         let field = format!("headers[{index}]");

@@ -7,14 +7,20 @@ mod filter;
 mod group;
 mod host;
 mod matcher;
+mod name;
 mod pattern;
 mod query;
 mod table;
 
-pub use self::filter::{Failure, Field, Filter, HeaderModifier, PathChange, Ratio, Redirect};
+pub use self::filter::{
+    Answer, Cors, CorsGrant, Delay, Failure, Fault, Field, Filter, HeaderModifier, MAX_DELAY,
+    Mirror, PathChange, Ratio, Redirect, Rewrite,
+};
 pub use self::host::HostPattern;
 pub use self::matcher::{Matcher, Method, Mismatch, PathMatcher, ValueMatcher};
+pub use self::name::RuleName;
 pub use self::pattern::Pattern;
 pub use self::table::{Candidate, Found, Outcome, Recorder, RuleId, Table};
 
+pub(crate) use self::filter::{answer, delay};
 pub(crate) use self::table::{BrokenMatch, Hosts, TableBuilder};

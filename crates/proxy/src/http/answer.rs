@@ -23,6 +23,8 @@ pub struct Refusal {
     /// The `grpc-status`, where it is not the reason's.
     pub grpc_status: Option<u8>,
     pub detail: Option<Box<str>>,
+    /// The rule behind the answer.
+    pub rule: Option<Box<str>>,
     /// Where a redirect leads to.
     pub location: Option<Box<str>>,
     /// More than most answers have; rare, so one pointer.
@@ -47,6 +49,7 @@ impl Refusal {
             status: reason.http_status(),
             grpc_status: None,
             detail: None,
+            rule: None,
             location: None,
             more: None,
             close: false,
@@ -58,6 +61,12 @@ impl Refusal {
             detail: Some(detail.to_string().into()),
             ..Self::new(reason)
         }
+    }
+
+    /// Names the rule behind the answer, unless one is named already.
+    pub fn of_rule(mut self, rule: impl std::fmt::Display) -> Self {
+        self.rule.get_or_insert_with(|| rule.to_string().into());
+        self
     }
 
     /// Adds a field to the answer.
@@ -93,10 +102,26 @@ impl Refusal {
     }
 
     fn text(&self) -> String {
-        match &self.detail {
-            Some(detail) => format!("{}: {detail}", self.reason.text()),
-            None => self.reason.text().to_owned(),
+        let mut text = self.reason.text().to_owned();
+        if let Some(detail) = &self.detail {
+            text.push_str(": ");
+            text.push_str(detail);
         }
+        if let Some(rule) = &self.rule {
+            text.push_str(" (");
+            text.push_str(rule);
+            text.push(')');
+        }
+        text
+    }
+}
+
+/// The `error` label of an answer of the proxy's own: a redirect is none.
+pub fn error_label(refusal: &Refusal) -> &'static str {
+    if refusal.reason.is_ordinary() {
+        ""
+    } else {
+        refusal.reason.code()
     }
 }
 
@@ -123,7 +148,9 @@ fn compose(refusal: &Refusal, grpc: bool, head: &mut Head) -> Result<Bytes, tull
         .collect();
     head.clear();
     head.set_status(if grpc { 200 } else { refusal.status })?;
-    head.push(PROXY_ERROR, &line)?;
+    if !refusal.reason.is_ordinary() {
+        head.push(PROXY_ERROR, &line)?;
+    }
     head.push(REASON, refusal.reason.code())?;
     let more = refusal.more.as_deref();
     for (name, value) in more.into_iter().flat_map(|more| &more.fields) {
@@ -146,6 +173,9 @@ fn compose(refusal: &Refusal, grpc: bool, head: &mut Head) -> Result<Bytes, tull
     }
     if let Some(location) = &refusal.location {
         head.push("location", &**location)?;
+    }
+    if refusal.status == 204 {
+        return Ok(Bytes::new());
     }
     let body = match more.and_then(|more| more.body.clone()) {
         Some(body) => body,

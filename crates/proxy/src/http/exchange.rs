@@ -22,6 +22,7 @@ use crate::clock;
 
 use crate::http::side::{Answer, Downstream, Upstream};
 use crate::http::{Event, Fault};
+use crate::outbound::mirror::Copies;
 
 /// Pieces per turn and direction before other exchanges get theirs.
 const TURN: usize = 16;
@@ -56,6 +57,8 @@ pub struct Exchange<'e, 'd> {
     /// `grpc-status` of the trailers.
     grpc_status: Option<u8>,
     limits: Option<Box<Limits>>,
+    /// Copies of the request that are made as it passes; `None` for nearly all.
+    pub copies: Option<&'e mut Copies>,
 }
 
 /// The deadlines of an exchange that has some. Most have none and pay nothing for them.
@@ -112,6 +115,7 @@ impl<'e, 'd> Exchange<'e, 'd> {
             trailers: Head::new(),
             grpc_status: None,
             limits: Limits::new(deadlines),
+            copies: None,
         }
     }
 
@@ -210,7 +214,12 @@ impl<'e, 'd> Exchange<'e, 'd> {
                         Poll::Ready(Ok(count)) => {
                             (self.body_begun, self.moved) = (true, true);
                             match self.up.send(&self.down.chunk()[..count]) {
-                                Ok(()) => self.down.consume(count),
+                                Ok(()) => {
+                                    if let Some(copies) = &mut self.copies {
+                                        copies.data(&self.down.chunk()[..count]);
+                                    }
+                                    self.down.consume(count);
+                                }
                                 Err(_) => self.request = Flow::Stopped,
                             }
                         }
@@ -226,6 +235,9 @@ impl<'e, 'd> Exchange<'e, 'd> {
     }
 
     fn end_request(&mut self, trailers: bool) {
+        if let Some(copies) = &mut self.copies {
+            copies.end();
+        }
         let trailers = trailers.then_some(&self.trailers);
         self.request = if self.up.finish(trailers).is_ok() {
             Flow::Done

@@ -219,6 +219,11 @@ impl Connection {
             // Held for an upgrade: what is read now would have no bound.
             return Poll::Pending;
         }
+        self.poll_left(cx)
+    }
+
+    /// The same before the request's body has been asked for: what comes of it meanwhile is kept, up to the bound.
+    pub fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
         while self.input.len() < READ_AHEAD {
             match ready!(self.io.poll_read_onto(cx, &mut self.input)) {
                 Ok(0) => return Poll::Ready(self.broken(Fault::Closed)),

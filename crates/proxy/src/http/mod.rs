@@ -9,6 +9,7 @@ pub mod account;
 pub mod answer;
 pub mod decision;
 pub mod exchange;
+pub mod fault;
 pub mod h1;
 pub mod h2;
 pub mod origin;

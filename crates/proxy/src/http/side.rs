@@ -176,6 +176,14 @@ impl Downstream<'_> {
         }
     }
 
+    /// The same before the request's body has been asked for.
+    pub fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+        match self {
+            Downstream::H1 { connection, .. } => connection.poll_left(cx),
+            Downstream::H2(stream) => stream.poll_gone(cx),
+        }
+    }
+
     /// Cuts the exchange: the caller must not take what it got for complete.
     pub fn cut(&mut self, fault: Fault) {
         match self {

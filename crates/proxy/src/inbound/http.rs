@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tulle_engine::Reason;
 use tulle_engine::deadline::Deadlines;
 use tulle_engine::inbound::Server;
 use tulle_engine::outbound::Timeouts;
-use tulle_engine::route::Filter;
+use tulle_engine::route::{Filter, RuleName};
+use tulle_engine::{Meta, Reason};
 use tulle_http::h1::BodyKind;
 use tulle_http::hop::UpgradeField;
 use tulle_http::l5d::{self, Peer};
@@ -18,8 +19,9 @@ use crate::drain::Guard;
 use crate::http::Fault;
 use crate::http::account::{self, Account};
 use crate::http::answer::{self, Refusal};
-use crate::http::decision::{self, Fields};
+use crate::http::decision::{self, Fields, Origin};
 use crate::http::exchange::{Exchange, Failure};
+use crate::http::fault;
 use crate::http::serve::{Handled, Handler};
 use crate::http::side::{Answer, Downstream, Upstream, has_body};
 use crate::inbound::port::{Series, SeriesKey};
@@ -53,9 +55,22 @@ struct Known {
 struct Admitted {
     server: Arc<Server>,
     rule: usize,
+    /// How much of the path the rule's match is about, for rewrites.
+    prefix: Option<usize>,
+    /// For the marks that CORS puts on the answer.
+    origin: Option<Box<Origin>>,
 }
 
 impl Admitted {
+    fn name(&self) -> Option<RuleName<'_>> {
+        let rule = self.server.rules.get(self.rule)?;
+        let route = &self.server.routes.get(rule.route)?.meta;
+        Some(RuleName {
+            route,
+            number: rule.number,
+        })
+    }
+
     fn filters(&self) -> &[Filter] {
         self.server
             .rules
@@ -74,10 +89,12 @@ impl Requests {
     }
 
     /// Asks the engine: may this request come in, and on which route?
-    fn admit(&self, head: &Head) -> (Result<Admitted, Refusal>, Rc<Series>) {
+    fn admit(&self, head: &Head) -> (Result<Admitted, Refusal>, Rc<Series>, Option<Duration>) {
+        let mut delay = None;
         let (server, grants) = self.session.policy();
         let fields = Fields(head);
-        let found = server.route(&fields.view());
+        let view = fields.view();
+        let found = server.route(&view);
         let permit = found.as_ref().map(|found| server.authorize(&grants, found));
         let route = found.as_ref().map_or(NONE, |found| found.rule.route);
         let authorization = permit
@@ -86,23 +103,37 @@ impl Requests {
             .map_or(NONE, |permit| permit.id.index());
         let series = self.series(&server, head, route, authorization);
         let admitted = match (&found, permit) {
-            (Some(found), Some(Ok(_))) => match found.answer(fastrand::u64(..)) {
-                Some(answer) => Err(decision::refusal(answer, head, found.matcher)),
-                None => {
-                    series.allowed.inc();
-                    Ok(Admitted {
-                        rule: found.id.index(),
-                        server: server.clone(),
-                    })
+            (Some(found), Some(Ok(_))) => {
+                let random = fastrand::u64(..);
+                delay = found.delay(&view, random);
+                if delay.is_some() {
+                    self.inbound.fault(&found.route.meta, "delay");
                 }
-            },
+                let origin = Origin::of(&found.rule.filters, head);
+                match found.answer(&view, random) {
+                    Some(answer) => Err(self.answered(
+                        decision::refusal(answer, head, found.matcher, found.name()),
+                        &found.route.meta,
+                        origin.as_deref(),
+                    )),
+                    None => {
+                        series.allowed.inc();
+                        Ok(Admitted {
+                            rule: found.id.index(),
+                            prefix: found.matcher.prefix(),
+                            origin,
+                            server: server.clone(),
+                        })
+                    }
+                }
+            }
             (Some(_), Some(Err(denial))) => {
                 let labels = labels::server(&self.inbound, &self.session);
                 self.inbound
                     .shard
                     .counter(&families::INBOUND_HTTP_AUTHZ_DENY_TOTAL, &labels)
                     .inc();
-                Err(Refusal::new(denial.reason))
+                Err(Refusal::new(denial.reason).of_rule(denial))
             }
             _ => {
                 let labels = labels::server(&self.inbound, &self.session);
@@ -110,10 +141,26 @@ impl Requests {
                     .shard
                     .counter(&families::INBOUND_HTTP_ROUTE_NOT_FOUND_TOTAL, &labels)
                     .inc();
-                Err(Refusal::new(Reason::RouteNotFound))
+                Err(Refusal::new(Reason::RouteNotFound).of_rule(&server.meta))
             }
         };
-        (admitted, series)
+        (admitted, series, delay)
+    }
+
+    /// What a rule answers by itself: counted, and marked for browsers.
+    fn answered(&self, mut answer: Refusal, route: &Meta, origin: Option<&Origin>) -> Refusal {
+        match (answer.reason, origin) {
+            (Reason::Preflight, _) => self.inbound.preflight(&answer),
+            (reason, origin) => {
+                if reason == Reason::FaultInjected {
+                    self.inbound.fault(route, "abort");
+                }
+                if let Some(origin) = origin {
+                    origin.mark_refusal(&mut answer);
+                }
+            }
+        }
+        answer
     }
 
     fn series(
@@ -190,23 +237,24 @@ impl Handler for Requests {
         };
         l5d::strip_unbelievable(head, peer);
         let bridged = head.version() == Version::Http2 && head.get(l5d::ORIG_PROTO).is_some();
-        let (admitted, series) = self.admit(head);
+        let (admitted, series, delay) = self.admit(head);
         let metrics = &series.http;
         metrics.request();
+        if let Some(length) = delay {
+            if let Err(fault) = Box::pin(fault::hold(down, length)).await {
+                account.end(metrics, "cancelled");
+                down.cut(fault);
+                return Handled::Cut;
+            }
+        }
         let admitted = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => return self.refused(down, head, &refusal, &mut account, metrics),
         };
         let body = down.request_body(head);
         let upgrade = down.asks_tunnel();
-        if let Err(error) = self.prepare_request(head, &admitted, upgrade) {
-            return self.refused(
-                down,
-                head,
-                &Refusal::malformed(error),
-                &mut account,
-                metrics,
-            );
+        if let Err(refusal) = self.prepare_request(head, &admitted, upgrade) {
+            return self.refused(down, head, &refusal, &mut account, metrics);
         }
         let mut retried = false;
         loop {
@@ -263,8 +311,19 @@ impl Requests {
         head: &mut Head,
         admitted: &Admitted,
         upgrade: bool,
-    ) -> Result<(), tulle_http::Error> {
-        decision::modify_request(admitted.filters(), head)?;
+    ) -> Result<(), Refusal> {
+        let filtered = decision::modify_request(admitted.filters(), head, &mut { admitted.prefix });
+        if let Err(refusal) = filtered {
+            return Err(match admitted.name() {
+                Some(name) => refusal.of_rule(name),
+                None => refusal,
+            });
+        }
+        self.claim(head, upgrade).map_err(Refusal::malformed)
+    }
+
+    /// Takes off what concerned the mesh, and says who the client is.
+    fn claim(&self, head: &mut Head, upgrade: bool) -> Result<(), tulle_http::Error> {
         if head.version() == Version::Http2 {
             if head.get(l5d::ORIG_PROTO).is_some() {
                 translate::request_to_h1(head)?;
@@ -411,7 +470,7 @@ impl Requests {
         self.inbound.answered_itself(refusal.reason);
         let handled = refuse(down, head, refusal);
         account.answered(head);
-        account.end(metrics, refusal.reason.code());
+        account.end(metrics, answer::error_label(refusal));
         handled
     }
 }
@@ -441,6 +500,9 @@ fn prepare_answer(
         translate::response_to_h2(head);
     }
     decision::modify_response(admitted.filters(), head)?;
+    if let Some(origin) = &admitted.origin {
+        origin.mark(head)?;
+    }
     Ok(())
 }
 

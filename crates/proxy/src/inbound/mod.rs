@@ -20,13 +20,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tulle_engine::Reason;
 use tulle_engine::inbound::{Protocol, Server};
+use tulle_engine::{Meta, Reason};
 
 use crate::config::Config;
 use crate::detect;
 use crate::discovery::Discovery;
 use crate::drain::Guard;
+use crate::http::answer::Refusal;
+use crate::http::decision::{fault_labels, preflight_labels};
 use crate::http::{h2, serve};
 use crate::identity::{Epochs, PeerIdentity, ServerAlpn, failure_reason};
 use crate::metrics::{Labels, Shard, families};
@@ -129,9 +131,28 @@ impl Inbound {
 
     /// Counts a request that we answered instead of the application.
     fn answered_itself(&self, reason: Reason) {
+        if reason.is_ordinary() {
+            return;
+        }
         let labels = Labels::builder().add("error", reason.code()).build();
         self.shard
             .counter(&families::INBOUND_HTTP_ERRORS_TOTAL, &labels)
+            .inc();
+    }
+
+    /// Counts a request that a fault of a route has hit.
+    fn fault(&self, route: &Meta, kind: &str) {
+        let labels = fault_labels("inbound", route, kind);
+        self.shard
+            .counter(&families::HTTP_FAULTS_TOTAL, &labels)
+            .inc();
+    }
+
+    /// Counts a preflight request that a route has answered.
+    fn preflight(&self, answer: &Refusal) {
+        let labels = preflight_labels("inbound", answer);
+        self.shard
+            .counter(&families::HTTP_PREFLIGHTS_TOTAL, &labels)
             .inc();
     }
 

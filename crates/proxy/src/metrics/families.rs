@@ -110,6 +110,12 @@ families! {
         "Inbound connections that failed in the proxy, by reason.";
     OUTBOUND_HTTP_ERRORS_TOTAL Counter, "outbound_http_errors_total", ["error"],
         "Outbound HTTP requests that the proxy answered itself, by reason.";
+    OUTBOUND_HTTP_MIRRORED_TOTAL Counter, "outbound_http_mirrored_total", ["backend_group", "backend_kind", "backend_namespace", "backend_name", "backend_port", "result"],
+        "Copies of requests for a mirror, by what became of them: answered, failed, skipped_full (128 at once), skipped_body (over 64 KiB), skipped_cut (the request did not end).";
+    HTTP_FAULTS_TOTAL Counter, "http_faults_total", ["direction", "route_group", "route_kind", "route_namespace", "route_name", "fault"],
+        "Requests that a route's fault filter delayed or aborted; fault: delay, abort.";
+    HTTP_PREFLIGHTS_TOTAL Counter, "http_preflights_total", ["direction", "allowed"],
+        "Preflight requests that a route's CORS filter answered, by whether the origin is allowed.";
     OUTBOUND_TCP_ERRORS_TOTAL Counter, "outbound_tcp_errors_total", ["error"],
         "Outbound connections that failed in the proxy, by reason.";
     TLS_HANDSHAKE_FAILURES_TOTAL Counter, "tls_handshake_failures_total", ["direction", "reason"],

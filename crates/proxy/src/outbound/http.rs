@@ -7,10 +7,12 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
-use tulle_engine::Reason;
 use tulle_engine::deadline::Deadlines;
 use tulle_engine::outbound::{HttpVersion, RouteBackend, Rule};
+use tulle_engine::route::{Matcher, RuleName};
+use tulle_engine::{Meta, Reason};
 use tulle_http::hop::UpgradeField;
 use tulle_http::l5d::{self, Peer};
 use tulle_http::{Head, TargetForm, Version, hop, translate};
@@ -20,14 +22,16 @@ use crate::drain::Guard;
 use crate::http::Fault;
 use crate::http::account::{self, Account};
 use crate::http::answer::{self, Refusal};
-use crate::http::decision::{self, Fields};
+use crate::http::decision::{self, Fields, Origin};
 use crate::http::exchange::{Exchange, Failure};
+use crate::http::fault;
 use crate::http::serve::{self, Handled, Handler};
 use crate::http::side::{Answer, Downstream, Upstream};
 use crate::net::io::Io;
 use crate::net::relay;
 use crate::outbound::attempt::{Unsent, open, pick, restore, unseen};
 use crate::outbound::backend::{Choice, InUse};
+use crate::outbound::mirror::Copies;
 use crate::outbound::target::{Compiled, State};
 use crate::outbound::{DISCOVERY_TIMEOUT, Outbound, captured, explicit};
 
@@ -126,13 +130,20 @@ impl Handler for Requests {
         } else {
             HttpVersion::Http1
         };
-        let plan = decide(&compiled, version, head);
+        let (delay, plan) = decide(&self.outbound, &compiled, version, head);
+        if let Some(length) = delay {
+            if let Err(fault) = Box::pin(fault::hold(down, length)).await {
+                down.cut(fault);
+                return Handled::Cut;
+            }
+        }
         let handled = match plan {
-            Ok(plan) => {
+            Ok(ref plan) => {
+                let required_id = required_id.as_deref();
                 self.send(&compiled, plan, required_id, head, down, &mut account)
                     .await
             }
-            Err(refusal) => Sent::Refused(refusal),
+            Err(refusal) => Sent::Refused(*refusal),
         };
         match handled {
             Sent::Handled(handled) => handled,
@@ -140,7 +151,7 @@ impl Handler for Requests {
                 compiled.metrics.request();
                 let handled = self.refused(down, head, &refusal);
                 account.answered(head);
-                account.end(&compiled.metrics, refusal.reason.code());
+                account.end(&compiled.metrics, answer::error_label(&refusal));
                 handled
             }
         }
@@ -162,38 +173,74 @@ impl Handler for Requests {
 }
 
 /// What is to be done with a request, as the engine has decided.
-#[derive(Clone, Copy)]
 struct Plan<'p> {
+    route: &'p Meta,
     rule: &'p Rule,
+    /// The match of the rule that holds, for rewrites.
+    matcher: &'p Matcher,
     backend: &'p RouteBackend,
+    /// For the marks that CORS puts on the answer.
+    origin: Option<Box<Origin>>,
 }
+
+impl<'p> Plan<'p> {
+    fn name(&self) -> RuleName<'p> {
+        RuleName {
+            route: self.route,
+            number: self.rule.number,
+        }
+    }
+}
+
+/// What comes before anything else, and what then; a refusal is rare, and boxed for the sake of the request's future.
+type Decided<'p> = (Option<Duration>, Result<Plan<'p>, Box<Refusal>>);
 
 /// Asks the engine. Pure, but for the dice.
 fn decide<'p>(
+    outbound: &Outbound,
     compiled: &'p Compiled,
     version: HttpVersion,
     head: &Head,
-) -> Result<Plan<'p>, Refusal> {
+) -> Decided<'p> {
     let fields = Fields(head);
-    let found = compiled
-        .policy()
-        .route(version, &fields.view())
-        .ok_or_else(|| Refusal::new(Reason::RouteNotFound))?;
-    let random = fastrand::u64(..);
-    if let Some(answer) = found.answer(random) {
-        return Err(decision::refusal(answer, head, found.matcher));
-    }
-    let backend = found
-        .rule
-        .backend(fastrand::u64(..), |_| true)
-        .ok_or_else(|| Refusal::new(Reason::NoBackend))?;
-    match backend.answer(random) {
-        Some(answer) => Err(decision::refusal(answer, head, found.matcher)),
-        None => Ok(Plan {
-            rule: found.rule,
-            backend,
-        }),
-    }
+    let view = fields.view();
+    let policy = compiled.policy();
+    let Some(found) = policy.route(version, &view) else {
+        let refusal = Refusal::new(Reason::RouteNotFound).of_rule(&policy.meta);
+        return (None, Err(Box::new(refusal)));
+    };
+    let (name, random) = (found.name(), fastrand::u64(..));
+    let mut delay = found.delay(&view, random);
+    let mut origin = Origin::of(&found.rule.filters, head);
+    let refusal = |answer| decision::refusal(answer, head, found.matcher, name);
+    let refusal = match found.answer(&view, random) {
+        Some(answer) => refusal(answer),
+        None => match found.rule.backend(fastrand::u64(..), |_| true) {
+            None => Refusal::new(Reason::NoBackend).of_rule(name),
+            Some(backend) => {
+                // The backend's filters draw apart from the rule's.
+                let random = random.rotate_left(32);
+                delay = delay.max(backend.delay(&view, random));
+                origin = origin.or_else(|| Origin::of(&backend.filters, head));
+                match backend.answer(&view, random) {
+                    Some(answer) => refusal(answer),
+                    None => {
+                        outbound.delayed(delay, name);
+                        let plan = Plan {
+                            route: &found.route.meta,
+                            rule: found.rule,
+                            matcher: found.matcher,
+                            backend,
+                            origin,
+                        };
+                        return (delay, Ok(plan));
+                    }
+                }
+            }
+        },
+    };
+    outbound.delayed(delay, name);
+    (delay, Err(outbound.answered(refusal, name, origin)))
 }
 
 enum Sent {
@@ -206,8 +253,8 @@ impl Requests {
     async fn send(
         &self,
         compiled: &Compiled,
-        plan: Plan<'_>,
-        required_id: Option<String>,
+        plan: &Plan<'_>,
+        required_id: Option<&str>,
         head: &mut Head,
         down: &mut Downstream<'_>,
         account: &mut Account,
@@ -217,10 +264,9 @@ impl Requests {
         };
         let body = down.request_body(head);
         let upgrade = down.asks_tunnel();
-        if let Err(error) = decision::modify_request(&plan.rule.filters, head)
-            .and_then(|()| decision::modify_request(&plan.backend.filters, head))
-        {
-            return Sent::Refused(Refusal::malformed(error));
+        let mut copies = None;
+        if let Err(refusal) = self.filter(compiled, plan, head, upgrade, &mut copies) {
+            return Sent::Refused(refusal.of_rule(plan.name()));
         }
         let deadlines = Deadlines::begin(
             &plan.rule.timeouts,
@@ -235,10 +281,7 @@ impl Requests {
                 Ok(in_use) => in_use,
                 Err(unavailable) => return Sent::Refused(unavailable.into()),
             };
-            if required_id
-                .as_deref()
-                .is_some_and(|id| in_use.member.origin.reach().identity() != Some(id))
-            {
+            if required_id.is_some_and(|id| in_use.member.origin.reach().identity() != Some(id)) {
                 return Sent::Refused(Refusal::new(Reason::IdentityRequired));
             }
             let (up, fresh) = match open(&in_use, head, body, upgrade).await {
@@ -260,6 +303,7 @@ impl Requests {
                 }
             };
             let mut exchange = Exchange::new(down, up, deadlines);
+            exchange.copies = copies.as_deref_mut();
             // Beside the request's head, which another try may need.
             let mut answer_head = serve::spare_head();
             let answer = match exchange.head(&mut answer_head).await {
@@ -283,7 +327,7 @@ impl Requests {
                     restore(head, &in_use);
                     continue;
                 }
-                Err(failure) => return self.failed(failure, &in_use, account, down, head),
+                Err(failure) => return self.failed(failure, plan, &in_use, account, down, head),
             };
             std::mem::swap(head, &mut answer_head);
             serve::keep_head(answer_head);
@@ -291,10 +335,31 @@ impl Requests {
         }
     }
 
+    /// Changes the request as the rule's filters say, then the backend's, and begins the copies that they ask for.
+    fn filter(
+        &self,
+        compiled: &Compiled,
+        plan: &Plan<'_>,
+        head: &mut Head,
+        upgrade: bool,
+        copies: &mut Option<Box<Copies>>,
+    ) -> Result<(), Refusal> {
+        let mut prefix = plan.matcher.prefix();
+        for filters in [&plan.rule.filters, &plan.backend.filters] {
+            decision::modify_request(filters, head, &mut prefix)?;
+            // A tunnel has no end that a copy could wait for.
+            if !upgrade {
+                Copies::begin(copies, filters, compiled, &self.outbound.mirrored, head);
+            }
+        }
+        Ok(())
+    }
+
     /// The exchange failed before there was an answer.
     fn failed(
         &self,
         failure: Failure,
+        plan: &Plan<'_>,
         in_use: &InUse,
         account: &mut Account,
         down: &mut Downstream<'_>,
@@ -318,8 +383,13 @@ impl Requests {
                 return Sent::Handled(Handled::Cut);
             }
             Failure::Upstream(fault) => Refusal::of_upstream(fault),
-            Failure::Deadline(reason) => Refusal::new(reason),
+            // The limit is the rule's.
+            Failure::Deadline(reason) => Refusal::new(reason).of_rule(plan.name()),
         };
+        let mut refusal = refusal;
+        if let Some(origin) = &plan.origin {
+            origin.mark_refusal(&mut refusal);
+        }
         let handled = self.refused(down, head, &refusal);
         account.answered(head);
         account.end(metrics, refusal.reason.code());
@@ -344,7 +414,7 @@ impl Requests {
 async fn finish(
     mut exchange: Exchange<'_, '_>,
     answer: Answer,
-    plan: Plan<'_>,
+    plan: &Plan<'_>,
     in_use: InUse,
     head: &mut Head,
     account: &mut Account,
@@ -395,7 +465,7 @@ fn prepare_answer(
     head: &mut Head,
     answer: Answer,
     in_use: &InUse,
-    plan: Plan<'_>,
+    plan: &Plan<'_>,
     down: &mut Downstream<'_>,
 ) -> Result<(), Fault> {
     if in_use.member.origin.reach().is_meshed() {
@@ -426,6 +496,9 @@ fn prepare_answer(
     }
     decision::modify_response(&plan.rule.filters, head)?;
     decision::modify_response(&plan.backend.filters, head)?;
+    if let Some(origin) = &plan.origin {
+        origin.mark(head)?;
+    }
     Ok(())
 }
 

@@ -2,7 +2,8 @@
 //!
 //! `serve` (here): where the connection wants to go and what it speaks. `target`: the policy of that place, followed
 //! while it changes. `http`: one request: route, filters, backend, exchange, account (`attempt`: one try of it). `tcp`: one opaque connection.
-//! `backend`: the endpoints of a backend and which of them takes the next request. `explicit`: a client that was not
+//! `mirror`: copies of
+//! requests. `backend`: the endpoints of a backend and which of them takes the next request. `explicit`: a client that was not
 //! redirected here but came by itself and names its destination in each request.
 
 mod attempt;
@@ -10,6 +11,7 @@ mod backend;
 mod explicit;
 mod http;
 mod labels;
+pub mod mirror;
 mod target;
 mod tcp;
 
@@ -22,11 +24,14 @@ use std::time::{Duration, Instant};
 
 use tulle_engine::Reason;
 use tulle_engine::outbound::Protocol;
+use tulle_engine::route::RuleName;
 
 use crate::config::Config;
 use crate::detect;
 use crate::discovery::{Discovery, Target};
 use crate::drain::Guard;
+use crate::http::answer::Refusal;
+use crate::http::decision::{Origin, fault_labels, preflight_labels};
 use crate::http::{h2, serve};
 use crate::identity::Epochs;
 use crate::metrics::{Labels, Shard, families};
@@ -52,6 +57,7 @@ pub struct Outbound {
     backends: RefCell<backend::Backends>,
     in_flight: Cell<usize>,
     silence: Silence,
+    mirrored: mirror::AtOnce,
 }
 
 impl Outbound {
@@ -83,6 +89,7 @@ impl Outbound {
             targets: RefCell::default(),
             backends: RefCell::default(),
             in_flight: Cell::new(0),
+            mirrored: Rc::default(),
             config,
         })
     }
@@ -126,10 +133,50 @@ impl Outbound {
 
     /// Counts a request that we answered instead of a server.
     fn answered_itself(&self, reason: Reason) {
+        if reason.is_ordinary() {
+            return;
+        }
         let labels = Labels::builder().add("error", reason.code()).build();
         self.shard
             .counter(&families::OUTBOUND_HTTP_ERRORS_TOTAL, &labels)
             .inc();
+    }
+
+    /// Counts a request that a rule holds back.
+    fn delayed(&self, delay: Option<Duration>, rule: RuleName<'_>) {
+        if delay.is_some() {
+            let labels = fault_labels("outbound", rule.route, "delay");
+            self.shard
+                .counter(&families::HTTP_FAULTS_TOTAL, &labels)
+                .inc();
+        }
+    }
+
+    /// What a rule answers by itself: counted, and marked for browsers.
+    fn answered(
+        &self,
+        mut answer: Refusal,
+        rule: RuleName<'_>,
+        origin: Option<Box<Origin>>,
+    ) -> Box<Refusal> {
+        let (family, labels) = match (answer.reason, origin) {
+            (Reason::Preflight, _) => (
+                &families::HTTP_PREFLIGHTS_TOTAL,
+                preflight_labels("outbound", &answer),
+            ),
+            (reason, origin) => {
+                if let Some(origin) = origin {
+                    origin.mark_refusal(&mut answer);
+                }
+                if reason != Reason::FaultInjected {
+                    return Box::new(answer);
+                }
+                let labels = fault_labels("outbound", rule.route, "abort");
+                (&families::HTTP_FAULTS_TOTAL, labels)
+            }
+        };
+        self.shard.counter(family, &labels).inc();
+        Box::new(answer)
     }
 
     /// Counts a connection that we could not carry.

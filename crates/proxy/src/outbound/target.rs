@@ -15,9 +15,10 @@ use tulle_engine::Reason;
 use tulle_engine::outbound::{BackendId, Policy};
 
 use crate::discovery::{OutboundView, Target};
+use crate::metrics::Shard;
 use crate::metrics::http::HttpMetrics;
 use crate::outbound::backend::{Backend, Backends};
-use crate::outbound::{Outbound, labels};
+use crate::outbound::{Outbound, labels, mirror};
 
 /// Targets that a worker keeps at once; as many as discovery watches.
 const MAX_TARGETS: usize = crate::discovery::MAX_TARGETS;
@@ -43,6 +44,9 @@ pub struct Compiled {
     view: Arc<OutboundView>,
     /// By [`BackendId`].
     backends: Vec<Rc<Backend>>,
+    /// By [`BackendId`]; made when a first copy is sent there.
+    mirrors: RefCell<HashMap<BackendId, Rc<mirror::Series>>>,
+    shard: Shard,
     /// For answers that no endpoint gave.
     pub metrics: HttpMetrics,
 }
@@ -54,6 +58,16 @@ impl Compiled {
 
     pub fn backend(&self, id: BackendId) -> Option<&Rc<Backend>> {
         self.backends.get(id.index())
+    }
+
+    /// Where copies of requests to this backend are counted.
+    pub fn mirror_series(&self, id: BackendId) -> Option<Rc<mirror::Series>> {
+        let meta = &self.policy().backends.get(id.index())?.meta;
+        let mut mirrors = self.mirrors.borrow_mut();
+        let series = mirrors
+            .entry(id)
+            .or_insert_with(|| Rc::new(mirror::Series::new(&self.shard, meta)));
+        Some(series.clone())
     }
 }
 
@@ -146,6 +160,8 @@ impl State {
         *compiled = Some(Rc::new(Compiled {
             view,
             backends,
+            mirrors: RefCell::default(),
+            shard: outbound.shard.clone(),
             metrics,
         }));
     }

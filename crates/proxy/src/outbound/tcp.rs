@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use tulle_engine::Reason;
 use tulle_engine::outbound::RouteBackend;
+use tulle_engine::{Reason, RequestView};
 
 use crate::clock;
 use crate::drain::Guard;
@@ -53,14 +53,14 @@ fn decide<'p>(compiled: &'p Compiled, server_name: &[u8]) -> Result<&'p RouteBac
         .route_connection(server_name)
         .ok_or(Reason::RouteNotFound)?;
     let random = fastrand::u64(..);
-    if let Some(answer) = found.answer(random) {
+    if let Some(answer) = found.answer(&RequestView::connection(server_name), random) {
         return Err(answer.reason());
     }
     let backend = found
         .rule
         .backend(fastrand::u64(..), |_| true)
         .ok_or(Reason::NoBackend)?;
-    match backend.answer(random) {
+    match backend.answer(&RequestView::connection(server_name), random) {
         Some(answer) => Err(answer.reason()),
         None => Ok(backend),
     }

@@ -6,6 +6,7 @@
 mod client;
 mod detect;
 mod drain;
+mod filters;
 mod fronted;
 mod grpc;
 mod http1;

@@ -32,7 +32,7 @@ fn a_denied_request_gets_403_with_its_reason_and_never_reaches_the_application()
         );
         assert_eq!(
             answer.field("l5d-proxy-error"),
-            Some("client is not authorized")
+            Some("client is not authorized (default deny)")
         );
         // The connection goes on: a request is denied, not a connection.
         assert_eq!(client.get("voting", "/again").await.status(), 403);

@@ -1,6 +1,9 @@
 //! Tables of filters.
 
+use super::failure::Ratio;
 use super::*;
+use crate::route::matcher::{Matcher, PathMatcher};
+use tulle_api::http_types;
 
 fn redirect(message: api::RequestRedirect) -> Redirect {
     Redirect::compile(&message).unwrap()
@@ -29,7 +32,7 @@ fn a_redirect_keeps_what_it_does_not_replace() {
             },
             "a.com:8080",
             "/x",
-            "http://b.com/x",
+            "http://b.com:8080/x",
         ),
         (
             api::RequestRedirect {
