@@ -158,7 +158,9 @@ pub async fn http2<H: Handler + 'static>(
 ) -> Result<(), Fault> {
     let held = guard.clone();
     h2::server::serve(io, settings, guard, move |head, stream| {
-        let request = serve_stream(handler.clone(), head, stream, held.clone());
+        let mut boxed = spare_boxed_head();
+        keep_head(std::mem::replace(&mut *boxed, head));
+        let request = serve_stream(handler.clone(), boxed, stream, held.clone());
         drop(tokio::task::spawn_local(bounded(request)));
     })
     .await
@@ -167,7 +169,7 @@ pub async fn http2<H: Handler + 'static>(
 /// One stream. `_held` keeps a draining process alive until it has ended.
 async fn serve_stream<H: Handler>(
     handler: Rc<H>,
-    mut head: Head,
+    mut head: Box<Head>,
     stream: h2::stream::Stream,
     _held: Guard,
 ) {
@@ -176,11 +178,13 @@ async fn serve_stream<H: Handler>(
     if let Handled::Cut = handler.handle(&mut head, &mut down).await {
         down.cut(Fault::Closed);
     }
-    keep_head(head);
+    keep_boxed_head(head);
 }
 
 thread_local! {
     static SPARE_HEADS: std::cell::RefCell<Vec<Head>> = const { std::cell::RefCell::new(Vec::new()) };
+    #[allow(clippy::vec_box, reason = "the boxes are what is kept: a request's future holds a pointer")]
+    static SPARE_BOXES: std::cell::RefCell<Vec<Box<Head>>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
 /// Heads of ended streams, with their buffers; so many are kept.
@@ -195,6 +199,21 @@ pub fn spare_head() -> Head {
 pub fn keep_head(mut head: Head) {
     head.clear();
     SPARE_HEADS.with_borrow_mut(|heads| {
+        if heads.len() < SPARE_HEADS_KEPT {
+            heads.push(head);
+        }
+    });
+}
+
+/// The same behind a pointer, for a future that holds it while it waits.
+pub fn spare_boxed_head() -> Box<Head> {
+    SPARE_BOXES.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+/// Gives such a head back.
+pub fn keep_boxed_head(mut head: Box<Head>) {
+    head.clear();
+    SPARE_BOXES.with_borrow_mut(|heads| {
         if heads.len() < SPARE_HEADS_KEPT {
             heads.push(head);
         }

@@ -305,7 +305,7 @@ impl Requests {
             let mut exchange = Exchange::new(down, up, deadlines);
             exchange.copies = copies.as_deref_mut();
             // Beside the request's head, which another try may need.
-            let mut answer_head = serve::spare_head();
+            let mut answer_head = serve::spare_boxed_head();
             let answer = match exchange.head(&mut answer_head).await {
                 // Asked first: also when this request cannot be sent again, the next ones go elsewhere.
                 Ok(_)
@@ -330,7 +330,7 @@ impl Requests {
                 Err(failure) => return self.failed(failure, plan, &in_use, account, down, head),
             };
             std::mem::swap(head, &mut answer_head);
-            serve::keep_head(answer_head);
+            serve::keep_boxed_head(answer_head);
             return Sent::Handled(finish(exchange, answer, plan, in_use, head, account).await);
         }
     }
