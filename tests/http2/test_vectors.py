@@ -249,25 +249,6 @@ MALFORMED = [
 ]
 
 
-NOT_YET = (
-    "after the end",
-    "a short ",
-    "SETTINGS of odd length",
-    "SETTINGS ACK with a payload",
-    "a window of 2^31",
-    "index 0",
-    "an index beyond the tables",
-    "a block that ends amid a field",
-    "an endless integer",
-    "a table over the setting",
-    "a table size after a field",
-    "Huffman",
-    "a pseudo field in trailers",
-    "a :path with a fragment",
-    "before SETTINGS",
-)
-
-
 def complete(server: Server) -> int:
     """Return how many requests reached the application as a whole, by asking it."""
     with Client(server.port) as client:
@@ -277,14 +258,6 @@ def complete(server: Server) -> int:
                 counts: dict[str, int] = json.loads(came.payload)
                 return counts["complete"]
     raise AssertionError("the application did not answer")
-
-
-@pytest.fixture(autouse=True)
-def as_it_is(request: pytest.FixtureRequest, server: Server) -> None:
-    """Let pass what the library beneath the sidecar gets wrong until our codec takes its place."""
-    name = request.node.name
-    if server.name == "sidecar" and any(vector in name for vector in (*NOT_YET, "padding_is_given")):
-        request.applymarker(pytest.mark.xfail(reason="the `h2` crate, not our codec", strict=False))
 
 
 @pytest.mark.parametrize("vector", FRAMES, ids=lambda vector: vector.name)

@@ -180,9 +180,14 @@ class Client:
             self._input += octets
         return whole
 
+    def holds_frame(self) -> bool:
+        """Return whether the next frame has been received already."""
+        return len(self._input) >= 9 and len(self._input) >= 9 + int.from_bytes(self._input[:3])
+
     def _whole(self) -> Frame | None:
-        if len(self._input) < 9 or len(self._input) < 9 + (length := int.from_bytes(self._input[:3])):
+        if not self.holds_frame():
             return None
+        length = int.from_bytes(self._input[:3])
         kind, flags, stream = struct.unpack(">BBI", self._input[3:9])
         found = Frame(kind, flags, stream, bytes(self._input[9 : 9 + length]))
         del self._input[: 9 + length]
