@@ -4,7 +4,8 @@
 //! things: its own window, the connection's window, room in the output. While others wait, it waits behind them; so
 //! streams with much to send take turns, 16 KiB each. A promise that is not used is given to the next.
 //!
-//! Incoming: windows are given back when the bytes were *consumed*, in steps of half a window.
+//! Incoming: windows are given back when the bytes were *consumed*, in steps of half a window; a client's window of the
+//! connection when they were received.
 
 use super::connection::{Closed, Connection};
 use super::frame;
@@ -116,7 +117,16 @@ impl Connection {
         let count = (count as u32).min(stream.unconsumed);
         stream.unconsumed -= count;
         self.give_stream(key, count, half);
-        self.give_connection(count);
+        self.give_held(count);
+    }
+
+    /// Octets that were held back until somebody took them. A client's connection carries answers for many: one of them
+    /// who does not read must not hold up the others, so it gives this window back when DATA comes, and each stream is
+    /// held back by its own alone.
+    pub(super) fn give_held(&mut self, count: u32) {
+        if !self.client {
+            self.give_connection(count);
+        }
     }
 
     /// Octets of a stream that nobody will consume.

@@ -561,9 +561,11 @@ impl Connection {
             return None;
         };
         let end = end && complete;
-        if open.held {
+        let held = open.held;
+        if held {
             open.unconsumed += data.len() as u32;
-        } else {
+        }
+        if !held || self.client {
             self.give_connection(data.len() as u32);
         }
         if end {

@@ -251,7 +251,7 @@ impl Connection {
         }
         let finishing = stream.backlog.as_ref().is_some_and(|backlog| backlog.end);
         let on_wire = stream.on_wire;
-        self.give_connection(unconsumed);
+        self.give_held(unconsumed);
         if on_wire && !finishing {
             self.abandon(key);
         }
