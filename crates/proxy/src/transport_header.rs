@@ -45,6 +45,18 @@ impl std::fmt::Display for Invalid {
 }
 
 impl TransportHeader {
+    /// The name behind a gateway with its port; empty without a name.
+    pub fn authority(&self) -> String {
+        match &self.name {
+            Some(name) => format!(
+                "{}:{}",
+                name.trim_end_matches('.').to_ascii_lowercase(),
+                self.port
+            ),
+            None => String::new(),
+        }
+    }
+
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(PREFACE);
         let at = out.len();

@@ -86,6 +86,7 @@ pub async fn run(listeners: Listeners, parts: Parts) -> io::Result<()> {
         shard.clone(),
     );
     let outbound = Outbound::new(config, discovery, epochs, shard, listening);
+    inbound.forward_through(outbound.clone());
     let mut accepting = Vec::new();
     let plain = std::iter::once((listeners.inbound, None)).chain(
         listeners

@@ -9,6 +9,8 @@ use crate::metrics::http::{HttpMetrics, Outcome};
 
 pub struct Account {
     pub started: Instant,
+    /// It was HTTP/1 before another proxy carried it here in HTTP/2, and its answer has to say so too.
+    pub bridged: bool,
     answered: Option<Instant>,
     status: u16,
     grpc_status: Option<u8>,
@@ -18,6 +20,7 @@ impl Account {
     pub fn begin() -> Self {
         Account {
             started: Instant::now(),
+            bridged: false,
             answered: None,
             status: 0,
             grpc_status: None,

@@ -16,13 +16,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWrite;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tulle_http::h1::{
     Answering, Asked, BodyKind, BodyWriter, Decoder, Eof, Framing, Persist, encode_request,
     encode_response,
 };
 use tulle_http::{Head, Limits};
 
+use crate::http::serve::Timeouts;
 use crate::http::{Event, Fault};
 use crate::net::io::Io;
 
@@ -49,6 +50,8 @@ pub struct Connection {
     /// Another message may follow this one.
     persist: bool,
     broken: bool,
+    /// Server: ends a connection that nobody uses.
+    idle: Option<Pin<Box<Sleep>>>,
     _lease: Option<Rc<()>>,
 }
 
@@ -78,6 +81,7 @@ impl Connection {
             writer: None,
             persist: true,
             broken: false,
+            idle: None,
             _lease: None,
         }
     }
@@ -85,14 +89,15 @@ impl Connection {
     // --- the message coming in ---------------------------------------------------------------------------------------
 
     /// Server: the next request's head. `None`: the peer has ended, or `draining` has begun between two requests.
-    /// `timeout` runs from the first byte of the head.
+    /// Also `None`: it has been idle for too long.
     pub async fn read_request(
         &mut self,
         head: &mut Head,
         mut draining: Pin<&mut impl Future<Output = ()>>,
-        timeout: Duration,
+        timeouts: Timeouts,
     ) -> Result<Option<Framing>, Fault> {
         let mut timer: Option<Pin<Box<Sleep>>> = None;
+        let mut idle_since = None;
         poll_fn(|cx| {
             loop {
                 match self.decoder.next(&mut self.input, head)? {
@@ -111,8 +116,15 @@ impl Connection {
                 if waiting && draining.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Ok(None));
                 }
+                if let (true, Some(limit)) = (waiting, timeouts.idle) {
+                    let since = *idle_since.get_or_insert_with(Instant::now);
+                    if self.poll_idle(cx, since + limit).is_ready() {
+                        return Poll::Ready(Ok(None));
+                    }
+                }
                 if !waiting {
-                    let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+                    let timer =
+                        timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeouts.head)));
                     if timer.as_mut().poll(cx).is_ready() {
                         return Poll::Ready(Err(Fault::Timeout));
                     }
@@ -126,6 +138,21 @@ impl Connection {
             }
         })
         .await
+    }
+
+    /// Ready at the deadline. The timer is the connection's and is only moved when it fires before its time, so that a
+    /// request costs no timer of its own.
+    fn poll_idle(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let timer = self
+            .idle
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        while timer.as_mut().poll(cx).is_ready() {
+            if timer.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
     }
 
     /// Client: an interim or final response head.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tulle_http::h1::{Answering, BodyKind};
 use tulle_http::{Head, Limits, Version};
 
+use crate::config::Config;
 use crate::drain::Guard;
 use crate::http::answer::{self, Refusal};
 use crate::http::side::Downstream;
@@ -54,12 +55,30 @@ pub trait Handler {
     fn tunnel(&self, client: Io, to: Self::Tunnel, guard: Guard) -> impl Future<Output = ()>;
 }
 
+/// How long an HTTP/1 client may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// From the first byte of a head to its last.
+    pub head: Duration,
+    /// Between two requests; `None` is for ever.
+    pub idle: Option<Duration>,
+}
+
+impl Timeouts {
+    pub fn from_config(config: &Config) -> Self {
+        Timeouts {
+            head: config.http1_head_timeout,
+            idle: config.http1_idle_timeout,
+        }
+    }
+}
+
 /// Serves HTTP/1 until the client leaves, breaks the rules, or draining lets go of it.
 pub async fn http1<H: Handler>(
     io: Io,
     handler: &H,
     limits: Limits,
-    head_timeout: Duration,
+    timeouts: Timeouts,
     guard: Guard,
 ) {
     let mut connection = h1::Connection::server(io, limits);
@@ -69,7 +88,7 @@ pub async fn http1<H: Handler>(
     let mut draining = std::pin::pin!(draining);
     loop {
         let request = match connection
-            .read_request(&mut head, draining.as_mut(), head_timeout)
+            .read_request(&mut head, draining.as_mut(), timeouts)
             .await
         {
             Ok(Some(request)) => request,

@@ -9,8 +9,7 @@ use crate::drain::Guard;
 use crate::identity::ServerAlpn;
 use crate::inbound::port::Ports;
 use crate::inbound::session::{ClientTls, Session};
-use crate::inbound::{Inbound, client_tls, labels, ours, serve_http, tcp};
-use crate::metrics::families;
+use crate::inbound::{Inbound, client_tls, gateway, labels, ours, serve_http, tcp};
 use crate::net::io::Io;
 use crate::net::sniff;
 use crate::net::tls;
@@ -50,9 +49,8 @@ pub async fn serve(
         Ok(Some(header)) => header,
         _ => return inbound.refused("transport header invalid"),
     };
-    // A name means "forward it for me": this proxy is not a gateway.
     if header.name.is_some() {
-        return inbound.refused("gateway domain invalid");
+        return Box::pin(gateway::serve(inbound, io, tls, client, header, guard)).await;
     }
     if inbound.is_own_port(header.port) {
         return inbound.refused("loop");
@@ -63,13 +61,7 @@ pub async fn serve(
         inbound.application(local.ip(), header.port),
     );
     let session = Session::new(port, client, tls);
-    inbound
-        .shard
-        .counter(
-            &families::INBOUND_TCP_TRANSPORT_HEADER_CONNECTIONS_TOTAL,
-            &labels::direct(&session, header.protocol),
-        )
-        .inc();
+    inbound.counted_direct(&labels::direct(&session, header.protocol));
     match header
         .protocol
         .filter(|_| session.port().server().http().is_some())

@@ -15,6 +15,7 @@ use tulle_http::hop::UpgradeField;
 use tulle_http::l5d::{self, Peer};
 use tulle_http::{Head, Version, hop, translate};
 
+use crate::clock;
 use crate::drain::Guard;
 use crate::http::Fault;
 use crate::http::account::{self, Account};
@@ -266,7 +267,11 @@ impl Handler for Requests {
                 }
             };
             // Inbound policies have no timeouts; the caller's proxy keeps its own.
-            let deadlines = Deadlines::begin(&Timeouts::default(), None, 0);
+            let timeouts = Timeouts {
+                idle: self.inbound.config.body_idle_timeout,
+                ..Timeouts::default()
+            };
+            let deadlines = Deadlines::begin(&timeouts, None, clock::nanos(account.started));
             let mut exchange = Exchange::new(down, up, deadlines);
             let answer = match exchange.head(head).await {
                 Ok(answer) => answer,

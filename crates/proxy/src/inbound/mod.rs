@@ -8,13 +8,14 @@
 //! Nothing here falls open: a connection or request goes on only with a permit that the engine gave for it.
 
 mod direct;
+mod gateway;
 mod http;
 mod labels;
 mod port;
 mod session;
 mod tcp;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use crate::net::proxy_protocol;
 use crate::net::server_first::Silence;
 use crate::net::sniff::{self, Spoken};
 use crate::net::tls;
+use crate::outbound::Outbound;
 use port::{Port, Ports};
 use session::{ClientTls, Session};
 
@@ -52,6 +54,8 @@ pub struct Inbound {
     ports: RefCell<Ports>,
     in_flight: Cell<usize>,
     silence: Silence,
+    /// The same worker's way out, for a gateway.
+    gateway: OnceCell<Rc<Outbound>>,
 }
 
 impl Inbound {
@@ -73,6 +77,7 @@ impl Inbound {
         };
         let family = &families::INBOUND_TCP_DETECT_SERVER_FIRST_TOTAL;
         Rc::new(Inbound {
+            gateway: OnceCell::new(),
             silence: Silence::new(shard.clone(), family),
             discovery,
             epochs,
@@ -82,6 +87,21 @@ impl Inbound {
             in_flight: Cell::new(0),
             config,
         })
+    }
+
+    /// Forwards what other proxies send with a name.
+    pub fn forward_through(&self, outbound: Rc<Outbound>) {
+        // It is told once, by the worker.
+        let _already = self.gateway.set(outbound);
+    }
+
+    fn gateway(&self) -> Option<&Rc<Outbound>> {
+        self.gateway.get()
+    }
+
+    fn counted_direct(&self, labels: &Labels) {
+        let family = &families::INBOUND_TCP_TRANSPORT_HEADER_CONNECTIONS_TOTAL;
+        self.shard.counter(family, labels).inc();
     }
 
     /// Where the application listens for what is sent to this port of the mesh.
@@ -162,6 +182,10 @@ impl Inbound {
         self.shard
             .counter(&families::INBOUND_TCP_ERRORS_TOTAL, &labels)
             .inc();
+    }
+
+    fn h1_timeouts(&self) -> serve::Timeouts {
+        serve::Timeouts::from_config(&self.config)
     }
 
     fn server_settings(&self) -> h2::Settings {
@@ -330,7 +354,7 @@ fn client_tls(io: &Io) -> Option<ClientTls> {
 
 async fn serve_http(inbound: Rc<Inbound>, mut io: Io, session: Session, http2: bool, guard: Guard) {
     io.measure(labels::client_meter(&inbound, &session));
-    let (settings, head_timeout) = (inbound.server_settings(), inbound.config.http1_head_timeout);
+    let (settings, timeouts) = (inbound.server_settings(), inbound.h1_timeouts());
     let requests = http::Requests::new(inbound, session);
     if http2 {
         // The connection's task has told the peer what was wrong with it.
@@ -340,7 +364,7 @@ async fn serve_http(inbound: Rc<Inbound>, mut io: Io, session: Session, http2: b
             io,
             &requests,
             tulle_http::Limits::default(),
-            head_timeout,
+            timeouts,
             guard,
         )
         .await;

@@ -48,7 +48,7 @@ pub async fn open(session: &Session) -> Option<Io> {
     session.port().application.connect(None).await.ok()
 }
 
-fn permitted(inbound: &Inbound, session: &Session) -> bool {
+pub fn permitted(inbound: &Inbound, session: &Session) -> bool {
     let (server, grants) = session.policy();
     match server.authorize_connection(&grants) {
         Ok(permit) => {

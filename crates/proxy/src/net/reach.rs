@@ -28,8 +28,34 @@ struct Peer {
     identity: Box<str>,
     /// The certificate says another name than the one asked for with SNI.
     differs: bool,
-    /// The port that the transport header names; `None`: the connection goes to the server's own port, redirected.
-    header_port: Option<u16>,
+    /// What the transport header names; `None`: the connection goes to the server's own port, redirected.
+    header: Option<For>,
+}
+
+/// Whom a connection to a proxy's own port is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct For {
+    port: u16,
+    /// The proxy is a gateway, and forwards to this name.
+    name: Option<Box<str>>,
+}
+
+impl For {
+    fn endpoint(endpoint: &Endpoint) -> Self {
+        let port = endpoint.addr.port();
+        match endpoint.authority_override.as_deref() {
+            None => For { port, name: None },
+            Some(authority) => {
+                let parts = authority.rsplit_once(':');
+                let named = parts.and_then(|(name, port)| Some((name, port.parse().ok()?)));
+                let (name, port) = named.unwrap_or((authority, port));
+                For {
+                    port,
+                    name: Some(name.into()),
+                }
+            }
+        }
+    }
 }
 
 /// Why there is no connection.
@@ -97,7 +123,7 @@ impl Reach {
             endpoint.addr.ip(),
             endpoint.transport_port.unwrap_or(endpoint.addr.port()),
         );
-        let header_port = endpoint.transport_port.map(|_| endpoint.addr.port());
+        let header = endpoint.transport_port.map(|_| For::endpoint(endpoint));
         let differs = !identity.name.eq_ignore_ascii_case(&identity.server_name);
         Ok(Reach {
             address,
@@ -105,7 +131,7 @@ impl Reach {
                 name,
                 identity: identity.name.clone(),
                 differs,
-                header_port,
+                header,
             }),
         })
     }
@@ -141,7 +167,7 @@ impl Reach {
         let Some(epoch) = epochs.borrow().clone() else {
             return Err(ConnectError::new(Reason::NoCertificate, self.address));
         };
-        let alpn = if peer.header_port.is_some() {
+        let alpn = if peer.header.is_some() {
             ClientAlpn::TransportHeader
         } else {
             ClientAlpn::None
@@ -154,11 +180,11 @@ impl Reach {
         let mut io = tls::connect(stream, config, peer.name.clone(), TLS_TIMEOUT)
             .await
             .map_err(|error| ConnectError::of_tls(self.address, &error))?;
-        if let Some(port) = peer.header_port {
+        if let Some(to) = &peer.header {
             let mut header = Vec::new();
             TransportHeader {
-                port,
-                name: None,
+                port: to.port,
+                name: to.name.as_deref().map(str::to_owned),
                 protocol: session,
             }
             .encode(&mut header);

@@ -33,7 +33,7 @@ pub async fn serve(outbound: Rc<Outbound>, mut io: Io, original: Option<SocketAd
         None => (outbound.detect(&mut io, detect_timeout).await, None),
     };
     let Ok(spoken) = spoken else { return };
-    let (limits, head_timeout) = (outbound.h1_limits(), outbound.config.http1_head_timeout);
+    let (limits, timeouts) = (outbound.h1_limits(), outbound.h1_timeouts());
     match (spoken, target) {
         (Spoken::Known(detect::Protocol::Http2), _) => {
             let settings = outbound.server_settings();
@@ -44,7 +44,7 @@ pub async fn serve(outbound: Rc<Outbound>, mut io: Io, original: Option<SocketAd
         (Spoken::Known(detect::Protocol::Http1) | Spoken::Known(_), None)
         | (Spoken::Known(detect::Protocol::Http1), _) => {
             let requests = Requests::by_authority(outbound, original);
-            serve::http1(io, &requests, limits, head_timeout, guard).await;
+            serve::http1(io, &requests, limits, timeouts, guard).await;
         }
         (spoken, Some(target)) => {
             let name = match spoken {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tulle_engine::deadline::Deadlines;
-use tulle_engine::outbound::{HttpVersion, RouteBackend, Rule};
+use tulle_engine::outbound::{HttpVersion, RouteBackend, Rule, Timeouts};
 use tulle_engine::route::{Matcher, RuleName};
 use tulle_engine::{Meta, Reason};
 use tulle_http::hop::UpgradeField;
@@ -48,6 +48,8 @@ pub struct Requests {
 enum To {
     /// All to the connection's own destination.
     Target(Rc<State>),
+    /// All to a name, from another proxy that sent them through this one.
+    Gateway(Rc<State>),
     /// Each to its authority; the last one is remembered.
     Authority {
         last: RefCell<Option<(Vec<u8>, Rc<State>)>>,
@@ -80,9 +82,16 @@ impl Requests {
         }
     }
 
+    pub fn through_gateway(outbound: Rc<Outbound>, target: Rc<State>) -> Self {
+        Requests {
+            outbound,
+            to: To::Gateway(target),
+        }
+    }
+
     fn target(&self, head: &Head) -> Result<Rc<State>, Refusal> {
         match &self.to {
-            To::Target(target) => Ok(target.clone()),
+            To::Target(target) | To::Gateway(target) => Ok(target.clone()),
             To::Authority { last, original } => {
                 explicit::target(&self.outbound, head, last, *original)
             }
@@ -117,10 +126,16 @@ impl Handler for Requests {
         if self.is_explicit() && down.asks_tunnel() && head.method() == b"CONNECT" {
             return open_tunnel(down, head, target);
         }
+        if matches!(self.to, To::Gateway(_)) {
+            match unpack(head) {
+                Ok(bridged) => account.bridged = bridged,
+                Err(error) => return self.refused(down, head, &Refusal::malformed(error)),
+            }
+        }
         l5d::strip_unbelievable(head, Peer::Untrusted);
         let required_id = head
             .get("l5d-require-id")
-            .map(|id| String::from_utf8_lossy(id).into_owned());
+            .map(|id| Box::from(String::from_utf8_lossy(id)));
         l5d::strip_controls(head);
         if self.is_explicit() {
             head.set_target_form(TargetForm::Origin);
@@ -268,11 +283,7 @@ impl Requests {
         if let Err(refusal) = self.filter(compiled, plan, head, upgrade, &mut copies) {
             return Sent::Refused(refusal.of_rule(plan.name()));
         }
-        let deadlines = Deadlines::begin(
-            &plan.rule.timeouts,
-            plan.backend.response_timeout,
-            clock::nanos(account.started),
-        );
+        let deadlines = self.deadlines(plan, account);
         let mut choice = Choice::default();
         let mut tries = 0;
         loop {
@@ -355,6 +366,16 @@ impl Requests {
         Ok(())
     }
 
+    fn deadlines(&self, plan: &Plan<'_>, account: &Account) -> Deadlines {
+        let by_default = self.outbound.config.body_idle_timeout;
+        let timeouts = Timeouts {
+            idle: plan.rule.timeouts.idle.or(by_default),
+            ..plan.rule.timeouts
+        };
+        let now = clock::nanos(account.started);
+        Deadlines::begin(&timeouts, plan.backend.response_timeout, now)
+    }
+
     /// The exchange failed before there was an answer.
     fn failed(
         &self,
@@ -422,7 +443,7 @@ async fn finish(
     let metrics = &in_use.member.metrics;
     metrics.request();
     in_use.answered(clock::nanos(account.answered(head)), head);
-    let prepared = prepare_answer(head, answer, &in_use, plan, exchange.down);
+    let prepared = prepare_answer(head, answer, &in_use, plan, account.bridged, exchange.down);
     if let Err(fault) = prepared.and_then(|()| exchange.down.send_head(head, answer)) {
         account.end(metrics, "cancelled");
         exchange.down.cut(fault);
@@ -466,6 +487,7 @@ fn prepare_answer(
     answer: Answer,
     in_use: &InUse,
     plan: &Plan<'_>,
+    bridged: bool,
     down: &mut Downstream<'_>,
 ) -> Result<(), Fault> {
     if in_use.member.origin.reach().is_meshed() {
@@ -482,6 +504,9 @@ fn prepare_answer(
     } else {
         l5d::strip_all(head);
         head.remove(answer::REASON);
+    }
+    if bridged {
+        l5d::bridge(head)?;
     }
     hop::strip(
         head,
@@ -500,6 +525,16 @@ fn prepare_answer(
         origin.mark(head)?;
     }
     Ok(())
+}
+
+/// Takes an HTTP/1 request out of the HTTP/2 in which another proxy carried it. `false`: it is HTTP/2 by nature.
+fn unpack(head: &mut Head) -> Result<bool, tulle_http::Error> {
+    let bridged = head.version() == Version::Http2 && head.get(l5d::ORIG_PROTO).is_some();
+    if bridged {
+        translate::request_to_h1(head)?;
+        l5d::unbridge(head);
+    }
+    Ok(bridged)
 }
 
 /// Agrees to a CONNECT: what the client says next is detected and routed as if it had been redirected here.

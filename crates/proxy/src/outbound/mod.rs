@@ -40,6 +40,7 @@ use crate::net::io::Io;
 use crate::net::listen::{Accepted, SocketOptions};
 use crate::net::server_first::Silence;
 use crate::net::sniff::{self, Spoken};
+pub use http::{Requests, Tunnel};
 
 /// How long a new target's policy is waited for.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -191,9 +192,23 @@ impl Outbound {
         tulle_http::Limits::default()
     }
 
+    fn h1_timeouts(&self) -> serve::Timeouts {
+        serve::Timeouts::from_config(&self.config)
+    }
+
     fn server_settings(&self) -> h2::Settings {
         h2::Settings::from_config(&self.config.outbound.connections.h2)
     }
+}
+
+/// What is known of a name, for a gateway.
+pub fn named(outbound: &Rc<Outbound>, authority: &str) -> Rc<target::State> {
+    target::Targets::get(outbound, Target::Authority(authority.to_owned()))
+}
+
+/// Serves a connection of which nothing is known but where it goes, for a gateway.
+pub async fn opaque(outbound: Rc<Outbound>, io: Io, target: Rc<target::State>, guard: Guard) {
+    tcp::serve(outbound, io, target, b"", None, guard).await;
 }
 
 /// Serves one accepted connection to its end.
@@ -232,7 +247,7 @@ async fn captured(outbound: Rc<Outbound>, mut io: Io, target: Rc<target::State>,
     };
     let Ok(spoken) = spoken else { return };
     drop(compiled);
-    let (limits, head_timeout) = (outbound.h1_limits(), outbound.config.http1_head_timeout);
+    let (limits, timeouts) = (outbound.h1_limits(), outbound.h1_timeouts());
     match spoken {
         Spoken::Known(detect::Protocol::Http2) => {
             let settings = outbound.server_settings();
@@ -242,12 +257,12 @@ async fn captured(outbound: Rc<Outbound>, mut io: Io, target: Rc<target::State>,
         }
         Spoken::Known(detect::Protocol::Http1) => {
             let requests = http::Requests::to(outbound, target);
-            serve::http1(io, &requests, limits, head_timeout, guard).await;
+            serve::http1(io, &requests, limits, timeouts, guard).await;
         }
         // Declared as HTTP, and it is none: the codec says so to the client.
         _ if !fallback => {
             let requests = http::Requests::to(outbound, target);
-            serve::http1(io, &requests, limits, head_timeout, guard).await;
+            serve::http1(io, &requests, limits, timeouts, guard).await;
         }
         Spoken::Tls { server_name } => {
             let name = server_name.unwrap_or_default();
