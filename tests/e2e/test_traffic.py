@@ -227,6 +227,19 @@ def test_no_request_fails_while_a_deployment_is_restarted(pods: Pods, beside: Th
 
 
 @pytest.mark.slow
+def test_no_request_fails_while_programs_end_as_soon_as_they_have_answered(
+    pods: Pods, beside: ThreadPoolExecutor
+) -> None:
+    """No hook gives discovery a head start: a request that finds its application gone is sent to another."""
+    load = beside.submit(pods.client, "load", "polite:8080", "25", "8")
+    calls = beside.submit(pods.client, "grpc-load", "polite:9090", "25")
+    for _ in range(2):
+        restart(pods, "polite")
+    heard(load)
+    heard(calls)
+
+
+@pytest.mark.slow
 def test_certificates_are_renewed_and_no_connection_breaks(pods: Pods, beside: ThreadPoolExecutor) -> None:
     """Last, because it reinstalls the mesh's configuration: leaves of 20 s, renewed after 14."""
     config = json.loads(pods.kubectl("-n", "linkerd", "get", "configmap", "linkerd-config", "-o", "json"))

@@ -110,6 +110,8 @@ reasons! {
     ConnectionSpecific = 400, "connection-specific header in HTTP/2";
     /// A pseudo header is missing, misplaced or malformed.
     PseudoHeader = 400, "invalid pseudo header";
+    /// An extended CONNECT (RFC 8441) for a server that does not take it.
+    NoTunnel = 501, "the server does not take extended CONNECT";
     /// A head that holds more than [`Limits::MAX_HEAD_BUFFER`](crate::Limits::MAX_HEAD_BUFFER).
     BufferFull = 431, "message head buffer full";
 }

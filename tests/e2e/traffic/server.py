@@ -1,12 +1,14 @@
-"""A pod's application: `server.py http|grpc|greeter PORT`. Binds HOST and PORT where the pod is told them.
+"""A pod's application: `server.py http|polite|grpc|greeter PORT`. Binds HOST and PORT where the pod is told them.
 
 - `http`: `/` answers the pod's name, `/slow` after two seconds, `/echo` the body with a trailer's worth of headers;
   an upgrade to WebSocket echoes every message.
+- `polite`: the same, and at SIGTERM it takes no more connections and ends when it has answered what it was asked.
 - `grpc`: method names of service `tulle.test.Traffic` without generated code, messages are plain bytes.
 - `greeter`: the server speaks first: a line, then the echo of every line.
 """
 
 import os
+import signal
 import socketserver
 import sys
 import threading
@@ -90,6 +92,39 @@ class Http1Server(ThreadingHTTPServer):
     daemon_threads = True
 
 
+class Polite(Http):
+    """Counts the requests under way."""
+
+    under_way = 0
+    counting = threading.Lock()
+
+    def handle_one_request(self) -> None:
+        """Count a request from its first bytes to its answer; after SIGTERM the connection ends with it."""
+        if not self.rfile.peek(1):  # type: ignore[attr-defined]
+            self.close_connection = True
+            return
+        with Polite.counting:
+            Polite.under_way += 1
+        try:
+            super().handle_one_request()
+        finally:
+            with Polite.counting:
+                Polite.under_way -= 1
+
+
+def serve_politely(address: tuple[str, int]) -> None:
+    """Serve until SIGTERM, then until every request has been answered."""
+    server = Http1Server(address, Polite)
+    # `shutdown` waits for `serve_forever`, which runs in this very thread.
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+    server.serve_forever()
+    server.socket.close()
+    quiet = 0
+    while quiet < 5:
+        quiet = quiet + 1 if Polite.under_way == 0 else 0
+        time.sleep(0.05)
+
+
 class Greeter(socketserver.StreamRequestHandler):
     """Speaks first."""
 
@@ -139,7 +174,10 @@ def serve_grpc(host: str, port: int) -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
     server.add_insecure_port(f"{host}:{port}")
     server.start()
-    threading.Event().wait()
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    ended.wait()
+    server.stop(grace=5).wait()
 
 
 def main(kind: str, port: str) -> None:
@@ -148,6 +186,8 @@ def main(kind: str, port: str) -> None:
     match kind:
         case "http":
             Http1Server(address, Http).serve_forever()
+        case "polite":
+            serve_politely(address)
         case "grpc":
             serve_grpc(*address)
         case "greeter":

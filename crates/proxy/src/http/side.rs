@@ -45,10 +45,10 @@ pub enum Answer {
 
 /// How the body of a message is framed when it leaves in HTTP/1: by its length if it was said.
 pub fn body_kind(head: &Head, ended: bool) -> BodyKind {
-    if ended {
-        return BodyKind::None;
-    }
     match tulle_http::translate::declared_length(head) {
+        // Said to be empty is not the same as not there.
+        Ok(Some(0)) => BodyKind::Length(0),
+        _ if ended => BodyKind::None,
         Ok(Some(length)) => BodyKind::Length(length),
         _ => BodyKind::Chunked,
     }

@@ -366,7 +366,7 @@ impl Requests {
                 Some(connection) => connection,
                 None => Box::pin(application.dial_h2()).await?,
             };
-            connection.ready().await.map_err(broken)?;
+            connection.ready(head).await.map_err(broken)?;
             let stream = connection.send(head, !has_body(body)).map_err(broken)?;
             return Ok((Upstream::H2(stream), true));
         }

@@ -119,7 +119,10 @@ pub async fn open(
         l5d::bridge(head).map_err(Unsent::Malformed)?;
         translate::request_to_h2(head, b"http").map_err(Unsent::Malformed)?;
     }
-    connection.ready().await.map_err(|_| Unsent::Refused)?;
+    connection.ready(head).await.map_err(|fault| match fault {
+        Fault::Malformed(error) => Unsent::Malformed(error),
+        _ => Unsent::Refused,
+    })?;
     let end = !has_body(body);
     match connection.send(head, end) {
         Ok(stream) => Ok((Upstream::H2(stream), false)),

@@ -10,5 +10,6 @@ mod control_identity;
 mod control_init;
 mod control_lifecycle;
 mod control_plane;
+mod control_workers;
 mod mesh;
 mod proxy;

@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tulle_api::destination::protocol_hint::Protocol;
+use tulle_api::outbound::{ProxyProtocol, proxy_protocol::Kind};
 use tulle_engine::inbound::{DefaultPolicy, DefaultProtocol, Server};
 
 use crate::client::{Http1, echo};
-use crate::rig::{Mesh, Pod, app, plain, run};
+use crate::rig::{Mesh, Pod, app, plain, policy, run};
+use tulle_proxy::net::server_first::GRACE;
 
 const BANNER: &[u8] = b"220 mail.example.org ESMTP\r\n";
 
@@ -219,5 +222,78 @@ fn so_many_silent_clients_have_their_server_asked_and_no_more() {
         let _one = pod.enter().await;
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(connections.get(), most + 1);
+    });
+}
+
+#[test]
+fn where_the_policy_says_opaque_nothing_is_waited_for() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, mail) = (mesh.pod("web").await, mesh.pod("mail").await);
+        app(mail.address(18080), smtp).await;
+        let mut message = policy("mail");
+        let Some(Kind::Detect(detect)) = message.protocol.take().and_then(|protocol| protocol.kind)
+        else {
+            panic!("the rig's policy has changed")
+        };
+        message.protocol = Some(ProxyProtocol {
+            kind: detect.opaque.map(Kind::Opaque),
+        });
+        mesh.policy("mail", message);
+        mesh.endpoints("mail", &[mail.endpoint(80)]);
+        let heard = heard_within(|| tunnel(&web, "mail")).await;
+        assert!(heard < GRACE, "{heard:?}");
+        assert_eq!(
+            web.metric("outbound_tcp_detect_http_results_total", &["not_http"]),
+            0.0
+        );
+    });
+}
+
+#[test]
+fn a_destination_that_nobody_knows_is_forwarded_to_as_it_is() {
+    run(async {
+        let web = Mesh::new().pod("web").await;
+        app(web.address(2525), smtp).await;
+        let authority = web.address(2525);
+        let mut client = Http1::new(web.call().await);
+        client
+            .send(format!(
+                "CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"
+            ))
+            .await;
+        assert!(client.head().await.unwrap().starts_with("HTTP/1.1 200"));
+        assert_eq!(client.exactly(BANNER.len()).await, BANNER);
+    });
+}
+
+#[test]
+fn http_for_a_port_that_is_opaque_passes_the_direct_port_as_bytes() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, voting) = (mesh.pod("web").await, mesh.pod("voting").await);
+        app(voting.address(18080), echo).await;
+        let opaque = Server::by_default(
+            DefaultPolicy::AllUnauthenticated,
+            DefaultProtocol::Opaque,
+            &[],
+        );
+        let mut named = opaque;
+        named.meta = tulle_engine::Meta::named("opaque");
+        voting.allow(80, named).await;
+        let mut endpoint = voting.endpoint(80);
+        endpoint.protocol_hint.as_mut().unwrap().protocol =
+            Some(Protocol::Opaque(Default::default()));
+        mesh.service("voting", &[endpoint]);
+        let mut client = Http1::new(web.call().await);
+        for _ in 0..2 {
+            let answer = client.get("voting", "/").await;
+            assert_eq!(
+                answer.text(),
+                "GET / HTTP/1.1\nhost: voting\n\n",
+                "bytes are not added to"
+            );
+        }
+        assert_eq!(voting.metric("request_total", &[]), 0.0);
     });
 }

@@ -82,3 +82,81 @@ fn requests_after_a_goaway_go_to_another_endpoint() {
         assert!(old.inbound.finish(Duration::from_secs(5)).await);
     });
 }
+
+#[test]
+fn streams_in_flight_finish_after_a_goaway_and_the_connection_then_ends() {
+    run(async {
+        let mesh = Mesh::new();
+        let mut voting = mesh.pod("voting").await;
+        app(voting.address(18080), |stream| async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    let answer = http::Response::new(());
+                    let mut body = respond.send_response(answer, false).unwrap();
+                    body.send_data(bytes::Bytes::from(vec![7; 16 * 1024]), true)
+                        .unwrap();
+                });
+            }
+        })
+        .await;
+        // The answers are read one after the other: the connection's window must hold them all.
+        let (send, connection) = h2::client::Builder::new()
+            .initial_connection_window_size(2_000_000)
+            .handshake::<_, bytes::Bytes>(voting.enter().await)
+            .await
+            .unwrap();
+        let ended = tokio::task::spawn_local(connection);
+        let mut send = send.ready().await.unwrap();
+        let answers: Vec<_> = (0..50)
+            .map(|_| {
+                let request = http::Request::get("http://voting/").body(()).unwrap();
+                send.send_request(request, true).unwrap().0
+            })
+            .collect();
+        // Until the application has them all.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        voting.inbound.begin();
+        for answer in answers {
+            let mut body = answer.await.unwrap().into_body();
+            let mut length = 0;
+            while let Some(data) = body.data().await {
+                let data = data.unwrap();
+                length += data.len();
+                body.flow_control().release_capacity(data.len()).unwrap();
+            }
+            assert_eq!(length, 16 * 1024);
+        }
+        drop(send);
+        ended.await.unwrap().unwrap();
+        assert!(voting.inbound.finish(Duration::from_secs(5)).await);
+    });
+}
+
+#[test]
+fn an_opaque_connection_is_waited_for_and_the_grace_period_bounds_the_wait() {
+    run(async {
+        let mesh = Mesh::new();
+        let mut db = mesh.pod("db").await;
+        app(db.address(18080), |stream| async move {
+            let mut server = Http1::new(stream);
+            server.send("220 db\r\n").await;
+            server.rest().await;
+            server.send("bye").await;
+        })
+        .await;
+        let mut client = Http1::new(db.enter().await);
+        assert_eq!(client.exactly(8).await, b"220 db\r\n");
+        db.inbound.begin();
+        assert!(
+            !db.inbound.finish(Duration::from_millis(300)).await,
+            "it was cut"
+        );
+        tokio::io::AsyncWriteExt::shutdown(&mut client.stream)
+            .await
+            .unwrap();
+        assert_eq!(client.rest().await, b"bye");
+        assert!(db.inbound.finish(Duration::from_secs(5)).await);
+    });
+}

@@ -329,3 +329,79 @@ fn http2_to_a_server_outside_of_the_mesh_stays_http2() {
         assert_eq!(answer.await.unwrap().status(), 204);
     });
 }
+
+#[test]
+fn a_websocket_over_http2_crosses_the_mesh_and_a_server_that_takes_none_is_told_of_none() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, voting) = pair(&mesh).await;
+        app(voting.address(18080), |stream| {
+            let mut server = h2::server::Builder::new();
+            server.enable_connect_protocol();
+            async move {
+                let mut connection = server.handshake::<_, Bytes>(stream).await.unwrap();
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    let protocol = request.extensions().get::<h2::ext::Protocol>();
+                    assert_eq!(protocol.unwrap().as_str(), "websocket");
+                    assert_eq!(request.uri().path(), "/chat");
+                    tokio::task::spawn_local(async move {
+                        let mut answer = respond.send_response(Response::new(()), false).unwrap();
+                        let mut body = request.into_body();
+                        while let Some(Ok(data)) = next(&mut body).await {
+                            send(&mut answer, data).await;
+                        }
+                        answer.send_data(Bytes::new(), true).unwrap();
+                    });
+                }
+            }
+        })
+        .await;
+        let tunnel = || {
+            let mut request = Request::connect("http://voting/chat").body(()).unwrap();
+            let protocol = h2::ext::Protocol::from_static("websocket");
+            request.extensions_mut().insert(protocol);
+            request
+        };
+        let mut client = connect(web.call().await).await;
+        // Our SETTINGS have to arrive first.
+        while !client.is_extended_connect_protocol_enabled() {
+            tokio::task::yield_now().await;
+        }
+        let (answer, mut up) = client.send_request(tunnel(), false).unwrap();
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let mut down = answer.into_body();
+        for n in 0..20u8 {
+            send(&mut up, Bytes::from(vec![n; 1000])).await;
+            let mut echoed = Vec::new();
+            while echoed.len() < 1000 {
+                echoed.extend_from_slice(&next(&mut down).await.unwrap().unwrap());
+            }
+            assert!(echoed.iter().all(|byte| *byte == n));
+        }
+        up.send_data(Bytes::new(), true).unwrap();
+        // The end may come with an empty piece.
+        while let Some(data) = next(&mut down).await {
+            assert!(data.unwrap().is_empty());
+        }
+
+        let (web, voting) = (mesh.pod("web").await, mesh.pod("voting").await);
+        app(voting.address(18080), |stream| async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            assert!(
+                connection
+                    .accept()
+                    .await
+                    .is_none_or(|request| request.is_err())
+            );
+        })
+        .await;
+        mesh.endpoints("voting", &[voting.endpoint(80)]);
+        let mut client = connect(web.call().await).await;
+        while !client.is_extended_connect_protocol_enabled() {
+            tokio::task::yield_now().await;
+        }
+        let (answer, _up) = client.send_request(tunnel(), false).unwrap();
+        assert_eq!(answer.await.unwrap().status(), 502);
+    });
+}

@@ -407,14 +407,19 @@ fn original(address: SocketAddr) -> Arc<OutboundView> {
 
 /// An endpoint without a sidecar.
 pub fn plain(address: SocketAddr) -> destination::WeightedAddr {
-    let SocketAddr::V4(v4) = address else {
-        panic!("the rig speaks IPv4")
+    let ip = match address {
+        SocketAddr::V4(v4) => net::ip_address::Ip::Ipv4(u32::from(*v4.ip())),
+        SocketAddr::V6(v6) => {
+            let bits = u128::from(*v6.ip());
+            net::ip_address::Ip::Ipv6(net::IPv6 {
+                first: (bits >> 64) as u64,
+                last: bits as u64,
+            })
+        }
     };
     destination::WeightedAddr {
         addr: Some(net::TcpAddress {
-            ip: Some(net::IpAddress {
-                ip: Some(net::ip_address::Ip::Ipv4(u32::from(*v4.ip()))),
-            }),
+            ip: Some(net::IpAddress { ip: Some(ip) }),
             port: u32::from(address.port()),
         }),
         weight: 10_000,

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
-use tulle_http::{Head, h2};
+use tulle_http::{Error, Head, h2};
 
 use crate::http::Fault;
 use crate::http::h2::Settings;
@@ -46,10 +46,19 @@ impl Connection {
             .look(|state| state.lost.is_none() && state.codec.is_open())
     }
 
-    /// Waits until the peer takes one more stream.
-    pub async fn ready(&self) -> Result<(), Fault> {
+    /// Waits until the peer takes this request as one more stream. An extended CONNECT also waits for the peer's word
+    /// whether it takes such a thing, and fails when it does not.
+    pub async fn ready(&self, head: &Head) -> Result<(), Fault> {
+        let tunnel = head.protocol().is_some();
         poll_fn(|cx| {
             self.0.0.with(|state| match state.alive() {
+                Ok(codec) if tunnel && !codec.peer_takes_protocol() => {
+                    if state.introduced {
+                        return Poll::Ready(Err(Fault::Malformed(Error::NoTunnel)));
+                    }
+                    state.wait_to_open(cx);
+                    Poll::Pending
+                }
                 Ok(codec) if codec.can_open() => Poll::Ready(Ok(())),
                 Ok(codec) if codec.is_open() => {
                     state.wait_to_open(cx);

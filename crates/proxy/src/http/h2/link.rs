@@ -33,6 +33,8 @@ pub struct State {
     woken: bool,
     /// Tasks that wait for the peer to take another stream.
     openers: Vec<Waker>,
+    /// The peer has said what it takes.
+    pub introduced: bool,
     /// How the connection ended.
     pub lost: Option<Fault>,
     /// Client: nobody opens streams here any more.
@@ -99,6 +101,7 @@ impl Link {
             driver: None,
             woken: false,
             openers: Vec::new(),
+            introduced: false,
             lost: None,
             closing: false,
         }))
@@ -219,7 +222,12 @@ impl State {
                     self.inbox(stream).fault = Some(fault(why));
                     stream
                 }
-                Event::Pong | Event::Settings | Event::GoAway(_) => continue,
+                Event::Settings => {
+                    self.introduced = true;
+                    self.openers.drain(..).for_each(Waker::wake);
+                    continue;
+                }
+                Event::Pong | Event::GoAway(_) => continue,
             };
             self.inbox(stream).wake();
         }

@@ -22,7 +22,11 @@ pub async fn serve(
     mut guard: Guard,
     mut on_stream: impl FnMut(Head, Stream),
 ) -> Result<(), Fault> {
-    let link = Rc::new(Link::new(h2::Connection::server(settings.codec())));
+    let codec = h2::Settings {
+        connect_protocol: true,
+        ..settings.codec()
+    };
+    let link = Rc::new(Link::new(h2::Connection::server(codec)));
     let mut driver = Driver::new(io, link.clone(), settings);
     let watched = guard.clone();
     let draining = guard.draining();
