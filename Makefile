@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
-RUST := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+RUST := $(shell find crates -name '*.rs' -o -name Cargo.toml -o -name '*.ld') Cargo.toml Cargo.lock
 
 .PHONY: demo test test-python test-rust bench lint types format protos docs wheel build clean need
 
@@ -39,7 +39,9 @@ test: test-rust test-python
 test-rust: build
 	cargo test --release --locked
 
+# The sidecar again, for `cargo test` leaves one in its place that has the features of the tests; nothing is compiled.
 test-python: build
+	cargo build --release --locked -p tulle-proxy -p tulle-engine-py
 	$(BIN)/pytest
 
 bench: build

@@ -6,13 +6,10 @@ use tulle_proxy::config::{Config, EXIT_BAD_ENVIRONMENT, Environment, help};
 use tulle_proxy::metrics::process;
 use tulle_proxy::{init, log, run};
 
-/// Returns freed memory after a burst, where glibc keeps it.
-#[cfg(all(
-    target_env = "gnu",
-    any(target_arch = "x86_64", target_arch = "aarch64")
-))]
+/// Gives pages back after a burst, where glibc keeps them; of those that do, the one whose own are fewest
+/// (docs/performance.md).
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

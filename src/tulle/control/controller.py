@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute
 from tulle.clock import Clock
 from tulle.compile.mesh import Mesh
 from tulle.control.admin import admin_app
+from tulle.control.anchors import TrustAnchors
 from tulle.control.destination import DestinationService
 from tulle.control.events import Event, Events
 from tulle.control.http import bind, serve
@@ -131,7 +132,8 @@ class Controller:
         self.started = asyncio.Event()
         self.lag = Lag(clock)
         mesh = settings.mesh
-        self.issuer = IssuerKeeper(issuer, clock, self._tell_of_issuer)
+        anchors = TrustAnchors()
+        self.issuer = IssuerKeeper(issuer, clock, self._tell_of_issuer, anchors.update)
         self.identity = IdentityService(
             mesh,
             TokenReviews(client),
@@ -139,6 +141,7 @@ class Controller:
             clock,
             self._tell_of_leaf,
             settings.issuance_lifetime,
+            anchors,
         )
         self._webhook = webhook(self.views) if webhook is not None and "inject" in settings.roles else None
         self._addition = addition(self.views, settings.mesh) if addition is not None else None

@@ -1,4 +1,5 @@
 """`Identity.Certify`: a proxy proves by its token who it is and gets a certificate for exactly that name.
+`Identity.WatchTrustAnchors`: whom it is to trust, while that changes.
 
 Order of checks: size and shape, the rate, the token (asked of the API), the name, the request. The token is never
 logged. Bounds: reviews under way at once, and certificates per pod.
@@ -15,10 +16,11 @@ import grpc
 from tulle.api import identity_pb2
 from tulle.clock import Clock
 from tulle.compile.mesh import Mesh
+from tulle.control.anchors import TrustAnchors
 from tulle.control.csr import MAX_CSR, BadRequest, check_csr
 from tulle.control.issuer import LIFETIME, Issuer
-from tulle.control.limits import Buckets
-from tulle.control.rpc import Context, Refusal, service, unary
+from tulle.control.limits import Buckets, StreamLimits
+from tulle.control.rpc import Context, Refusal, service, stream, unary
 from tulle.control.tokens import Caller, Foreign, Reviewer, could_not_tell
 from tulle.kube.client import ApiError, Unreachable
 
@@ -45,6 +47,9 @@ class IdentityService:
     clock: Clock
     issued: Callable[[Caller, str], None] = lambda caller, expiry: None
     lifetime: timedelta = LIFETIME
+    anchors: TrustAnchors = field(default_factory=TrustAnchors)
+    # Every proxy of the mesh follows the anchors, so what is bounded is each peer and the whole.
+    followers: StreamLimits = field(default_factory=lambda: StreamLimits(per_workload=100_000))
     outcomes: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(("issued", "refused", "failed"), 0)
     )
@@ -59,8 +64,17 @@ class IdentityService:
         """Return the service for a gRPC server."""
         return service(
             "io.linkerd.proxy.identity.Identity",
-            {"Certify": unary(self._certify, identity_pb2.CertifyRequest)},
+            {
+                "Certify": unary(self._certify, identity_pb2.CertifyRequest),
+                "WatchTrustAnchors": stream(
+                    self._watch, identity_pb2.WatchTrustAnchorsRequest, self.followers, lambda request: "all"
+                ),
+            },
         )
+
+    async def _watch(self, request: identity_pb2.WatchTrustAnchorsRequest, context: Context) -> None:
+        async for message in self.anchors.follow():
+            await context.write(message)
 
     async def _certify(self, request: identity_pb2.CertifyRequest, context: Context) -> bytes:
         try:

@@ -70,15 +70,18 @@ def from_api(client: Client, namespace: str) -> Callable[[], Awaitable[IssuerTex
 
 
 class IssuerKeeper:
-    """Holds the issuer; `tell(reason, message, warning)` is called when something about it changes."""
+    """Holds the issuer; `tell(reason, message, warning)` is called when something about it changes, and `anchors` with
+    the text of the trust roots each time they have been read.
+    """
 
     def __init__(
         self,
         read: Callable[[], Awaitable[IssuerText]],
         clock: Clock,
         tell: Callable[[str, str, bool], None] = lambda reason, message, warning: None,
+        anchors: Callable[[bytes], None] = lambda roots: None,
     ) -> None:
-        self._read, self._clock, self._tell = read, clock, tell
+        self._read, self._clock, self._tell, self._anchors = read, clock, tell, anchors
         self._text: IssuerText | None = None
         self._last: Issuer | None = None
         self.trouble = "the issuer has not been read yet"
@@ -99,6 +102,8 @@ class IssuerKeeper:
         """Read once and swap when there is something new and valid."""
         try:
             text = await self._read()
+            # The roots also when the issuer is not good: a rotation adds the new root before the issuer under it.
+            self._anchors(text.roots)
             if text == self._text:
                 return
             issuer = load_issuer(text.certificate, text.key, text.roots, self._clock.now())

@@ -17,8 +17,9 @@ from starlette.responses import JSONResponse
 from tests.fakes.cluster import voting
 from tests.fakes.kubernetes import FakeKubernetes
 from tests.unit.control.conftest import Running, running, until
-from tulle.api import IDENTITY_CERTIFY, identity_pb2
+from tulle.api import IDENTITY_CERTIFY, IDENTITY_WATCH_TRUST_ANCHORS, identity_pb2
 from tulle.clock import SystemClock
+from tulle.control.anchors import MAX_ANCHORS
 from tulle.control.csr import BadRequest, check_csr
 from tulle.control.issuer import BadIssuer, load_issuer
 from tulle.control.issuing import IssuerKeeper, IssuerText
@@ -41,6 +42,10 @@ class Authority:
     @property
     def pem(self) -> bytes:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def der(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.DER)
 
     @property
     def key_pem(self) -> bytes:
@@ -318,3 +323,42 @@ async def test_a_new_issuer_is_taken_over_and_a_bad_one_is_told_of_and_left() ->
     await keeper.refresh()
     assert keeper.current is not None and keeper.current.certificate == renewed.certificate
     assert told == ["IssuerValidationFailed", "IssuerUpdated"]
+
+
+async def test_followers_of_the_anchors_get_each_change_and_never_an_unusable_list() -> None:
+    old, new = authority("root"), authority("root")
+    issuer = authority("issuer", old)
+    roots = [old.pem]
+
+    async def read() -> IssuerText:
+        return IssuerText(issuer.pem, issuer.key_pem, b"".join(roots))
+
+    async with running(FakeKubernetes(), read) as plane:
+        service = plane.controller.identity
+        await until(lambda: plane.controller.issuer.current is not None)
+        port = plane.controller.settings.ports.identity
+        stream = plane.stream(
+            port,
+            IDENTITY_WATCH_TRUST_ANCHORS,
+            identity_pb2.WatchTrustAnchorsRequest(),
+            identity_pb2.TrustAnchors,
+        ).__aiter__()
+        assert list((await anext(stream)).certificates) == [old.der]
+
+        roots.append(new.pem)
+        await plane.controller.issuer.refresh()
+        assert sorted((await anext(stream)).certificates) == sorted([old.der, new.der])
+        assert service.followers.open == 1
+
+        for unusable in (b"", b"no PEM", new.pem[:-40], new.pem * (MAX_ANCHORS + 1)):
+            roots[:] = [unusable]
+            await plane.controller.issuer.refresh()
+            assert service.anchors.trouble
+        roots[:] = [new.pem, old.pem, new.pem]
+        await plane.controller.issuer.refresh()
+        assert not service.anchors.trouble
+
+        roots[:] = [new.pem]
+        await plane.controller.issuer.refresh()
+        # The next word is of this change: the unusable texts and the other order said nothing.
+        assert list((await anext(stream)).certificates) == [new.der]

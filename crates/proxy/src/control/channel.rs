@@ -19,7 +19,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::task::spawn_local;
 use tokio_rustls::TlsConnector;
 use tonic::body::Body;
@@ -28,7 +28,7 @@ use tonic::{Code, Status};
 use super::backoff::Backoff;
 use super::dns::Resolver;
 use crate::config::ControlService;
-use crate::identity::{self, ClientAlpn, Epochs};
+use crate::identity::{self, ClientAlpn, Epochs, TrustAnchors};
 use crate::metrics::{Counter, Labels, Shard, families};
 use crate::net::dial::Dialer;
 
@@ -47,8 +47,8 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum Security {
     /// Not at all: the service is on loopback, or identity is disabled.
     Plain,
-    /// The server proves its identity; we show nothing. Only for the identity service.
-    ServerOnly(Arc<ClientConfig>),
+    /// The server proves its identity, under the anchors of the moment; we show nothing. Only for the identity service.
+    ServerOnly(watch::Receiver<TrustAnchors>),
     /// Both sides prove their identity, with the certificate of the moment.
     Mutual(Epochs),
 }
@@ -271,7 +271,9 @@ impl Channel {
     async fn ready_security(&self) -> io::Result<Option<Arc<ClientConfig>>> {
         match &self.inner.security {
             Security::Plain => Ok(None),
-            Security::ServerOnly(config) => Ok(Some(config.clone())),
+            Security::ServerOnly(anchors) => identity::anonymous_client(&anchors.borrow())
+                .map(Some)
+                .map_err(io::Error::other),
             Security::Mutual(epochs) => {
                 let mut epochs = epochs.clone();
                 let ready = epochs.wait_for(Option::is_some).await;

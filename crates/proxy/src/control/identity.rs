@@ -29,7 +29,7 @@ const CLOCK_CHECK: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Certifier {
     config: config::Identity,
-    anchors: TrustAnchors,
+    anchors: watch::Receiver<TrustAnchors>,
     channel: Channel,
     epochs: watch::Sender<Option<Arc<Epoch>>>,
     metrics: Metrics,
@@ -94,7 +94,7 @@ impl Certifier {
     /// A certifier that publishes into `epochs`.
     pub fn new(
         config: config::Identity,
-        anchors: TrustAnchors,
+        anchors: watch::Receiver<TrustAnchors>,
         channel: Channel,
         epochs: watch::Sender<Option<Arc<Epoch>>>,
         shard: &Shard,
@@ -109,7 +109,7 @@ impl Certifier {
     }
 
     /// Obtains and renews, for ever.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
         let mut backoff = Backoff::default();
         loop {
             let attempt = tokio::time::timeout(ATTEMPT, self.certify()).await;
@@ -136,7 +136,7 @@ impl Certifier {
                     tracing::info!(identity = epoch.name(), valid_for = ?remaining, renew_in = ?pause, "certificate obtained");
                     backoff.succeeded();
                     self.epochs.send_replace(Some(Arc::new(epoch)));
-                    sleep_until(now + pause, pause).await;
+                    self.rest(now + pause, pause).await;
                 }
                 Err(error) => {
                     self.metrics.failed.inc();
@@ -147,10 +147,48 @@ impl Certifier {
                         .as_ref()
                         .is_some_and(|epoch| epoch.is_expired(SystemTime::now()));
                     tracing::warn!(error, retry_in = ?pause, expired, "no certificate from the identity service");
-                    tokio::time::sleep(pause).await;
+                    self.rest(SystemTime::now() + pause, pause).await;
                 }
             }
         }
+    }
+
+    /// Waits until the pause has passed, or until the certificate leads to no anchor any more. New anchors are put in
+    /// force at once, with the certificate that there is.
+    async fn rest(&mut self, wall: SystemTime, pause: Duration) {
+        let pause = sleep_until(wall, pause);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => return,
+                Ok(()) = self.anchors.changed() => {
+                    if !self.adopt() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts the newest anchors in force. `false`: a certificate under one of them is needed.
+    fn adopt(&mut self) -> bool {
+        let anchors = self.anchors.borrow_and_update().clone();
+        let Some(epoch) = self.epochs.borrow().clone() else {
+            return true; // The first certificate is judged by them.
+        };
+        match epoch.trusting(&anchors) {
+            Ok(epoch) => {
+                self.epochs.send_replace(Some(Arc::new(epoch)));
+            }
+            Err(error) => tracing::error!(%error, "new trust anchors cannot be put in force"),
+        }
+        let good = epoch.is_under(&anchors);
+        if !good {
+            tracing::info!(
+                "the trust anchor of this proxy's certificate was dropped; renewing now"
+            );
+        }
+        good
     }
 
     async fn certify(&self) -> Result<Obtained, String> {
@@ -175,8 +213,9 @@ impl Certifier {
             .chain(answer.intermediate_certificates)
             .map(CertificateDer::from)
             .collect();
-        let epoch = Epoch::new(name, &self.anchors, chain, &request.key)
-            .map_err(|error| error.to_string())?;
+        let anchors = self.anchors.borrow().clone();
+        let epoch =
+            Epoch::new(name, &anchors, chain, &request.key).map_err(|error| error.to_string())?;
         let said = answer.valid_until.and_then(|until| {
             let seconds = u64::try_from(until.seconds).ok()?;
             Some(UNIX_EPOCH + Duration::from_secs(seconds))

@@ -1,10 +1,11 @@
 //! The control side: follows the control plane on one thread and publishes what it says.
 //!
 //! `channel.rs` keeps connections to its services, over addresses from `dns.rs`; `watch.rs` keeps a stream open;
-//! `identity.rs` gets certificates; `inbound.rs`, `outbound.rs` and `destination.rs` are the streams, with
+//! `identity.rs` gets certificates; `anchors.rs` follows whom to trust; `inbound.rs`, `outbound.rs` and `destination.rs` are the streams, with
 //! `fallback.rs` for what nobody has a policy for; `readiness.rs` answers `/ready`; `snapshot.rs` shows it all.
 //! A target that the data path asks for arrives in [`start`]'s loop and becomes one task.
 
+mod anchors;
 mod backoff;
 mod channel;
 mod destination;
@@ -23,7 +24,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch::Sender;
+use tokio::sync::watch::{self as published, Sender};
 use tokio::task::spawn_local;
 use tulle_engine::inbound::{DefaultPolicy, DefaultProtocol, Server};
 
@@ -31,7 +32,7 @@ pub use readiness::Readiness;
 
 use crate::config::{Config, ControlService};
 use crate::discovery::{Discovery, Forgetter, InboundDefaults, Request, Requests};
-use crate::identity::{Epoch, Epochs, TrustAnchors, anonymous_client};
+use crate::identity::{Epoch, Epochs, TrustAnchors};
 use crate::metrics::text::Sample;
 use crate::metrics::{Labels, Registry, Shard, families};
 use crate::net::dial::Dialer;
@@ -59,6 +60,7 @@ pub struct Control {
 
 #[derive(Debug)]
 struct Watches {
+    anchors: Method,
     inbound: InboundPolicies,
     outbound: OutboundPolicies,
     destinations: Destinations,
@@ -136,6 +138,7 @@ pub fn start(
     );
     let method = |name, idle| Method::new(name, config.control_streams, idle, shard);
     let watches = Rc::new(Watches {
+        anchors: method("Identity.WatchTrustAnchors", idle_outbound),
         inbound: InboundPolicies {
             channel: policies.clone(),
             method: method("InboundServerPolicies.WatchPort", idle_inbound),
@@ -170,15 +173,18 @@ pub fn start(
 
     let identity = match &config.identity {
         Some(identity) => {
-            let anchors = TrustAnchors::from_pem(&identity.trust_anchors)?;
-            let security = Security::ServerOnly(anonymous_client(&anchors)?);
-            let certifier = identity::Certifier::new(
-                identity.clone(),
-                anchors,
-                channel("identity", &identity.service, security),
-                epochs,
-                shard,
-            );
+            let (followed, anchors) =
+                published::channel(TrustAnchors::from_pem(&identity.trust_anchors)?);
+            let security = Security::ServerOnly(anchors.clone());
+            let channel = channel("identity", &identity.service, security);
+            spawn_local(anchors::follow(
+                channel.clone(),
+                watches.anchors.clone(),
+                followed,
+                shard.clone(),
+            ));
+            let certifier =
+                identity::Certifier::new(identity.clone(), anchors, channel, epochs, shard);
             spawn_local(certifier.run());
             Some(received.clone())
         }
@@ -292,8 +298,9 @@ impl Control {
 }
 
 impl Watches {
-    fn methods(&self) -> [&Method; 4] {
+    fn methods(&self) -> [&Method; 5] {
         [
+            &self.anchors,
             &self.inbound.method,
             &self.outbound.policy_method,
             &self.outbound.profile_method,

@@ -2,7 +2,7 @@
 //!
 //! An [`Epoch`] is everything that goes with one certificate, immutable, prebuilt and replaced whole: server and
 //! client configurations per ALPN with their own session stores, so that resumption never crosses a renewal.
-//! Connections of an older epoch go on as they are. The key is made in this process and never leaves it.
+//! Connections of an older epoch go on as they are, unless their peer's trust anchor was dropped. The key is made in this process and never leaves it.
 //!
 //! `csr.rs` makes keys and requests, `verify.rs` judges peers, `peer.rs` reads who a verified peer is, `der.rs` reads
 //! and writes the encoding; `control/identity.rs` talks to the identity service.
@@ -24,7 +24,7 @@ use tokio::sync::watch;
 pub use csr::{Request, request};
 pub use der::Malformed;
 pub use peer::PeerIdentity;
-pub use verify::{TrustAnchors, failure_reason};
+pub use verify::{MAX_ANCHORS, TrustAnchors, failure_reason};
 
 /// The ALPN of connections that begin with a transport header.
 pub const TRANSPORT_HEADER_ALPN: &[u8] = b"transport.l5d.io/v1";
@@ -61,6 +61,8 @@ pub struct Epoch {
     name: String,
     not_after: SystemTime,
     anchors: TrustAnchors,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
     servers: [Arc<ServerConfig>; 2],
     clients: [Arc<ClientConfig>; 3],
 }
@@ -96,9 +98,34 @@ impl Epoch {
             .map_err(|error| {
                 Unusable(format!("the certificate is not valid for {name}: {error}"))
             })?;
-        let not_after = peer::not_after(leaf).map_err(|error| Unusable(error.to_string()))?;
-        let server = |alpn: &[&[u8]]| server(anchors, &chain, key, alpn);
-        let client = |alpn: &[&[u8]]| client(anchors, Some((&chain, key)), alpn);
+        Self::build(name, anchors, chain, key.clone_key())
+    }
+
+    /// The same certificate, with other anchors to judge peers by. That it leads to one of them itself is not asked:
+    /// see [`Self::is_under`].
+    ///
+    /// # Errors
+    /// As [`Self::new`]; none that are expected, since the certificate has been in use.
+    pub fn trusting(&self, anchors: &TrustAnchors) -> Result<Self, Unusable> {
+        Self::build(
+            &self.name,
+            anchors,
+            self.chain.clone(),
+            self.key.clone_key(),
+        )
+    }
+
+    fn build(
+        name: &str,
+        anchors: &TrustAnchors,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, Unusable> {
+        let none = || Unusable("there is no certificate in the answer".to_owned());
+        let not_after = peer::not_after(chain.first().ok_or_else(none)?)
+            .map_err(|error| Unusable(error.to_string()))?;
+        let server = |alpn: &[&[u8]]| server(anchors, &chain, &key, alpn);
+        let client = |alpn: &[&[u8]]| client(anchors, Some((&chain, &key)), alpn);
         let mismatch = |error: String| {
             Unusable(format!(
                 "the certificate cannot be used with its key: {error}"
@@ -117,7 +144,19 @@ impl Epoch {
                 client(&[b"h2"]).map_err(mismatch)?,
                 client(&[TRANSPORT_HEADER_ALPN]).map_err(mismatch)?,
             ],
+            chain,
+            key,
         })
+    }
+
+    /// Whom peers must chain to.
+    pub fn anchors(&self) -> &TrustAnchors {
+        &self.anchors
+    }
+
+    /// Whether its own certificate leads to one of these anchors.
+    pub fn is_under(&self, anchors: &TrustAnchors) -> bool {
+        anchors.vouches_for(&self.chain)
     }
 
     /// The proxy's own identity.

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
@@ -40,12 +41,25 @@ pub fn provider() -> Arc<CryptoProvider> {
     })
 }
 
-/// The authorities that every peer must chain to.
+/// Most anchors that are taken: two during a rotation, some more in a federation of clusters.
+pub const MAX_ANCHORS: usize = 64;
+
+/// The authorities that every peer must chain to. Equal when they list the same certificates.
 #[derive(Clone, Debug)]
 pub struct TrustAnchors {
     pub(super) roots: Arc<RootCertStore>,
+    /// Sorted, each once.
+    listed: Arc<[CertificateDer<'static>]>,
     pub(super) provider: Arc<CryptoProvider>,
 }
+
+impl PartialEq for TrustAnchors {
+    fn eq(&self, other: &Self) -> bool {
+        self.listed == other.listed
+    }
+}
+
+impl Eq for TrustAnchors {}
 
 impl TrustAnchors {
     /// Reads PEM certificates.
@@ -53,21 +67,72 @@ impl TrustAnchors {
     /// # Errors
     /// There is none, or one cannot be read.
     pub fn from_pem(pem: &str) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            let certificate =
-                certificate.map_err(|error| format!("a trust anchor is not PEM: {error}"))?;
-            roots
-                .add(certificate)
-                .map_err(|error| format!("a trust anchor cannot be used: {error}"))?;
-        }
-        if roots.is_empty() {
+        let listed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+        Self::from_der(listed.map_err(|error| format!("a trust anchor is not PEM: {error}"))?)
+    }
+
+    /// Takes certificates.
+    ///
+    /// # Errors
+    /// There is none, there are too many, or one cannot be used.
+    pub fn from_der(mut listed: Vec<CertificateDer<'static>>) -> Result<Self, String> {
+        listed.sort_by(|one, other| one.as_ref().cmp(other));
+        listed.dedup();
+        if listed.is_empty() {
             return Err("there is no trust anchor".to_owned());
+        }
+        if listed.len() > MAX_ANCHORS {
+            let count = listed.len();
+            return Err(format!("{count} trust anchors, of at most {MAX_ANCHORS}"));
+        }
+        let mut roots = RootCertStore::empty();
+        for certificate in &listed {
+            roots
+                .add(certificate.clone())
+                .map_err(|error| format!("a trust anchor cannot be used: {error}"))?;
         }
         Ok(Self {
             roots: Arc::new(roots),
+            listed: listed.into(),
             provider: provider(),
         })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.listed.len()
+    }
+
+    /// Whether every anchor of `former` is still one.
+    pub fn covers(&self, former: &Self) -> bool {
+        former
+            .listed
+            .iter()
+            .all(|anchor| self.listed.contains(anchor))
+    }
+
+    /// Whether a chain that was verified before still leads to an anchor. The end of the leaf's life is another
+    /// question and not asked here.
+    pub fn vouches_for(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let [leaf, intermediates @ ..] = chain else {
+            return false;
+        };
+        let (Ok(parsed), Ok(not_after)) =
+            (ParsedCertificate::try_from(leaf), peer::not_after(leaf))
+        else {
+            return false;
+        };
+        let alive = not_after - Duration::from_secs(1);
+        let alive = alive.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = UnixTime::now().as_secs().min(alive.as_secs());
+        verify_server_cert_signed_by_trust_anchor(
+            &parsed,
+            &self.roots,
+            intermediates,
+            UnixTime::since_unix_epoch(Duration::from_secs(now)),
+            self.provider.signature_verification_algorithms.all,
+        )
+        .is_ok()
     }
 
     /// Verifies that a chain leads to an anchor, now, and that its leaf names the identity.

@@ -163,6 +163,8 @@ families! {
     // Identity.
     IDENTITY_CERT_EXPIRATION_TIMESTAMP_SECONDS Gauge, "identity_cert_expiration_timestamp_seconds", [],
         "Unix time at which the proxy's certificate expires.";
+    IDENTITY_TRUST_ANCHORS Gauge, "identity_trust_anchors", [],
+        "Trust anchors that peers are judged by.";
     IDENTITY_CERT_REFRESH_COUNT Counter, "identity_cert_refresh_count", [],
         "Certificates obtained since the start.";
     CONTROL_IDENTITY_CERT_EXPIRATION_TIMESTAMP_SECONDS Gauge, "control_identity_cert_expiration_timestamp_seconds", [],

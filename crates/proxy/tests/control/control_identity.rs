@@ -280,3 +280,137 @@ fn clients_of_another_authority_or_without_a_certificate_are_refused_and_counted
         "one of ours may"
     );
 }
+
+/// The sidecars of a caller and of a service that answers "voting", with the trust anchors of the script.
+fn pair(control: &ControlPlane, script: &Arc<Script>) -> (Proxy, Proxy) {
+    let behind = application("0.0.0.0:0", "voting");
+    let map = format!("80={}", behind.port());
+    let port = [
+        ("LINKERD2_PROXY_INBOUND_PORTS", "80"),
+        ("TULLE_PROXY_INBOUND_PORT_MAP", map.as_str()),
+    ];
+    script.port(80, Answer::Say(server("voting", true)));
+    let voting = start("voting", control, script, &port);
+    let web = start("web", control, script, &[]);
+    let address: SocketAddr = format!("{}:80", voting.ip).parse().unwrap();
+    let path = "voting.default.svc.cluster.local:80";
+    script.policy("voting", Answer::Say(balanced("voting", path)));
+    let endpoint = meshed(address, &identity("voting"), 4143);
+    script.endpoints(path, Answer::Say(add(vec![endpoint])));
+    voting.wait_ready();
+    web.wait_ready();
+    (web, voting)
+}
+
+#[test]
+fn trust_anchors_are_rotated_under_traffic_without_a_failure_and_then_the_old_is_refused() {
+    let script = Script::new();
+    *script.leaf_life.lock().unwrap() = Duration::from_secs(3);
+    let (old, new) = (script.issuer.pem(), Arc::new(authority()));
+    script.trust(&[&old]);
+    let control = ControlPlane::start(&script);
+    let (web, voting) = pair(&control, &script);
+    let mut answered = 0;
+    let mut work_until = |what: &str, holds: &dyn Fn() -> bool| {
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        while !holds() {
+            assert!(std::time::Instant::now() < end, "never: {what}");
+            let answer = request(web.outbound(), "GET", "voting", "/", "");
+            let expected = Some((200, "voting".to_owned()));
+            assert_eq!(answer, expected, "after {answered} answers, until {what}");
+            answered += 1;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let both_trust = |count: f64| {
+        let proxies = [&web, &voting];
+        proxies
+            .iter()
+            .all(|proxy| proxy.metric("identity_trust_anchors") == count)
+    };
+
+    script.trust(&[&old, &new.pem()]);
+    work_until("both anchors are trusted", &|| both_trust(2.0));
+    *script.next_issuer.lock().unwrap() = Some(new.clone());
+    let before = script.certified().len();
+    work_until("both have a certificate of the new one", &|| {
+        let renewed = script.certified().split_off(before);
+        [identity("web"), identity("voting")]
+            .iter()
+            .all(|name| renewed.iter().filter(|call| call.identity == *name).count() >= 2)
+    });
+    assert!(
+        knock(&web, &new.pem(), Some(&script.issuer)).is_ok(),
+        "the old one is still trusted"
+    );
+
+    script.trust(&[&new.pem()]);
+    work_until("the new anchor alone is trusted", &|| both_trust(1.0));
+    let before = script.certified().len();
+    work_until("certificates are renewed under it", &|| {
+        script.certified().len() >= before + 2
+    });
+    assert!(
+        knock(&web, &new.pem(), Some(&script.issuer)).is_err(),
+        "the old one is trusted no more"
+    );
+    assert!(knock(&web, &new.pem(), Some(&new)).is_ok());
+    assert!(answered > 100, "{answered}");
+}
+
+#[test]
+fn a_certificate_whose_anchor_is_dropped_is_renewed_at_once() {
+    let script = Script::new();
+    let (old, new) = (script.issuer.pem(), Arc::new(authority()));
+    script.trust(&[&old, &new.pem()]);
+    let control = ControlPlane::start(&script);
+    let proxy = start("web", &control, &script, &[]);
+    eventually("both are trusted", || {
+        proxy.metric("identity_trust_anchors") == 2.0
+    });
+    assert_eq!(
+        script.certified().len(),
+        1,
+        "its certificate lives for an hour"
+    );
+    *script.next_issuer.lock().unwrap() = Some(new.clone());
+    script.trust(&[&new.pem()]);
+    eventually("it has asked again", || script.certified().len() == 2);
+    eventually("it shows the new certificate", || {
+        knock(&proxy, &new.pem(), Some(&new)).is_ok()
+    });
+    assert_eq!(proxy.metric("identity_trust_anchors"), 1.0);
+}
+
+#[test]
+fn trust_anchors_that_cannot_be_used_change_nothing_and_are_counted() {
+    let script = Script::new();
+    script.trust(&[&script.issuer.pem()]);
+    let control = ControlPlane::start(&script);
+    let proxy = start("web", &control, &script, &[]);
+    proxy.wait_ready();
+    let good = script.issuer.der().to_vec();
+    let invalid = "control_watch_invalid_total{method=\"Identity.WatchTrustAnchors\"}";
+    let before = proxy.metric(invalid);
+    let too_many = (0..65_u8)
+        .map(|number| [good.clone(), vec![number]].concat())
+        .collect();
+    for (number, unusable) in [
+        vec![],
+        vec![b"no DER".to_vec()],
+        vec![good, vec![0]],
+        too_many,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        script.say_anchors(unusable);
+        eventually("it is counted", || {
+            proxy.metric(invalid) == before + 1.0 + number as f64
+        });
+    }
+    assert_eq!(proxy.metric("identity_trust_anchors"), 1.0);
+    assert!(knock(&proxy, &script.issuer.pem(), Some(&script.issuer)).is_ok());
+    let (_, shown) = proxy.get("/config").unwrap();
+    assert!(shown.contains("65 trust anchors, of at most 64"), "{shown}");
+}

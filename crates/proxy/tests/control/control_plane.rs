@@ -17,6 +17,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
 };
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Runtime;
@@ -84,6 +85,10 @@ pub struct Certified {
 /// What the control plane knows and what it has been asked.
 pub struct Script {
     pub issuer: Issuer,
+    /// Signs from now on, instead of `issuer`.
+    pub next_issuer: Mutex<Option<Arc<Issuer>>>,
+    /// What followers of the trust anchors are told; `None`: the method is not known, as to Linkerd's control plane.
+    anchors: watch::Sender<Option<TrustAnchors>>,
     /// How long the next certificates live.
     pub leaf_life: Mutex<Duration>,
     /// The answer of `Certify` instead of a certificate.
@@ -103,6 +108,8 @@ impl Script {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             issuer: authority(),
+            next_issuer: Mutex::default(),
+            anchors: watch::Sender::new(None),
             leaf_life: Mutex::new(Duration::from_secs(3_600)),
             certify_fails: Mutex::new(None),
             certified: Mutex::default(),
@@ -114,6 +121,28 @@ impl Script {
             profiles: Mutex::default(),
             endpoints: Mutex::default(),
         })
+    }
+
+    /// Tells followers these trust anchors, PEM.
+    pub fn trust(&self, anchors: &[&str]) {
+        let der = |pem: &&str| {
+            CertificateDer::from_pem_slice(pem.as_bytes())
+                .unwrap()
+                .to_vec()
+        };
+        self.say_anchors(anchors.iter().map(der).collect());
+    }
+
+    pub fn say_anchors(&self, certificates: Vec<Vec<u8>>) {
+        self.anchors
+            .send_replace(Some(TrustAnchors { certificates }));
+    }
+
+    fn sign<T>(&self, with: impl FnOnce(&Issuer) -> T) -> T {
+        match &*self.next_issuer.lock().unwrap() {
+            Some(next) => with(next),
+            None => with(&self.issuer),
+        }
     }
 
     pub fn port(&self, port: u16, answer: Answer<Server>) {
@@ -188,7 +217,14 @@ impl Identity for Service {
         &self,
         _request: tonic::Request<WatchTrustAnchorsRequest>,
     ) -> Result<tonic::Response<Self::WatchTrustAnchorsStream>, Status> {
-        Err(Status::unimplemented("as Linkerd's control plane answers"))
+        let told = self.0.anchors.subscribe();
+        if told.borrow().is_none() {
+            return Err(Status::unimplemented("as Linkerd's control plane answers"));
+        }
+        let told = tokio_stream::wrappers::WatchStream::new(told);
+        Ok(tonic::Response::new(Box::pin(
+            told.filter_map(|message| message.map(Ok)),
+        )))
     }
 
     async fn certify(
@@ -219,8 +255,9 @@ impl Identity for Service {
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
-        let certificate = csr
-            .signed_by(&self.0.issuer)
+        let certificate = self
+            .0
+            .sign(|issuer| csr.signed_by(issuer))
             .map_err(|error| Status::internal(error.to_string()))?;
         Ok(tonic::Response::new(CertifyResponse {
             leaf_certificate: certificate.der().to_vec(),
@@ -378,7 +415,7 @@ async fn serve(listener: TcpListener, script: Arc<Script>, tls: bool) {
                 return converse(stream, script).await;
             }
             let name = script.server_name.lock().unwrap().clone();
-            let (chain, key) = leaf(&script.issuer, &name);
+            let (chain, key) = script.sign(|issuer| leaf(issuer, &name));
             let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
             let mut config = rustls::ServerConfig::builder_with_provider(provider)
                 .with_protocol_versions(&[&rustls::version::TLS13])
