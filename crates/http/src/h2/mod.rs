@@ -43,6 +43,9 @@ mod patience;
 mod receive;
 mod send;
 mod settings;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod simulation;
 mod stream;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
