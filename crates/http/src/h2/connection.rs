@@ -13,8 +13,8 @@ use crate::hpack::{Decoder, Encoder};
 /// Octets of answers to control frames and of resets caused by the peer that may wait to be written. A peer that makes us
 /// produce them and does not read them is up to no good.
 const MAX_CONTROL: usize = 16 * 1024;
-/// Octets of output buffer that an idle connection keeps.
-const KEPT: usize = 4 * 1024;
+/// Octets of output buffer that a connection keeps between two bursts; [`Connection::rest`] gives them back too.
+const KEPT: usize = 32 * 1024;
 /// The PING between the two GOAWAYs of a graceful shutdown, and the one that asks for a sign of life.
 const LAST_PING: [u8; 8] = *b"tulle:by";
 const ALIVE_PING: [u8; 8] = *b"tulle:hi";
@@ -259,6 +259,19 @@ impl Connection {
             (self.sent, self.last_frame) = (0, None);
         }
         self.grant();
+    }
+
+    /// Gives back memory: nothing has happened for a while.
+    pub fn rest(&mut self) {
+        if self.out.is_empty() {
+            self.out = Vec::new();
+        }
+        if self.streams.in_use() == 0 {
+            self.block = Vec::new();
+            self.queue = VecDeque::new();
+            self.granted = Vec::new();
+            self.streams.rest();
+        }
     }
 
     /// A server's output has grown so large that it should read no more requests until some has been written.

@@ -214,14 +214,15 @@ impl Streams {
         stream.id = 0;
         stream.backlog = None;
         self.free.push(key.slot);
-        if self.free.len() == self.slots.len() && self.slots.len() > 16 {
-            // Idle again after a burst.
-            *self = Streams {
-                reset: std::mem::take(&mut self.reset),
-                forgotten: self.forgotten,
-                ..Streams::default()
-            };
-        }
+    }
+
+    /// Gives back memory, when no slot is in use.
+    pub(super) fn rest(&mut self) {
+        *self = Streams {
+            reset: std::mem::take(&mut self.reset),
+            forgotten: self.forgotten,
+            ..Streams::default()
+        };
     }
 
     /// All that are on the wire.

@@ -79,7 +79,10 @@ impl Driver {
             }
         }
         match self.keepalive.poll_due(cx) {
-            Poll::Ready(Due::Ping) => self.link.with(|state| state.codec.ping()),
+            Poll::Ready(Due::Ping) => self.link.with(|state| {
+                state.rest();
+                state.codec.ping();
+            }),
             Poll::Ready(Due::GiveUp) => return Poll::Ready(Over::Gone(Fault::Timeout)),
             Poll::Pending => {}
         }

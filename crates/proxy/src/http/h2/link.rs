@@ -18,8 +18,8 @@ use crate::http::serve::{keep_head, spare_head};
 
 /// Octets of buffer that an inbox keeps for the next stream.
 const KEPT: usize = 16 * 1024;
-/// Inboxes that a connection without streams keeps.
-const KEPT_INBOXES: usize = 8;
+/// Inboxes that a connection keeps between two bursts; [`State::rest`] gives them back too.
+const KEPT_INBOXES: usize = 64;
 
 pub struct Link(RefCell<State>);
 
@@ -158,7 +158,17 @@ impl State {
         self.codec.release(key);
         self.inbox(key).recycle(hand);
         if self.inboxes.len() > KEPT_INBOXES && self.codec.streams_in_use() == 0 {
+            self.inboxes.truncate(KEPT_INBOXES);
+        }
+    }
+
+    /// Gives back memory: nothing has happened for a while.
+    pub fn rest(&mut self) {
+        self.codec.rest();
+        if self.codec.streams_in_use() == 0 {
             self.inboxes = Vec::new();
+            self.opened = VecDeque::new();
+            self.openers = Vec::new();
         }
     }
 
