@@ -40,6 +40,26 @@ impl Account {
         self.grpc_status = grpc_status.or(self.grpc_status);
     }
 
+    /// Counts a try that was not the last: its answer, if it had one, was not the caller's.
+    pub fn tried(
+        &self,
+        metrics: &HttpMetrics,
+        since: Instant,
+        answer: Option<(u16, Option<u8>)>,
+        error: &'static str,
+    ) {
+        let (status, grpc_status) = answer.unwrap_or((0, None));
+        metrics.request();
+        let outcome = Outcome {
+            status,
+            grpc_status,
+            success: false,
+            error,
+        };
+        let took = since.elapsed();
+        metrics.response(outcome, took, took);
+    }
+
     /// Counts the request. `error` is empty, or a word of a closed set.
     pub fn end(&self, metrics: &HttpMetrics, error: &'static str) {
         let now = Instant::now();

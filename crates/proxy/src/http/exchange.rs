@@ -20,6 +20,8 @@ use tulle_http::{Head, hop};
 
 use crate::clock;
 
+use crate::http::h1;
+use crate::http::replay::{End, Replay};
 use crate::http::side::{Answer, Downstream, Upstream};
 use crate::http::{Event, Fault};
 use crate::outbound::mirror::Copies;
@@ -36,6 +38,16 @@ pub enum Failure {
     Deadline(Reason),
 }
 
+impl Failure {
+    /// The code that tells the server.
+    pub fn to_upstream(self) -> Code {
+        match self {
+            Failure::Downstream(Fault::Reset(code)) => code,
+            _ => Code::CANCEL,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
     Open,
@@ -48,18 +60,29 @@ enum Flow {
 pub struct Exchange<'e, 'd> {
     pub down: &'e mut Downstream<'d>,
     pub up: Upstream,
+    /// What is kept of the request's body for another try.
+    pub replay: &'e mut Replay,
     request: Flow,
-    /// Whether any of the request's body was handed over: then nobody may send the request again.
-    body_begun: bool,
     /// Something has passed this turn.
     moved: bool,
     trailers: Head,
     /// `grpc-status` of the trailers.
     grpc_status: Option<u8>,
+    /// What [`Exchange::peek`] has found.
+    peeked: Option<Peeked>,
     limits: Option<Box<Limits>>,
     /// Copies of the request that are made as it passes; `None` for nearly all.
     pub copies: Option<&'e mut Copies>,
 }
+
+/// What followed an answer's head at once.
+enum Peeked {
+    End,
+    Trailers(Box<Head>),
+}
+
+/// Bytes of an answer that nobody wants, taken in to keep its connection.
+const DISCARD: usize = 64 * 1024;
 
 /// The deadlines of an exchange that has some. Most have none and pay nothing for them.
 struct Limits {
@@ -105,15 +128,21 @@ impl Limits {
 
 impl<'e, 'd> Exchange<'e, 'd> {
     /// The request's head has been sent on `up` already.
-    pub fn new(down: &'e mut Downstream<'d>, up: Upstream, deadlines: Deadlines) -> Self {
+    pub fn new(
+        down: &'e mut Downstream<'d>,
+        up: Upstream,
+        replay: &'e mut Replay,
+        deadlines: Deadlines,
+    ) -> Self {
         Exchange {
             down,
             up,
+            replay,
             request: Flow::Open,
-            body_begun: false,
             moved: false,
             trailers: Head::new(),
             grpc_status: None,
+            peeked: None,
             limits: Limits::new(deadlines),
             copies: None,
         }
@@ -123,8 +152,9 @@ impl<'e, 'd> Exchange<'e, 'd> {
         self.grpc_status
     }
 
-    pub fn body_begun(&self) -> bool {
-        self.body_begun
+    /// All of the request has gone to the server.
+    pub fn request_sent(&self) -> bool {
+        self.request == Flow::Done
     }
 
     /// Waits for the answer's final head while the request's body flows; interim heads are passed on.
@@ -140,7 +170,12 @@ impl<'e, 'd> Exchange<'e, 'd> {
                             .send_head(head, Answer::Interim)
                             .map_err(Failure::Downstream)?;
                     }
-                    Poll::Ready(Ok(answer)) => return Poll::Ready(Ok(answer)),
+                    Poll::Ready(Ok(answer)) => {
+                        if let Some(limits) = &mut self.limits {
+                            limits.deadlines.answered();
+                        }
+                        return Poll::Ready(Ok(answer));
+                    }
                     Poll::Ready(Err(fault)) => return Poll::Ready(Err(Failure::Upstream(fault))),
                     Poll::Pending => break,
                 }
@@ -148,6 +183,84 @@ impl<'e, 'd> Exchange<'e, 'd> {
             self.rest(cx, turn)
         })
         .await
+    }
+
+    /// Waits for what follows the answer's head. Trailers that come at once belong to the answer's outcome: their
+    /// `grpc-status` is known afterwards, and they are kept for [`Exchange::bodies`].
+    pub async fn peek(&mut self) -> Result<Option<&Head>, Failure> {
+        let mut trailers = Head::new();
+        let event = poll_fn(|cx| {
+            let turn = self.poll_request(cx)?;
+            match self.up.poll_event(cx, &mut trailers) {
+                Poll::Ready(event) => Poll::Ready(event.map_err(Failure::Upstream)),
+                Poll::Pending => self.rest(cx, turn),
+            }
+        })
+        .await?;
+        self.peeked = match event {
+            Event::Data => None,
+            Event::End => Some(Peeked::End),
+            Event::Trailers => {
+                self.grpc_status = grpc_status(&trailers);
+                Some(Peeked::Trailers(Box::new(trailers)))
+            }
+        };
+        Ok(match &self.peeked {
+            Some(Peeked::Trailers(trailers)) => Some(trailers),
+            _ => None,
+        })
+    }
+
+    /// Waits without a server: until the caller leaves or a deadline passes.
+    pub async fn wait(&mut self) -> Failure {
+        let waited: Result<(), Failure> = poll_fn(|cx| {
+            if let Poll::Ready(fault) = self.down.poll_gone(cx) {
+                return Poll::Ready(Err(Failure::Downstream(fault)));
+            }
+            self.poll_limits(cx)
+        })
+        .await;
+        waited.err().unwrap_or(Failure::Upstream(Fault::Closed))
+    }
+
+    /// Goes on with another server, which has got the whole request; the one so far is let go.
+    pub fn switch(&mut self, up: Upstream) {
+        self.up.cancel(Code::CANCEL);
+        self.up = up;
+        self.request = Flow::Done;
+        if let Some(limits) = &mut self.limits {
+            limits.deadlines.answered();
+        }
+    }
+
+    /// Gives up an answer that nobody gets. An HTTP/1 connection on which it has come whole may be used again.
+    pub fn discard(mut self) -> Option<Box<h1::Connection>> {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut ended = self.peeked.is_some();
+        let mut left = DISCARD;
+        while !ended {
+            match self.up.poll_event(&mut cx, &mut self.trailers) {
+                Poll::Ready(Ok(Event::Data)) => {
+                    let count = self.up.chunk().len();
+                    let Some(rest) = left.checked_sub(count) else {
+                        break;
+                    };
+                    left = rest;
+                    self.up.consume(count);
+                }
+                Poll::Ready(Ok(Event::Trailers)) => {}
+                Poll::Ready(Ok(Event::End)) => ended = true,
+                Poll::Ready(Err(_)) | Poll::Pending => break,
+            }
+        }
+        if !ended || self.request != Flow::Done {
+            self.up.cancel(Code::CANCEL);
+            return None;
+        }
+        match self.up {
+            Upstream::H1(connection) => Some(connection),
+            Upstream::H2(_) => None,
+        }
     }
 
     /// Moves bodies and trailers until the answer is complete. Its head has been sent on `down`.
@@ -189,10 +302,7 @@ impl<'e, 'd> Exchange<'e, 'd> {
             Failure::Deadline(_) => Fault::Timeout,
         };
         self.down.cut(fault);
-        self.up.cancel(match failure {
-            Failure::Downstream(Fault::Reset(reason)) => reason,
-            _ => Code::CANCEL,
-        });
+        self.up.cancel(failure.to_upstream());
     }
 
     /// Moves what it can of the request.
@@ -204,6 +314,12 @@ impl<'e, 'd> Exchange<'e, 'd> {
                     Poll::Pending => Ok(Turn::Waiting),
                 };
             }
+            if self.replay.is_behind() {
+                if self.poll_again(cx).is_pending() {
+                    return Ok(Turn::Waiting);
+                }
+                continue;
+            }
             match self.down.poll_event(cx, &mut self.trailers) {
                 Poll::Pending => return Ok(Turn::Waiting),
                 Poll::Ready(Err(fault)) => return Err(Failure::Downstream(fault)),
@@ -212,11 +328,13 @@ impl<'e, 'd> Exchange<'e, 'd> {
                     match self.up.poll_capacity(cx, wanted) {
                         Poll::Pending => return Ok(Turn::Waiting),
                         Poll::Ready(Ok(count)) => {
-                            (self.body_begun, self.moved) = (true, true);
-                            match self.up.send(&self.down.chunk()[..count]) {
+                            self.moved = true;
+                            let data = &self.down.chunk()[..count];
+                            match self.up.send(data) {
                                 Ok(()) => {
+                                    self.replay.passed(data);
                                     if let Some(copies) = &mut self.copies {
-                                        copies.data(&self.down.chunk()[..count]);
+                                        copies.data(data);
                                     }
                                     self.down.consume(count);
                                 }
@@ -227,17 +345,55 @@ impl<'e, 'd> Exchange<'e, 'd> {
                         Poll::Ready(Err(_)) => self.request = Flow::Stopped,
                     }
                 }
-                Poll::Ready(Ok(Event::Trailers)) => self.end_request(true),
-                Poll::Ready(Ok(Event::End)) => self.end_request(false),
+                Poll::Ready(Ok(Event::Trailers)) => {
+                    self.replay.ended(Some(&self.trailers));
+                    self.end_copies();
+                    self.end_request(true);
+                }
+                Poll::Ready(Ok(Event::End)) => {
+                    self.replay.ended(None);
+                    self.end_copies();
+                    self.end_request(false);
+                }
             }
         }
         Ok(Turn::Again)
     }
 
-    fn end_request(&mut self, trailers: bool) {
+    fn end_copies(&mut self) {
         if let Some(copies) = &mut self.copies {
             copies.end();
         }
+    }
+
+    /// Sends what an earlier try has sent already.
+    fn poll_again(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let again = self.replay.again();
+        if again.is_empty() {
+            match self.replay.caught_up() {
+                Some(End::Trailers) => {
+                    if let Some(trailers) = self.replay.trailers() {
+                        self.trailers.clone_from(trailers);
+                    }
+                    self.end_request(true);
+                }
+                Some(End::Plain) => self.end_request(false),
+                None => {}
+            }
+            return Poll::Ready(());
+        }
+        match self.up.poll_capacity(cx, again.len()) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(count)) if self.up.send(&again[..count]).is_ok() => {
+                self.replay.sent_again(count);
+            }
+            Poll::Ready(_) => self.request = Flow::Stopped,
+        }
+        self.moved = true;
+        Poll::Ready(())
+    }
+
+    fn end_request(&mut self, trailers: bool) {
         let trailers = trailers.then_some(&self.trailers);
         self.request = if self.up.finish(trailers).is_ok() {
             Flow::Done
@@ -248,9 +404,16 @@ impl<'e, 'd> Exchange<'e, 'd> {
 
     /// Moves one piece of the answer.
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Result<Poll<Flow>, Failure> {
-        let event = match self.up.poll_event(cx, &mut self.trailers) {
-            Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(event) => event.map_err(Failure::Upstream)?,
+        let event = match self.peeked.take() {
+            None => match self.up.poll_event(cx, &mut self.trailers) {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(event) => event.map_err(Failure::Upstream)?,
+            },
+            Some(Peeked::End) => Event::End,
+            Some(Peeked::Trailers(trailers)) => {
+                self.trailers = *trailers;
+                Event::Trailers
+            }
         };
         match event {
             Event::Data => match self.down.poll_capacity(cx, self.up.chunk().len()) {
@@ -286,6 +449,17 @@ impl<'e, 'd> Exchange<'e, 'd> {
         let _end = self.up.poll_event(cx, &mut self.trailers);
     }
 
+    #[inline]
+    fn poll_limits<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Failure>> {
+        if let Some(limits) = &mut self.limits {
+            let moved = std::mem::take(&mut self.moved);
+            if let Poll::Ready(reason) = limits.poll(cx, moved, self.request != Flow::Open) {
+                return Poll::Ready(Err(Failure::Deadline(reason)));
+            }
+        }
+        Poll::Pending
+    }
+
     /// The end of a turn: what was gathered leaves, and the deadline is looked at.
     fn rest<T>(&mut self, cx: &mut Context<'_>, turn: Turn) -> Poll<Result<T, Failure>> {
         // A server that has closed its receiving half may have answered before it did.
@@ -295,11 +469,8 @@ impl<'e, 'd> Exchange<'e, 'd> {
         if let Poll::Ready(Err(fault)) = self.down.poll_flush(cx) {
             return Poll::Ready(Err(Failure::Downstream(fault)));
         }
-        if let Some(limits) = &mut self.limits {
-            let moved = std::mem::take(&mut self.moved);
-            if let Poll::Ready(reason) = limits.poll(cx, moved, self.request != Flow::Open) {
-                return Poll::Ready(Err(Failure::Deadline(reason)));
-            }
+        if let Poll::Ready(Err(failure)) = self.poll_limits::<()>(cx) {
+            return Poll::Ready(Err(failure));
         }
         if turn == Turn::Again {
             cx.waker().wake_by_ref();

@@ -13,8 +13,10 @@ pub mod fault;
 pub mod h1;
 pub mod h2;
 pub mod origin;
+pub mod replay;
 pub mod serve;
 pub mod side;
+pub mod time_left;
 
 use std::io;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tulle_engine::deadline::Deadlines;
 use tulle_engine::inbound::Server;
 use tulle_engine::outbound::Timeouts;
+use tulle_engine::retry;
 use tulle_engine::route::{Filter, RuleName};
 use tulle_engine::{Meta, Reason};
 use tulle_http::h1::BodyKind;
@@ -23,8 +24,10 @@ use crate::http::answer::{self, Refusal};
 use crate::http::decision::{self, Fields, Origin};
 use crate::http::exchange::{Exchange, Failure};
 use crate::http::fault;
+use crate::http::replay::Replay;
 use crate::http::serve::{Handled, Handler};
 use crate::http::side::{Answer, Downstream, Upstream, has_body};
+use crate::http::time_left;
 use crate::inbound::port::{Series, SeriesKey};
 use crate::inbound::session::{ClientTls, Session};
 use crate::inbound::{Inbound, labels};
@@ -237,6 +240,14 @@ impl Handler for Requests {
             Peer::Untrusted
         };
         l5d::strip_unbelievable(head, peer);
+        // Policies of this side have no timeouts; the caller's are kept.
+        let limit = time_left::of_caller(head, peer);
+        let now = clock::nanos(account.started);
+        let timeouts = Timeouts {
+            idle: self.inbound.config.body_idle_timeout,
+            ..Timeouts::default()
+        };
+        let deadlines = Deadlines::begin(&timeouts, None, now).within(limit, now);
         let bridged = head.version() == Version::Http2 && head.get(l5d::ORIG_PROTO).is_some();
         let (admitted, series, delay) = self.admit(head);
         let metrics = &series.http;
@@ -257,6 +268,9 @@ impl Handler for Requests {
         if let Err(refusal) = self.prepare_request(head, &admitted, upgrade) {
             return self.refused(down, head, &refusal, &mut account, metrics);
         }
+        // A request that may do harm twice is not sent again, whatever became of its connection.
+        let idempotent = retry::is_idempotent(head.method());
+        let mut replay = Replay::off();
         let mut retried = false;
         loop {
             let (up, fresh) = match self.open(head, body, upgrade).await {
@@ -266,24 +280,15 @@ impl Handler for Requests {
                     return self.refused(down, head, &refusal, &mut account, metrics);
                 }
             };
-            // Inbound policies have no timeouts; the caller's proxy keeps its own.
-            let timeouts = Timeouts {
-                idle: self.inbound.config.body_idle_timeout,
-                ..Timeouts::default()
-            };
-            let deadlines = Deadlines::begin(&timeouts, None, clock::nanos(account.started));
-            let mut exchange = Exchange::new(down, up, deadlines);
+            let mut exchange = Exchange::new(down, up, &mut replay, deadlines);
             let answer = match exchange.head(head).await {
                 Ok(answer) => answer,
                 Err(Failure::Upstream(fault))
-                    if !retried
-                        && !fresh
-                        && !exchange.body_begun()
-                        && !has_body(body)
-                        && fault.is_closed() =>
+                    if !retried && !fresh && idempotent && !has_body(body) && fault.is_closed() =>
                 {
                     // The idle connection was closed just when it was taken.
                     retried = true;
+                    replay.rewind();
                     continue;
                 }
                 Err(failure) => return self.failed(failure, down, head, &mut account, metrics),
@@ -450,7 +455,9 @@ impl Requests {
                 Handled::Cut
             }
             // HTTP/2 has a word for it on both sides.
-            Failure::Upstream(fault @ Fault::Reset(_)) if matches!(down, Downstream::H2(_)) => {
+            Failure::Upstream(fault @ (Fault::Reset(_) | Fault::Refused))
+                if matches!(down, Downstream::H2(_)) =>
+            {
                 account.end(metrics, account::error_label(failure));
                 down.cut(fault);
                 Handled::Cut

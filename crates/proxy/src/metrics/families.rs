@@ -41,6 +41,10 @@ pub const LABEL_GROUPS: &[(&str, &str)] = &[
     ("{route}", "route_group, route_kind, route_name (inbound)"),
     ("{authz}", "authz_group, authz_kind, authz_name (inbound)"),
     (
+        "{parent_route}",
+        "parent_group, parent_kind, parent_namespace, parent_name, parent_port, parent_section_name, route_group, route_kind, route_namespace, route_name (outbound)",
+    ),
+    (
         "{dst}",
         "dst_namespace, dst_deployment and its kin, dst_service, dst_serviceaccount, dst_pod, dst_pod_template_hash, dst_control_plane_ns, dst_zone (outbound, as the control plane labels endpoints)",
     ),
@@ -120,6 +124,42 @@ families! {
         "Outbound connections that failed in the proxy, by reason.";
     TLS_HANDSHAKE_FAILURES_TOTAL Counter, "tls_handshake_failures_total", ["direction", "reason"],
         "TLS handshakes that failed; reason: expired, not_yet_valid, unknown_issuer, wrong_identity, no_certificate, bad_certificate, alert, no_alpn, not_tls13, closed, timeout, other.";
+
+    // Retries and hedges of a route's rules: Linkerd's four, then ours.
+    OUTBOUND_HTTP_ROUTE_RETRY_REQUESTS_TOTAL Counter, "outbound_http_route_retry_requests_total", ["{parent_route}"],
+        "Retries sent, of HTTP requests.";
+    OUTBOUND_GRPC_ROUTE_RETRY_REQUESTS_TOTAL Counter, "outbound_grpc_route_retry_requests_total", ["{parent_route}"],
+        "Retries sent, of gRPC calls.";
+    OUTBOUND_HTTP_ROUTE_RETRY_SUCCESSES_TOTAL Counter, "outbound_http_route_retry_successes_total", ["{parent_route}"],
+        "HTTP requests that a retry saved.";
+    OUTBOUND_GRPC_ROUTE_RETRY_SUCCESSES_TOTAL Counter, "outbound_grpc_route_retry_successes_total", ["{parent_route}"],
+        "gRPC calls that a retry saved.";
+    OUTBOUND_HTTP_ROUTE_RETRY_LIMIT_EXCEEDED_TOTAL Counter, "outbound_http_route_retry_limit_exceeded_total", ["{parent_route}"],
+        "HTTP requests that failed after their last retry.";
+    OUTBOUND_GRPC_ROUTE_RETRY_LIMIT_EXCEEDED_TOTAL Counter, "outbound_grpc_route_retry_limit_exceeded_total", ["{parent_route}"],
+        "gRPC calls that failed after their last retry.";
+    OUTBOUND_HTTP_ROUTE_RETRY_OVERFLOW_TOTAL Counter, "outbound_http_route_retry_overflow_total", ["{parent_route}"],
+        "HTTP requests that were not retried because the budget was spent.";
+    OUTBOUND_GRPC_ROUTE_RETRY_OVERFLOW_TOTAL Counter, "outbound_grpc_route_retry_overflow_total", ["{parent_route}"],
+        "gRPC calls that were not retried because the budget was spent.";
+    OUTBOUND_HTTP_ROUTE_RETRY_SKIPPED_TOTAL Counter, "outbound_http_route_retry_skipped_total", ["{parent_route}", "reason"],
+        "HTTP requests whose retry something spoke against: limit, headers_sent, not_idempotent, body_too_large, no_room, server_says_no, deadline, no_budget.";
+    OUTBOUND_GRPC_ROUTE_RETRY_SKIPPED_TOTAL Counter, "outbound_grpc_route_retry_skipped_total", ["{parent_route}", "reason"],
+        "gRPC calls whose retry something spoke against: limit, headers_sent, not_idempotent, body_too_large, no_room, server_says_no, deadline, no_budget.";
+    OUTBOUND_HTTP_ROUTE_HEDGE_REQUESTS_TOTAL Counter, "outbound_http_route_hedge_requests_total", ["{parent_route}"],
+        "Second tries sent beside a slow first one, of HTTP requests.";
+    OUTBOUND_GRPC_ROUTE_HEDGE_REQUESTS_TOTAL Counter, "outbound_grpc_route_hedge_requests_total", ["{parent_route}"],
+        "Second tries sent beside a slow first one, of gRPC calls.";
+    OUTBOUND_HTTP_ROUTE_HEDGE_WINS_TOTAL Counter, "outbound_http_route_hedge_wins_total", ["{parent_route}"],
+        "HTTP requests that such a second try answered.";
+    OUTBOUND_GRPC_ROUTE_HEDGE_WINS_TOTAL Counter, "outbound_grpc_route_hedge_wins_total", ["{parent_route}"],
+        "gRPC calls that such a second try answered.";
+    OUTBOUND_HTTP_ROUTE_HEDGE_SKIPPED_TOTAL Counter, "outbound_http_route_hedge_skipped_total", ["{parent_route}", "reason"],
+        "Slow HTTP requests that got no second try: no_budget, no_endpoint, body.";
+    OUTBOUND_GRPC_ROUTE_HEDGE_SKIPPED_TOTAL Counter, "outbound_grpc_route_hedge_skipped_total", ["{parent_route}", "reason"],
+        "Slow gRPC calls that got no second try: no_budget, no_endpoint, body.";
+    OUTBOUND_HTTP_RETRY_BUFFER_BYTES Gauge, "outbound_http_retry_buffer_bytes", [],
+        "Bytes of request bodies held for another try; at most 16 MiB per worker.";
 
     // Detection.
     INBOUND_TCP_DETECT_HTTP_RESULTS_TOTAL Counter, "inbound_tcp_detect_http_results_total", ["result", "{srv}"],

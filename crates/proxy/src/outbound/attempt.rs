@@ -4,13 +4,13 @@ use std::rc::Rc;
 
 use tulle_engine::Reason;
 use tulle_engine::deadline::Deadlines;
+use tulle_engine::retry::Tried;
 use tulle_http::h1::BodyKind;
 use tulle_http::hop::UpgradeField;
 use tulle_http::{Head, Version, hop, l5d, translate};
 
 use crate::clock;
 use crate::http::Fault;
-use crate::http::account::Account;
 use crate::http::answer::Refusal;
 use crate::http::side::{Upstream, has_body};
 use crate::net::reach::ConnectError;
@@ -22,6 +22,8 @@ pub enum Unsent {
     Connect(ConnectError),
     /// The connection went away, or the server refused before it looked: the request may be sent again.
     Refused,
+    /// A deadline has passed.
+    Late(Reason),
     Malformed(tulle_http::Error),
 }
 
@@ -34,18 +36,13 @@ impl From<Unavailable> for Refusal {
     }
 }
 
-/// An endpoint; waits for one no longer than the request may take.
+/// An endpoint; waits for one no longer than the request, or this try of it, may take.
 pub async fn pick(
     backend: &Rc<Backend>,
     choice: Choice,
-    account: &Account,
+    now: u64,
     deadlines: &Deadlines,
 ) -> Result<InUse, Unavailable> {
-    // The first try costs no clock read of its own.
-    let now = match choice.not {
-        None => clock::nanos(account.started),
-        Some(_) => clock::now(),
-    };
     if let Some(in_use) = backend.pick(now, choice) {
         return Ok(in_use);
     }
@@ -66,6 +63,27 @@ pub async fn pick(
             detail: None,
         })
     })
+}
+
+/// The same as [`open`], within the time that the request and this try of it have.
+pub async fn open_in_time(
+    in_use: &InUse,
+    head: &mut Head,
+    body: BodyKind,
+    upgrade: bool,
+    deadlines: &Deadlines,
+) -> Result<(Upstream, bool), Unsent> {
+    let Some(deadline) = deadlines.next() else {
+        return open(in_use, head, body, upgrade).await;
+    };
+    let opened = open(in_use, head, body, upgrade);
+    match Box::pin(tokio::time::timeout_at(clock::instant(deadline), opened)).await {
+        Ok(opened) => opened,
+        Err(_) => {
+            let reason = deadlines.expired(clock::now());
+            Err(Unsent::Late(reason.unwrap_or(Reason::RequestTimeout)))
+        }
+    }
 }
 
 /// Opens the endpoint's side of the exchange and sends the head. `true`: on a connection made for it.
@@ -131,13 +149,13 @@ pub async fn open(
     }
 }
 
-/// Has no server looked at the request? Then it may be sent again: refused by name, or sent without a body on an idle
-/// connection that was closed just then.
-pub fn unseen(fault: Fault, fresh: bool, body: BodyKind) -> bool {
+/// What a fault before the answer means for another try; `None`: the server answers, but not in HTTP.
+pub fn tried(fault: Fault, fresh: bool) -> Option<Tried> {
     match fault {
-        Fault::Refused => true,
-        Fault::Closed | Fault::Io(_) => !fresh && !has_body(body),
-        _ => false,
+        Fault::Refused => Some(Tried::Refused),
+        Fault::Closed | Fault::Io(_) if !fresh => Some(Tried::Stale),
+        Fault::Closed | Fault::Io(_) | Fault::Reset(_) | Fault::Timeout => Some(Tried::Reset),
+        Fault::Malformed(_) => None,
     }
 }
 

@@ -138,6 +138,11 @@ impl InUse {
         declined && others
     }
 
+    /// There is a proxy at the other end, identified by mutual TLS.
+    pub fn is_meshed(&self) -> bool {
+        self.member.origin.reach().is_meshed()
+    }
+
     /// It could not be connected to: others are used until it can.
     pub fn failed(&self, error: ConnectError) {
         self.backend.retire(&self.member, error);

@@ -1,8 +1,8 @@
 //! One outgoing request, from its head to its account.
 //!
 //! `handle` is the order of things: target, policy, rule, filters, backend, endpoint, exchange. The rule is chosen by
-//! the engine; this file carries it out. Retries, breakers, faults and rate limits have their place in `send`, which is
-//! the one loop over tries; `attempt` is a single try.
+//! the engine; this file carries it out. `send` is the one loop over tries: `attempt` is a single try, `tries` says whether
+//! there is another.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use tulle_engine::deadline::Deadlines;
 use tulle_engine::outbound::{HttpVersion, RouteBackend, Rule, Timeouts};
-use tulle_engine::route::{Matcher, RuleName};
+use tulle_engine::retry::Tried;
+use tulle_engine::route::{Matcher, RuleId, RuleName};
 use tulle_engine::{Meta, Reason};
 use tulle_http::hop::UpgradeField;
 use tulle_http::l5d::{self, Peer};
@@ -23,20 +24,21 @@ use crate::http::Fault;
 use crate::http::account::{self, Account};
 use crate::http::answer::{self, Refusal};
 use crate::http::decision::{self, Fields, Origin};
-use crate::http::exchange::{Exchange, Failure};
+use crate::http::exchange::{self, Exchange, Failure};
 use crate::http::fault;
+use crate::http::replay::{self, Replay};
 use crate::http::serve::{self, Handled, Handler};
-use crate::http::side::{Answer, Downstream, Upstream};
+use crate::http::side::{Answer, Downstream, Upstream, has_body};
+use crate::http::time_left;
 use crate::net::io::Io;
 use crate::net::relay;
-use crate::outbound::attempt::{Unsent, open, pick, restore, unseen};
-use crate::outbound::backend::{Choice, InUse};
+use crate::outbound::attempt::{Unsent, open_in_time, pick, restore, tried};
+use crate::outbound::backend::{Backend, Choice, InUse};
+use crate::outbound::hedge::{self, Slow};
 use crate::outbound::mirror::Copies;
 use crate::outbound::target::{Compiled, State};
+use crate::outbound::tries::{Asked, Course};
 use crate::outbound::{DISCOVERY_TIMEOUT, Outbound, captured, explicit};
-
-/// Endpoints that are tried for one request before its connect error is the answer.
-const MAX_TRIES: u32 = 3;
 
 /// The requests of one accepted connection.
 pub struct Requests {
@@ -136,7 +138,6 @@ impl Handler for Requests {
         let required_id = head
             .get("l5d-require-id")
             .map(|id| Box::from(String::from_utf8_lossy(id)));
-        l5d::strip_controls(head);
         if self.is_explicit() {
             head.set_target_form(TargetForm::Origin);
         }
@@ -154,8 +155,10 @@ impl Handler for Requests {
         }
         let handled = match plan {
             Ok(ref plan) => {
-                let required_id = required_id.as_deref();
-                self.send(&compiled, plan, required_id, head, down, &mut account)
+                let asked = Asked::read(plan.rule, head);
+                l5d::strip_controls(head);
+                let wishes = (required_id.as_deref(), asked.as_deref());
+                self.send(&compiled, plan, wishes, head, down, &mut account)
                     .await
             }
             Err(refusal) => Sent::Refused(*refusal),
@@ -190,6 +193,7 @@ impl Handler for Requests {
 /// What is to be done with a request, as the engine has decided.
 struct Plan<'p> {
     route: &'p Meta,
+    id: RuleId,
     rule: &'p Rule,
     /// The match of the rule that holds, for rewrites.
     matcher: &'p Matcher,
@@ -242,6 +246,7 @@ fn decide<'p>(
                     None => {
                         outbound.delayed(delay, name);
                         let plan = Plan {
+                            id: found.id,
                             route: &found.route.meta,
                             rule: found.rule,
                             matcher: found.matcher,
@@ -264,17 +269,20 @@ enum Sent {
 }
 
 impl Requests {
-    /// Carries a plan out: an endpoint, the exchange with it, the account. Tries again only what no server has seen.
+    /// Carries a plan out: an endpoint, the exchange with it, the account; and again, if the try calls for another.
     async fn send(
         &self,
         compiled: &Compiled,
         plan: &Plan<'_>,
-        required_id: Option<&str>,
+        (required_id, asked): (Option<&str>, Option<&Asked>),
         head: &mut Head,
         down: &mut Downstream<'_>,
         account: &mut Account,
     ) -> Sent {
-        let Some(backend) = compiled.backend(plan.backend.backend) else {
+        let (Some(backend), Some(state)) = (
+            compiled.backend(plan.backend.backend),
+            compiled.rule(plan.id),
+        ) else {
             return Sent::Refused(Refusal::new(Reason::Internal));
         };
         let body = down.request_body(head);
@@ -283,66 +291,153 @@ impl Requests {
         if let Err(refusal) = self.filter(compiled, plan, head, upgrade, &mut copies) {
             return Sent::Refused(refusal.of_rule(plan.name()));
         }
-        let deadlines = self.deadlines(plan, account);
+        let (timeouts, retry) = match asked {
+            Some(asked) => (&asked.timeouts, asked.retry.as_ref()),
+            None => (&plan.rule.timeouts, plan.rule.retry.as_ref()),
+        };
+        let now = clock::nanos(account.started);
+        let deadlines = self
+            .deadlines(timeouts, plan, now)
+            .within(time_left::of_grpc(head), now);
+        let mut course = Course::new(state, retry, deadlines, head, now);
+        let mut replay = match upgrade {
+            true => Replay::off(),
+            false => Replay::new(
+                &self.outbound.room,
+                body,
+                retry.map_or(replay::UNASKED, |retry| retry.max_request_bytes as usize),
+            ),
+        };
         let mut choice = Choice::default();
-        let mut tries = 0;
         loop {
-            tries += 1;
-            let in_use = match pick(backend, choice, account, &deadlines).await {
+            let mut in_use = match pick(backend, choice, course.since, &course.deadlines).await {
                 Ok(in_use) => in_use,
-                Err(unavailable) => return Sent::Refused(unavailable.into()),
+                Err(unavailable) => {
+                    let tried = match unavailable.reason {
+                        Reason::FailFast => Some(Tried::FailFast),
+                        Reason::TryTimeout => Some(Tried::Late),
+                        _ => None,
+                    };
+                    match tried.and_then(|tried| course.decide(tried, replay.body())) {
+                        None => return Sent::Refused(unavailable.into()),
+                        Some(after) => match course.next(after, down).await {
+                            Ok(()) => continue,
+                            Err(fault) => return gone(fault, down),
+                        },
+                    }
+                }
             };
             if required_id.is_some_and(|id| in_use.member.origin.reach().identity() != Some(id)) {
                 return Sent::Refused(Refusal::new(Reason::IdentityRequired));
             }
-            let (up, fresh) = match open(&in_use, head, body, upgrade).await {
-                Ok(opened) => opened,
-                Err(Unsent::Refused) if tries < MAX_TRIES => {
-                    choice.exclude(&in_use);
-                    restore(head, &in_use);
-                    continue;
-                }
-                Err(Unsent::Refused) => return Sent::Refused(Refusal::of_upstream(Fault::Refused)),
-                Err(Unsent::Malformed(error)) => return Sent::Refused(Refusal::malformed(error)),
-                Err(Unsent::Connect(error)) => {
-                    choice.exclude(&in_use);
-                    in_use.failed(error.clone());
-                    if tries < MAX_TRIES && !backend.is_single() {
-                        continue;
-                    }
-                    return Sent::Refused(Refusal::because(error.reason, error.detail));
+            let left = course.deadlines.left(!has_body(body), course.since);
+            if let Err(error) = time_left::hand_on(head, in_use.is_meshed(), left) {
+                return Sent::Refused(Refusal::malformed(error));
+            }
+            let opened = open_in_time(&in_use, head, body, upgrade, &course.deadlines).await;
+            let after = match opened {
+                Err(unsent) => match self.unsent(unsent, &in_use, backend, &mut course, &replay) {
+                    Ok(after) => after,
+                    Err(refusal) => return Sent::Refused(refusal),
+                },
+                Ok((up, fresh)) => {
+                    let mut exchange = Exchange::new(down, up, &mut replay, course.deadlines);
+                    exchange.copies = copies.as_deref_mut();
+                    // Beside the request's head, which another try may need.
+                    let mut answer_head = serve::spare_boxed_head();
+                    let headed = match hedge::wanted(&course, &plan.rule.hedge) {
+                        Some((hedge, delay)) if !upgrade => {
+                            let slow = Slow {
+                                hedge,
+                                delay,
+                                course: &course,
+                                backend,
+                                choice,
+                                required_id,
+                                body,
+                                account,
+                            };
+                            Box::pin(hedge::head(
+                                &mut exchange,
+                                &mut in_use,
+                                head,
+                                &mut answer_head,
+                                slow,
+                            ))
+                            .await
+                        }
+                        _ => exchange.head(&mut answer_head).await,
+                    };
+                    let judged = match headed {
+                        Ok(answer) => course
+                            .judge(&mut exchange, answer, &answer_head)
+                            .await
+                            .map(|tried| (answer, tried)),
+                        Err(failure) => Err(failure),
+                    };
+                    let verdict = match judged {
+                        Ok((answer, tried)) => {
+                            hedge::record(&course);
+                            // Asked first: also when this request cannot be sent again, the next ones go elsewhere.
+                            let tried = match in_use.declined(&answer_head) {
+                                true => Some(Tried::Refused),
+                                false => tried,
+                            };
+                            match tried.and_then(|t| course.decide(t, exchange.replay.body())) {
+                                Some(after) => {
+                                    discard(exchange, &in_use, &answer_head, &course, account);
+                                    after
+                                }
+                                None => {
+                                    course.settled(tried);
+                                    exchange.replay.forget();
+                                    std::mem::swap(head, &mut answer_head);
+                                    serve::keep_boxed_head(answer_head);
+                                    let passed = pass_on(
+                                        &mut exchange,
+                                        answer,
+                                        plan,
+                                        &in_use,
+                                        head,
+                                        account,
+                                    );
+                                    if !passed.await {
+                                        return Sent::Handled(Handled::Cut);
+                                    }
+                                    return Sent::Handled(conclude(exchange.up, answer, &in_use));
+                                }
+                            }
+                        }
+                        Err(failure) => {
+                            let tried = match failure {
+                                Failure::Upstream(fault) => tried(fault, fresh),
+                                Failure::Deadline(Reason::TryTimeout) => Some(Tried::Late),
+                                _ => None,
+                            };
+                            let again =
+                                tried.and_then(|t| course.decide(t, exchange.replay.body()));
+                            exchange.up.cancel(failure.to_upstream());
+                            let Some(after) = again else {
+                                return self.failed(failure, plan, &in_use, account, down, head);
+                            };
+                            in_use.broke(clock::now());
+                            let since = clock::instant(course.since);
+                            let label = account::error_label(failure);
+                            account.tried(&in_use.member.metrics, since, None, label);
+                            after
+                        }
+                    };
+                    serve::keep_boxed_head(answer_head);
+                    verdict
                 }
             };
-            let mut exchange = Exchange::new(down, up, deadlines);
-            exchange.copies = copies.as_deref_mut();
-            // Beside the request's head, which another try may need.
-            let mut answer_head = serve::spare_boxed_head();
-            let answer = match exchange.head(&mut answer_head).await {
-                // Asked first: also when this request cannot be sent again, the next ones go elsewhere.
-                Ok(_)
-                    if in_use.declined(&answer_head)
-                        && tries < MAX_TRIES
-                        && !exchange.body_begun() =>
-                {
-                    choice.exclude(&in_use);
-                    restore(head, &in_use);
-                    continue;
-                }
-                Ok(answer) => answer,
-                Err(Failure::Upstream(fault))
-                    if tries < MAX_TRIES
-                        && !exchange.body_begun()
-                        && unseen(fault, fresh, body) =>
-                {
-                    choice.exclude(&in_use);
-                    restore(head, &in_use);
-                    continue;
-                }
-                Err(failure) => return self.failed(failure, plan, &in_use, account, down, head),
-            };
-            std::mem::swap(head, &mut answer_head);
-            serve::keep_boxed_head(answer_head);
-            return Sent::Handled(finish(exchange, answer, plan, in_use, head, account).await);
+            choice.exclude(&in_use);
+            restore(head, &in_use);
+            drop(in_use);
+            if let Err(fault) = course.next(after, down).await {
+                return gone(fault, down);
+            }
+            replay.rewind();
         }
     }
 
@@ -366,14 +461,42 @@ impl Requests {
         Ok(())
     }
 
-    fn deadlines(&self, plan: &Plan<'_>, account: &Account) -> Deadlines {
+    fn deadlines(&self, timeouts: &Timeouts, plan: &Plan<'_>, now: u64) -> Deadlines {
         let by_default = self.outbound.config.body_idle_timeout;
         let timeouts = Timeouts {
-            idle: plan.rule.timeouts.idle.or(by_default),
-            ..plan.rule.timeouts
+            idle: timeouts.idle.or(by_default),
+            ..*timeouts
         };
-        let now = clock::nanos(account.started);
         Deadlines::begin(&timeouts, plan.backend.response_timeout, now)
+    }
+
+    /// A try got no further than to its endpoint: the wait before the next, or what the caller is told.
+    fn unsent(
+        &self,
+        unsent: Unsent,
+        in_use: &InUse,
+        backend: &Backend,
+        course: &mut Course<'_>,
+        replay: &Replay,
+    ) -> Result<u64, Refusal> {
+        let (tried, refusal) = match unsent {
+            Unsent::Malformed(error) => return Err(Refusal::malformed(error)),
+            Unsent::Refused => (Tried::Refused, Refusal::of_upstream(Fault::Refused)),
+            Unsent::Connect(error) => {
+                in_use.failed(error.clone());
+                let others = !backend.is_single();
+                let refusal = Refusal::because(error.reason, error.detail);
+                (Tried::Unconnected { others }, refusal)
+            }
+            Unsent::Late(reason) => {
+                in_use.broke(clock::now());
+                if reason != Reason::TryTimeout {
+                    return Err(Refusal::new(reason));
+                }
+                (Tried::Late, Refusal::new(reason))
+            }
+        };
+        course.decide(tried, replay.body()).ok_or(refusal)
     }
 
     /// The exchange failed before there was an answer.
@@ -398,7 +521,9 @@ impl Requests {
                 return Sent::Handled(Handled::Cut);
             }
             // HTTP/2 has a word for it on both sides.
-            Failure::Upstream(fault @ Fault::Reset(_)) if matches!(down, Downstream::H2(_)) => {
+            Failure::Upstream(fault @ (Fault::Reset(_) | Fault::Refused))
+                if matches!(down, Downstream::H2(_)) =>
+            {
                 account.end(metrics, account::error_label(failure));
                 down.cut(fault);
                 return Sent::Handled(Handled::Cut);
@@ -431,33 +556,57 @@ impl Requests {
     }
 }
 
-/// The answer has begun: passes it on, keeps the account.
-async fn finish(
-    mut exchange: Exchange<'_, '_>,
+/// The caller has left between two tries.
+fn gone(fault: Fault, down: &mut Downstream<'_>) -> Sent {
+    down.cut(fault);
+    Sent::Handled(Handled::Cut)
+}
+
+/// An answer that is not the caller's, because there is another try.
+fn discard(
+    exchange: Exchange<'_, '_>,
+    in_use: &InUse,
+    head: &Head,
+    course: &Course<'_>,
+    account: &Account,
+) {
+    let grpc = exchange.grpc_status().or(exchange::grpc_status(head));
+    in_use.answered(clock::now(), head);
+    in_use.ended(clock::now(), grpc);
+    let since = clock::instant(course.since);
+    account.tried(
+        &in_use.member.metrics,
+        since,
+        Some((head.status(), grpc)),
+        "",
+    );
+    if let Some(connection) = exchange.discard() {
+        in_use.member.origin.give_back(connection);
+    }
+}
+
+/// The answer has begun: passes it on, keeps the account. False when it had to be cut.
+async fn pass_on(
+    exchange: &mut Exchange<'_, '_>,
     answer: Answer,
     plan: &Plan<'_>,
-    in_use: InUse,
+    in_use: &InUse,
     head: &mut Head,
     account: &mut Account,
-) -> Handled<Tunnel> {
+) -> bool {
     let metrics = &in_use.member.metrics;
     metrics.request();
     in_use.answered(clock::nanos(account.answered(head)), head);
-    let prepared = prepare_answer(head, answer, &in_use, plan, account.bridged, exchange.down);
+    let prepared = prepare_answer(head, answer, in_use, plan, account.bridged, exchange.down);
     if let Err(fault) = prepared.and_then(|()| exchange.down.send_head(head, answer)) {
         account.end(metrics, "cancelled");
         exchange.down.cut(fault);
         exchange.up.cancel(fault.to_code());
-        return Handled::Cut;
+        return false;
     }
     if answer == Answer::Tunnel {
         account.end(metrics, "");
-        return match exchange.up {
-            Upstream::H1(connection) => {
-                Handled::Tunnel(Tunnel::Server(Box::new(connection.into_tunnel())))
-            }
-            Upstream::H2(_) => Handled::Cut,
-        };
+        return true;
     }
     let moved = exchange.bodies().await;
     account.trailers(exchange.grpc_status());
@@ -465,10 +614,7 @@ async fn finish(
         Ok(()) => {
             in_use.ended(clock::now(), exchange.grpc_status());
             account.end(metrics, "");
-            if let Upstream::H1(connection) = exchange.up {
-                in_use.member.origin.give_back(connection);
-            }
-            Handled::Answered
+            true
         }
         Err(failure) => {
             if !matches!(failure, Failure::Downstream(_)) {
@@ -476,8 +622,23 @@ async fn finish(
             }
             account.end(metrics, account::error_label(failure));
             exchange.cut(failure);
-            Handled::Cut
+            false
         }
+    }
+}
+
+/// What becomes of the server's connection after a whole answer.
+fn conclude(up: Upstream, answer: Answer, in_use: &InUse) -> Handled<Tunnel> {
+    match (up, answer) {
+        (Upstream::H1(connection), Answer::Tunnel) => {
+            Handled::Tunnel(Tunnel::Server(Box::new(connection.into_tunnel())))
+        }
+        (Upstream::H2(_), Answer::Tunnel) => Handled::Cut,
+        (Upstream::H1(connection), _) => {
+            in_use.member.origin.give_back(connection);
+            Handled::Answered
+        }
+        (Upstream::H2(_), _) => Handled::Answered,
     }
 }
 

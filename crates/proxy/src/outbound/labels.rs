@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use tulle_engine::Meta;
 use tulle_engine::destination::Endpoint;
 
 use crate::discovery::Target;
@@ -58,6 +59,24 @@ pub fn no_endpoint(outbound: &Outbound, target: &Target) -> HttpLabels {
         linkerd,
         article: article(outbound, "", ""),
     }
+}
+
+/// For what is decided per rule. Without a route (none should be) its labels are empty.
+pub fn route(parent: &Meta, route: Option<&Meta>) -> Labels {
+    let empty = Meta::Default("".into());
+    let route = route.unwrap_or(&empty);
+    Labels::builder()
+        .add("parent_group", parent.group())
+        .add("parent_kind", parent.kind())
+        .add("parent_namespace", parent.namespace())
+        .add("parent_name", parent.name())
+        .add_number("parent_port", u64::from(parent.port()))
+        .add("parent_section_name", parent.section())
+        .add("route_group", route.group())
+        .add("route_kind", route.kind())
+        .add("route_namespace", route.namespace())
+        .add("route_name", route.name())
+        .build()
 }
 
 fn article(outbound: &Outbound, pod: &str, service: &str) -> Labels {

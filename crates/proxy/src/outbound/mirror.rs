@@ -196,6 +196,7 @@ impl Copy {
         let (mut up, _fresh) = opened.map_err(|unsent| match unsent {
             Unsent::Connect(_) => Fault::Closed,
             Unsent::Refused => Fault::Refused,
+            Unsent::Late(_) => Fault::Timeout,
             Unsent::Malformed(error) => Fault::Malformed(error),
         })?;
         let passed = pass(&mut up, body, &in_use).await;

@@ -1,19 +1,23 @@
 //! The application's own connections, from accept to relay. Read top to bottom:
 //!
 //! `serve` (here): where the connection wants to go and what it speaks. `target`: the policy of that place, followed
-//! while it changes. `http`: one request: route, filters, backend, exchange, account (`attempt`: one try of it). `tcp`: one opaque connection.
-//! `mirror`: copies of
-//! requests. `backend`: the endpoints of a backend and which of them takes the next request. `explicit`: a client that was not
+//! while it changes. `http`: one request: route, filters, backend, exchange, account (`attempt`: one try of it, `tries`:
+//! whether there is another, `hedge`: a second beside the first, `rules`: what both know of a rule). `mirror`: copies of
+//! requests. `tcp`: one opaque connection.
+//! `backend`: the endpoints of a backend and which of them takes the next request. `explicit`: a client that was not
 //! redirected here but came by itself and names its destination in each request.
 
 mod attempt;
 mod backend;
 mod explicit;
+mod hedge;
 mod http;
 mod labels;
 pub mod mirror;
+mod rules;
 mod target;
 mod tcp;
+mod tries;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -32,6 +36,7 @@ use crate::discovery::{Discovery, Target};
 use crate::drain::Guard;
 use crate::http::answer::Refusal;
 use crate::http::decision::{Origin, fault_labels, preflight_labels};
+use crate::http::replay::Room;
 use crate::http::{h2, serve};
 use crate::identity::Epochs;
 use crate::metrics::{Labels, Shard, families};
@@ -59,6 +64,8 @@ pub struct Outbound {
     in_flight: Cell<usize>,
     silence: Silence,
     mirrored: mirror::AtOnce,
+    /// For bodies that may have to be sent again.
+    room: Rc<Room>,
 }
 
 impl Outbound {
@@ -82,6 +89,9 @@ impl Outbound {
         let family = &families::OUTBOUND_TCP_DETECT_SERVER_FIRST_TOTAL;
         Rc::new(Outbound {
             silence: Silence::new(shard.clone(), family),
+            room: Room::new(
+                shard.gauge(&families::OUTBOUND_HTTP_RETRY_BUFFER_BYTES, &Labels::none()),
+            ),
             discovery,
             epochs,
             shard,

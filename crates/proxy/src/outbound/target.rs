@@ -13,11 +13,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tulle_engine::Reason;
 use tulle_engine::outbound::{BackendId, Policy};
+use tulle_engine::route::RuleId;
 
 use crate::discovery::{OutboundView, Target};
 use crate::metrics::Shard;
 use crate::metrics::http::HttpMetrics;
 use crate::outbound::backend::{Backend, Backends};
+use crate::outbound::rules::{RuleState, Rules};
 use crate::outbound::{Outbound, labels, mirror};
 
 /// Targets that a worker keeps at once; as many as discovery watches.
@@ -46,6 +48,8 @@ pub struct Compiled {
     backends: Vec<Rc<Backend>>,
     /// By [`BackendId`]; made when a first copy is sent there.
     mirrors: RefCell<HashMap<BackendId, Rc<mirror::Series>>>,
+    /// By [`RuleId`].
+    rules: Rules,
     shard: Shard,
     /// For answers that no endpoint gave.
     pub metrics: HttpMetrics,
@@ -54,6 +58,10 @@ pub struct Compiled {
 impl Compiled {
     pub fn policy(&self) -> &Policy {
         &self.view.policy
+    }
+
+    pub fn rule(&self, id: RuleId) -> Option<&Rc<RuleState>> {
+        self.rules.get(&self.shard, self.policy(), id)
     }
 
     pub fn backend(&self, id: BackendId) -> Option<&Rc<Backend>> {
@@ -157,10 +165,13 @@ impl State {
             &outbound.shard,
             labels::no_endpoint(&outbound, &self.target),
         );
+        let before = compiled.as_ref().map(|old| (old.policy(), &old.rules));
+        let rules = Rules::new(&view.policy, before);
         *compiled = Some(Rc::new(Compiled {
             view,
             backends,
             mirrors: RefCell::default(),
+            rules,
             shard: outbound.shard.clone(),
             metrics,
         }));

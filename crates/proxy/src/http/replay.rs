@@ -1,0 +1,359 @@
+//! The body of a request, kept while it may have to be sent again.
+//!
+//! Bytes are copied as they pass, up to a limit per request and to [`MAX_HELD`] for all requests of a worker. A body that
+//! grows beyond streams on as before, and what was kept of it is let go: the request can then not be tried again, and
+//! [`Replay::body`] says why. Requests without a body keep nothing and cost nothing.
+//!
+//! Cost: one copy of a body's first bytes into a buffer that the worker uses again; no allocation in steady state.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use tulle_engine::retry::Body;
+use tulle_http::Head;
+use tulle_http::h1::BodyKind;
+
+use crate::http::side::has_body;
+use crate::metrics::Gauge;
+
+/// Bytes that all requests of a worker may hold together.
+pub const MAX_HELD: usize = 16 * 1024 * 1024;
+/// What is kept without a rule for retries, for a peer that refuses the request after its body has begun.
+pub const UNASKED: usize = 16 * 1024;
+/// Buffers kept for the next requests, and the most that each of them keeps.
+const SPARE: usize = 64;
+const SPARE_BYTES: usize = 4 * 1024;
+
+/// The room for bodies of one worker.
+pub struct Room {
+    held: Cell<usize>,
+    gauge: Gauge,
+    spare: RefCell<Vec<Box<Kept>>>,
+}
+
+/// What one request has kept.
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    trailers: Head,
+    /// Bytes of `bytes` that the present try has sent.
+    sent: usize,
+    limit: usize,
+}
+
+/// The body of one request.
+pub struct Replay {
+    room: Option<Rc<Room>>,
+    kept: Option<Box<Kept>>,
+    body: Body,
+    /// The caller has sent the end.
+    ended: Option<End>,
+    /// Some of the body has gone to a server.
+    begun: bool,
+    /// This try has not sent all that is kept.
+    behind: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Plain,
+    Trailers,
+}
+
+impl Room {
+    /// `gauge` shows the bytes held.
+    pub fn new(gauge: Gauge) -> Rc<Self> {
+        Rc::new(Room {
+            held: Cell::new(0),
+            gauge,
+            spare: RefCell::default(),
+        })
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let held = self.held.get() + bytes;
+        if held <= MAX_HELD {
+            self.held.set(held);
+            self.gauge.set(held as u64);
+        }
+        held <= MAX_HELD
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.held.set(self.held.get() - bytes);
+        self.gauge.set(self.held.get() as u64);
+    }
+}
+
+impl Replay {
+    /// Keeps nothing: the request is sent once, or has no body.
+    pub fn off() -> Self {
+        Replay {
+            room: None,
+            kept: None,
+            body: Body::Kept,
+            ended: None,
+            begun: false,
+            behind: false,
+        }
+    }
+
+    /// For a request with this body, of which at most `limit` bytes are kept.
+    pub fn new(room: &Rc<Room>, body: BodyKind, limit: usize) -> Self {
+        let mut replay = Self::off();
+        if !has_body(body) {
+            return replay;
+        }
+        if matches!(body, BodyKind::Length(length) if length > limit as u64) {
+            replay.body = Body::TooLarge;
+            return replay;
+        }
+        let mut kept = room.spare.borrow_mut().pop().unwrap_or_default();
+        kept.limit = limit;
+        // What a spare buffer already holds counts from the moment it is in use.
+        if room.take(kept.bytes.capacity()) {
+            (replay.kept, replay.room) = (Some(kept), Some(room.clone()));
+        } else {
+            room.spare.borrow_mut().push(kept);
+            replay.body = Body::NoRoom;
+        }
+        replay
+    }
+
+    /// Can the request be sent once more?
+    pub fn body(&self) -> Body {
+        match self.body {
+            _ if !self.begun => Body::Kept,
+            Body::Kept if self.kept.is_none() => Body::TooLarge,
+            body => body,
+        }
+    }
+
+    /// Has any of the body gone to a server?
+    pub fn begun(&self) -> bool {
+        self.begun
+    }
+
+    /// All of the request, to its end, is there to be sent.
+    pub fn is_whole(&self) -> bool {
+        self.ended.is_some() && self.body() == Body::Kept
+    }
+
+    /// The bytes that are kept.
+    pub fn bytes(&self) -> &[u8] {
+        self.kept.as_ref().map_or(&[], |kept| &kept.bytes)
+    }
+
+    /// The trailers at the end, if there were any.
+    pub fn trailers(&self) -> Option<&Head> {
+        match self.ended {
+            Some(End::Trailers) => self.kept.as_ref().map(|kept| &kept.trailers),
+            _ => None,
+        }
+    }
+
+    /// These bytes have gone to a server.
+    #[inline]
+    pub fn passed(&mut self, data: &[u8]) {
+        self.begun = true;
+        if self.kept.is_some() {
+            self.keep(data);
+        }
+    }
+
+    fn keep(&mut self, data: &[u8]) {
+        let (Some(kept), Some(room)) = (&mut self.kept, &self.room) else {
+            return;
+        };
+        let wanted = kept.bytes.len() + data.len();
+        if wanted > kept.limit {
+            self.body = Body::TooLarge;
+            return self.forget();
+        }
+        let before = kept.bytes.capacity();
+        if wanted > before {
+            let larger = wanted.max(2 * before).min(kept.limit);
+            if !room.take(larger - before) {
+                self.body = Body::NoRoom;
+                return self.forget();
+            }
+            kept.bytes.reserve_exact(larger - kept.bytes.len());
+            // The allocator may have given more.
+            let excess = kept.bytes.capacity().saturating_sub(larger);
+            room.held.set(room.held.get() + excess);
+        }
+        kept.bytes.extend_from_slice(data);
+        kept.sent = kept.bytes.len();
+    }
+
+    /// The caller's end has come.
+    pub fn ended(&mut self, trailers: Option<&Head>) {
+        if let (Some(kept), Some(trailers)) = (&mut self.kept, trailers) {
+            kept.trailers.clone_from(trailers);
+        }
+        self.ended = Some(match trailers {
+            Some(_) => End::Trailers,
+            None => End::Plain,
+        });
+    }
+
+    /// Another try begins: everything that is kept is to be sent first.
+    pub fn rewind(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            kept.sent = 0;
+        }
+        self.behind = self.begun || self.ended.is_some();
+    }
+
+    /// Is there something to send again before more is taken from the caller?
+    #[inline]
+    pub fn is_behind(&self) -> bool {
+        self.behind
+    }
+
+    /// What is to be sent next of the kept bytes; empty when all have been.
+    pub fn again(&self) -> &[u8] {
+        self.kept
+            .as_ref()
+            .and_then(|kept| kept.bytes.get(kept.sent..))
+            .unwrap_or_default()
+    }
+
+    pub fn sent_again(&mut self, count: usize) {
+        if let Some(kept) = &mut self.kept {
+            kept.sent += count;
+        }
+    }
+
+    /// All kept bytes have been sent again. The end, if the caller has sent it.
+    pub fn caught_up(&mut self) -> Option<End> {
+        self.behind = false;
+        self.ended
+    }
+
+    /// There will be no other try: the room is for others.
+    pub fn forget(&mut self) {
+        let (Some(mut kept), Some(room)) = (self.kept.take(), &self.room) else {
+            return;
+        };
+        room.give_back(kept.bytes.capacity());
+        let mut spare = room.spare.borrow_mut();
+        if spare.len() < SPARE {
+            kept.bytes.clear();
+            kept.bytes.shrink_to(SPARE_BYTES);
+            kept.trailers.clear();
+            kept.sent = 0;
+            spare.push(kept);
+        }
+    }
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::metrics::{Labels, Limits, Registry, families};
+
+    fn room() -> Rc<Room> {
+        let shard = Registry::new(Limits::default()).shard();
+        Room::new(shard.gauge(&families::OUTBOUND_HTTP_RETRY_BUFFER_BYTES, &Labels::none()))
+    }
+
+    /// What another try would send.
+    fn again(replay: &mut Replay, piece: usize) -> Vec<u8> {
+        replay.rewind();
+        let mut sent = Vec::new();
+        while !replay.again().is_empty() {
+            let count = replay.again().len().min(piece);
+            sent.extend_from_slice(&replay.again()[..count]);
+            replay.sent_again(count);
+        }
+        sent
+    }
+
+    #[test]
+    fn every_try_sends_the_same_bytes_however_they_came_and_went() {
+        let room = room();
+        for piece in [1, 7, 1000] {
+            let mut replay = Replay::new(&room, BodyKind::Chunked, 1000);
+            let mut given = Vec::new();
+            for number in 0..30_u8 {
+                let data = vec![number; usize::from(number)];
+                replay.passed(&data);
+                given.extend_from_slice(&data);
+                assert_eq!(again(&mut replay, piece), given);
+                assert!(replay.caught_up().is_none());
+            }
+            replay.ended(None);
+            assert!(replay.is_whole());
+            assert_eq!(again(&mut replay, piece), given);
+            assert!(replay.caught_up() == Some(End::Plain));
+        }
+        assert_eq!(room.held.get(), 0);
+    }
+
+    #[test]
+    fn a_body_beyond_the_limit_is_let_go() {
+        let room = room();
+        let mut replay = Replay::new(&room, BodyKind::Chunked, 10);
+        replay.passed(&[1; 10]);
+        assert_eq!(replay.body(), Body::Kept);
+        replay.passed(&[1]);
+
+        assert_eq!(replay.body(), Body::TooLarge);
+        assert!(replay.bytes().is_empty());
+        assert_eq!(room.held.get(), 0, "its room is free at once");
+
+        let mut known = Replay::new(&room, BodyKind::Length(11), 10);
+        assert_eq!(known.body(), Body::Kept, "nothing has been sent yet");
+        known.passed(&[1]);
+        assert_eq!(known.body(), Body::TooLarge);
+    }
+
+    #[test]
+    fn all_bodies_of_a_worker_together_are_bounded() {
+        let room = room();
+        let large = vec![0; 64 * 1024];
+        let mut held = Vec::new();
+        for _ in 0..MAX_HELD / large.len() {
+            let mut replay = Replay::new(&room, BodyKind::Chunked, large.len());
+            replay.passed(&large);
+            assert_eq!(replay.body(), Body::Kept);
+            held.push(replay);
+        }
+        let mut late = Replay::new(&room, BodyKind::Chunked, large.len());
+        late.passed(&[1]);
+        assert_eq!(late.body(), Body::NoRoom);
+
+        held.pop();
+        let mut later = Replay::new(&room, BodyKind::Chunked, large.len());
+        later.passed(&large);
+        assert_eq!(later.body(), Body::Kept);
+        drop((held, late, later));
+        assert_eq!(room.held.get(), 0);
+        assert!(
+            room.spare
+                .borrow()
+                .iter()
+                .all(|kept| kept.bytes.capacity() <= SPARE_BYTES)
+        );
+    }
+
+    #[test]
+    fn without_a_body_only_the_end_is_sent_again() {
+        let room = room();
+        let mut replay = Replay::new(&room, BodyKind::None, 1000);
+        replay.rewind();
+        assert!(!replay.is_behind(), "its end has not been read yet");
+        replay.ended(None);
+        replay.rewind();
+        assert!(replay.is_behind() && replay.is_whole() && replay.again().is_empty());
+        assert!(replay.caught_up() == Some(End::Plain));
+    }
+}

@@ -1,0 +1,180 @@
+//! What a worker keeps for a rule beside its configuration: the budget of further tries, the latencies that hedging
+//! goes by, and the counters of both.
+
+use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
+
+use tulle_engine::budget::{Bucket, RetryBudget};
+use tulle_engine::hedge::Latencies;
+use tulle_engine::outbound::{Policy, RouteKind, Rule};
+use tulle_engine::retry::Skip;
+use tulle_engine::route::RuleId;
+
+use crate::metrics::{Counter, Family, Labels, Shard, families};
+use crate::outbound::labels;
+
+/// The rules of a policy, each made when it is first used.
+pub struct Rules(Vec<OnceCell<Rc<RuleState>>>);
+
+pub struct RuleState {
+    pub bucket: RefCell<Bucket>,
+    pub latencies: Option<RefCell<Box<Latencies>>>,
+    shard: Shard,
+    labels: Labels,
+    grpc: bool,
+    counters: OnceCell<Counters>,
+}
+
+/// Linkerd's four of retries, and ours.
+struct Counters {
+    requests: Counter,
+    successes: Counter,
+    limit_exceeded: Counter,
+    overflow: Counter,
+    hedges: Counter,
+    hedge_wins: Counter,
+}
+
+impl Rules {
+    /// `before`: of the policy that this one replaces; what has not changed is kept.
+    pub fn new(policy: &Policy, before: Option<(&Policy, &Rules)>) -> Self {
+        let rules = policy.rules.iter().enumerate().map(|(index, rule)| {
+            let kept = before.and_then(|(old, states)| {
+                let known = old.rules.get(index)?;
+                let same = meta(old, known) == meta(policy, rule)
+                    && known.number == rule.number
+                    && known.hedge == rule.hedge
+                    && budget(known) == budget(rule);
+                states.0.get(index)?.get().filter(|_| same)
+            });
+            kept.map_or_else(OnceCell::new, |kept| OnceCell::from(kept.clone()))
+        });
+        Rules(rules.collect())
+    }
+
+    pub fn get(&self, shard: &Shard, policy: &Policy, id: RuleId) -> Option<&Rc<RuleState>> {
+        let cell = self.0.get(id.index())?;
+        Some(match cell.get() {
+            Some(state) => state,
+            None => cell.get_or_init(|| {
+                let rule = policy.rules.get(id.index());
+                Rc::new(RuleState::new(shard, policy, rule))
+            }),
+        })
+    }
+}
+
+fn budget(rule: &Rule) -> RetryBudget {
+    rule.retry
+        .as_ref()
+        .map(|retry| retry.budget)
+        .unwrap_or_default()
+}
+
+fn meta<'p>(policy: &'p Policy, rule: &Rule) -> Option<&'p tulle_engine::Meta> {
+    policy.routes.get(rule.route).map(|route| &*route.meta)
+}
+
+impl RuleState {
+    fn new(shard: &Shard, policy: &Policy, rule: Option<&Rule>) -> Self {
+        let route = rule.and_then(|rule| policy.routes.get(rule.route));
+        let budget = rule.map(budget).unwrap_or_default();
+        let hedges = rule.is_some_and(|rule| rule.hedge.is_some());
+        let state = RuleState {
+            bucket: RefCell::new(Bucket::new(&budget)),
+            latencies: hedges.then(RefCell::default),
+            shard: shard.clone(),
+            labels: labels::route(&policy.meta, route.map(|route| &*route.meta)),
+            grpc: route.is_some_and(|route| route.kind == RouteKind::Grpc),
+            counters: OnceCell::new(),
+        };
+        if hedges || rule.is_some_and(|rule| rule.retry.is_some()) {
+            // A rate needs the zero that it began with.
+            state.counters();
+        }
+        state
+    }
+
+    /// Calls of a GRPCRoute are all POST: a rule of one that asks for more tries means those.
+    pub fn is_grpc(&self) -> bool {
+        self.grpc
+    }
+
+    fn counters(&self) -> &Counters {
+        self.counters.get_or_init(|| {
+            let counter = |http: &'static Family, grpc: &'static Family| {
+                let family = if self.grpc { grpc } else { http };
+                self.shard.counter(family, &self.labels)
+            };
+            Counters {
+                requests: counter(
+                    &families::OUTBOUND_HTTP_ROUTE_RETRY_REQUESTS_TOTAL,
+                    &families::OUTBOUND_GRPC_ROUTE_RETRY_REQUESTS_TOTAL,
+                ),
+                successes: counter(
+                    &families::OUTBOUND_HTTP_ROUTE_RETRY_SUCCESSES_TOTAL,
+                    &families::OUTBOUND_GRPC_ROUTE_RETRY_SUCCESSES_TOTAL,
+                ),
+                limit_exceeded: counter(
+                    &families::OUTBOUND_HTTP_ROUTE_RETRY_LIMIT_EXCEEDED_TOTAL,
+                    &families::OUTBOUND_GRPC_ROUTE_RETRY_LIMIT_EXCEEDED_TOTAL,
+                ),
+                overflow: counter(
+                    &families::OUTBOUND_HTTP_ROUTE_RETRY_OVERFLOW_TOTAL,
+                    &families::OUTBOUND_GRPC_ROUTE_RETRY_OVERFLOW_TOTAL,
+                ),
+                hedges: counter(
+                    &families::OUTBOUND_HTTP_ROUTE_HEDGE_REQUESTS_TOTAL,
+                    &families::OUTBOUND_GRPC_ROUTE_HEDGE_REQUESTS_TOTAL,
+                ),
+                hedge_wins: counter(
+                    &families::OUTBOUND_HTTP_ROUTE_HEDGE_WINS_TOTAL,
+                    &families::OUTBOUND_GRPC_ROUTE_HEDGE_WINS_TOTAL,
+                ),
+            }
+        })
+    }
+
+    pub fn retried(&self) {
+        self.counters().requests.inc();
+    }
+
+    pub fn retry_succeeded(&self) {
+        self.counters().successes.inc();
+    }
+
+    pub fn retry_skipped(&self, why: Skip) {
+        match why {
+            Skip::Limit => self.counters().limit_exceeded.inc(),
+            Skip::NoBudget => self.counters().overflow.inc(),
+            _ => {}
+        }
+        self.skipped(
+            &families::OUTBOUND_HTTP_ROUTE_RETRY_SKIPPED_TOTAL,
+            &families::OUTBOUND_GRPC_ROUTE_RETRY_SKIPPED_TOTAL,
+            why.code(),
+        );
+    }
+
+    pub fn hedged(&self) {
+        self.counters().hedges.inc();
+    }
+
+    pub fn hedge_won(&self) {
+        self.counters().hedge_wins.inc();
+    }
+
+    pub fn hedge_skipped(&self, why: &str) {
+        self.skipped(
+            &families::OUTBOUND_HTTP_ROUTE_HEDGE_SKIPPED_TOTAL,
+            &families::OUTBOUND_GRPC_ROUTE_HEDGE_SKIPPED_TOTAL,
+            why,
+        );
+    }
+
+    fn skipped(&self, http: &'static Family, grpc: &'static Family, why: &str) {
+        let labels = self.labels.extend().add("reason", why).build();
+        let family = if self.grpc { grpc } else { http };
+        self.shard.counter(family, &labels).inc();
+    }
+}

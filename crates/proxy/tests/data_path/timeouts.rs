@@ -1,0 +1,256 @@
+//! Timeouts over all tries, deadlines that travel, callers who leave, and second tries beside slow first ones.
+
+use std::time::{Duration, Instant};
+
+use tulle_api::http_types::{Headers, headers::Header};
+use tulle_api::outbound as api;
+use tulle_api::{http_route, outbound::http_route as route};
+
+use crate::client::Http1;
+use crate::rig::{Mesh, Pod, plain, policy_with, run};
+use crate::scripted::{Do, OK, Server, calling, millis, retry};
+
+#[test]
+fn the_requests_timeout_covers_all_of_its_tries() {
+    run(async {
+        let (web, server) = calling(&[Do::Hang], |rule| {
+            rule.timeouts = Some(http_route::Timeouts {
+                request: millis(350),
+                ..Default::default()
+            });
+            rule.retry = Some(route::Retry {
+                max_retries: 50,
+                timeout: millis(100),
+                ..retry()
+            });
+        })
+        .await;
+        let begun = Instant::now();
+        let answer = Http1::new(web.call().await).get("voting", "/").await;
+        let took = begun.elapsed();
+        assert_eq!(
+            (answer.status(), answer.field("tulle-reason")),
+            (504, Some("request-timeout"))
+        );
+        assert!(
+            took >= Duration::from_millis(350) && took < Duration::from_millis(1500),
+            "{took:?}"
+        );
+        assert!((2..=4).contains(&server.count()), "{}", server.count());
+    });
+}
+
+#[test]
+fn a_request_may_ask_for_its_own_timeout_where_its_rule_allows_it() {
+    run(async {
+        for header in ["l5d-timeout", "l5d-request-timeout", "l5d-response-timeout"] {
+            let (web, _server) = calling(&[Do::Late(1000)], |rule| {
+                rule.allow_l5d_request_headers = true;
+            })
+            .await;
+            let mut client = Http1::new(web.call().await);
+            client
+                .send(format!(
+                    "GET / HTTP/1.1\r\nHost: voting\r\n{header}: 100ms\r\n\r\n"
+                ))
+                .await;
+            assert_eq!(client.answer().await.status(), 504, "{header}");
+        }
+        let (web, _server) = calling(&[Do::Late(200)], |_| {}).await;
+        let mut client = Http1::new(web.call().await);
+        client
+            .send("GET / HTTP/1.1\r\nHost: voting\r\nl5d-timeout: 50ms\r\n\r\n")
+            .await;
+        assert_eq!(client.answer().await.status(), 200, "not allowed");
+    });
+}
+
+/// A proxy that says how long its caller waits, by a filter: nothing else limits the request on its side.
+fn says(rule: &mut api::http_route::Rule) {
+    let set = Headers {
+        headers: vec![Header {
+            name: "l5d-timeout".into(),
+            value: "150ms".into(),
+        }],
+    };
+    rule.filters = vec![route::Filter {
+        kind: Some(route::filter::Kind::RequestHeaderModifier(
+            http_route::RequestHeaderModifier {
+                set: Some(set),
+                ..Default::default()
+            },
+        )),
+    }];
+}
+
+#[test]
+fn the_next_proxy_keeps_the_deadline_of_a_caller_and_believes_it_from_proxies_only() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, voting) = (mesh.pod("web").await, mesh.pod("voting").await);
+        mesh.policy("voting", policy_with("voting", says));
+        mesh.endpoints("voting", &[voting.endpoint(80)]);
+        let server = Server::start(voting.address(18080), &[Do::Hang]).await;
+        let begun = Instant::now();
+        let answer = Http1::new(web.call().await).get("voting", "/").await;
+        assert_eq!(
+            (answer.status(), answer.field("tulle-reason")),
+            (504, Some("request-timeout"))
+        );
+        assert!(begun.elapsed() < Duration::from_secs(2));
+        server.has_left().await;
+        assert!(
+            !server.seen()[0].head.contains("l5d-timeout"),
+            "the application hears nothing"
+        );
+
+        server.script(&[Do::Late(400)]);
+        let mut stranger = Http1::new(voting.enter().await);
+        stranger
+            .send("GET / HTTP/1.1\r\nHost: voting\r\nl5d-timeout: 50ms\r\n\r\n")
+            .await;
+        assert_eq!(stranger.answer().await.status(), 200);
+    });
+}
+
+#[test]
+fn what_is_left_of_the_deadline_reaches_the_next_proxy() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, voting) = (mesh.pod("web").await, mesh.pod("voting").await);
+        let rule = |rule: &mut api::http_route::Rule| {
+            rule.timeouts = Some(http_route::Timeouts {
+                request: millis(200),
+                ..Default::default()
+            });
+        };
+        mesh.policy("voting", policy_with("voting", rule));
+        mesh.endpoints("voting", &[voting.endpoint(80)]);
+        let server = Server::start(voting.address(18080), &[Do::Hang]).await;
+        let answer = Http1::new(web.call().await).get("voting", "/").await;
+        assert_eq!(answer.status(), 504);
+        server.has_left().await;
+        let timed_out = ["direction=\"inbound\"", "error=\"request-timeout\""];
+        let cancelled = ["direction=\"inbound\"", "error=\"cancelled\""];
+        let ended = voting.metric("response_total", &timed_out)
+            + voting.metric("response_total", &cancelled);
+        assert_eq!(ended, 1.0, "{}", voting.metrics());
+    });
+}
+
+#[test]
+fn a_caller_who_leaves_takes_the_servers_work_along() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, voting) = (mesh.pod("web").await, mesh.pod("voting").await);
+        mesh.service("voting", &[voting.endpoint(80)]);
+        let server = Server::start(voting.address(18080), &[Do::Hang]).await;
+        let mut client = Http1::new(web.call().await);
+        client.send("GET / HTTP/1.1\r\nHost: voting\r\n\r\n").await;
+        while server.count() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        drop(client);
+        server.has_left().await;
+    });
+}
+
+#[test]
+fn a_caller_who_leaves_between_two_tries_gets_no_other() {
+    run(async {
+        let (web, server) = calling(&[Do::Answer(503, "Retry-After: 1\r\n"), OK], |rule| {
+            rule.retry = Some(retry());
+        })
+        .await;
+        let mut client = Http1::new(web.call().await);
+        client.send("GET / HTTP/1.1\r\nHost: voting\r\n\r\n").await;
+        while server.count() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(client);
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        assert_eq!(server.count(), 1);
+    });
+}
+
+async fn hedging() -> (Pod, Server, Server) {
+    let mesh = Mesh::new();
+    let (web, one, two) = (
+        mesh.pod("web").await,
+        mesh.pod("one").await,
+        mesh.pod("two").await,
+    );
+    let rule = |rule: &mut api::http_route::Rule| {
+        rule.hedge = Some(http_route::Hedge {
+            percentile: 0.9,
+            min_delay: millis(60),
+            max_hedges: 1,
+        });
+    };
+    mesh.policy("voting", policy_with("voting", rule));
+    mesh.endpoints(
+        "voting",
+        &[plain(one.address(18080)), plain(two.address(18080))],
+    );
+    let one = Server::start(one.address(18080), &[OK]).await;
+    let two = Server::start(two.address(18080), &[OK]).await;
+    let mut client = Http1::new(web.call().await);
+    for _ in 0..40 {
+        assert_eq!(client.get("voting", "/").await.status(), 200);
+    }
+    (web, one, two)
+}
+
+const HEDGES: &str = "outbound_http_route_hedge_requests_total";
+const WINS: &str = "outbound_http_route_hedge_wins_total";
+
+#[test]
+fn a_second_try_answers_for_a_first_that_hangs_and_the_first_is_cancelled() {
+    run(async {
+        let (web, one, two) = hedging().await;
+        one.script(&[Do::Hang]);
+        let mut client = Http1::new(web.call().await);
+        for _ in 0..6 {
+            let begun = Instant::now();
+            assert_eq!(client.get("voting", "/").await.status(), 200);
+            assert!(begun.elapsed() < Duration::from_secs(2));
+        }
+        let (hedges, wins) = (web.metric(HEDGES, &[]), web.metric(WINS, &[]));
+        assert!(hedges >= 1.0 && hedges == wins, "{hedges} {wins}");
+        one.has_left().await;
+        assert!(two.count() > 0);
+    });
+}
+
+#[test]
+fn a_first_try_that_is_quicker_in_the_end_wins_and_the_second_is_cancelled() {
+    run(async {
+        let (web, one, two) = hedging().await;
+        // Both take as long, so the one that is asked second is later.
+        one.script(&[Do::Late(200)]);
+        two.script(&[Do::Late(200)]);
+        let before = one.count() + two.count();
+        let mut client = Http1::new(web.call().await);
+        assert_eq!(client.get("voting", "/").await.status(), 200);
+        assert_eq!(one.count() + two.count(), before + 2, "each was asked once");
+        assert_eq!((web.metric(HEDGES, &[]), web.metric(WINS, &[])), (1.0, 0.0));
+    });
+}
+
+#[test]
+fn a_post_is_never_sent_beside_itself() {
+    run(async {
+        let (web, one, two) = hedging().await;
+        one.script(&[Do::Late(300)]);
+        two.script(&[Do::Late(300)]);
+        let before = one.count() + two.count();
+        let mut client = Http1::new(web.call().await);
+        client
+            .send("POST / HTTP/1.1\r\nHost: voting\r\nContent-Length: 0\r\n\r\n")
+            .await;
+        assert_eq!(client.answer().await.status(), 200);
+        assert_eq!(one.count() + two.count(), before + 1);
+        assert_eq!(web.metric(HEDGES, &[]), 0.0);
+    });
+}
