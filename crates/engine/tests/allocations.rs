@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use tulle_engine::balance::{Balancer, Load};
-use tulle_engine::deadline::Deadlines;
+use tulle_engine::budget::{Bucket, RetryBudget};
+use tulle_engine::deadline::{Deadlines, grpc_timeout, read_grpc_timeout};
+use tulle_engine::hedge::Latencies;
 use tulle_engine::inbound::{DefaultPolicy, DefaultProtocol, Peer, PeerTls, Server};
-use tulle_engine::outbound::{HttpVersion, Policy};
+use tulle_engine::outbound::{HttpVersion, Policy, Timeouts};
+use tulle_engine::retry::{Request, Tried, Tries, Verdict, Wishes, retry_after};
 use tulle_engine::{RequestView, doc};
 
 #[test]
@@ -36,6 +39,40 @@ fn an_outbound_request_is_decided_without_allocating() {
         balancer.on_first_response(endpoint, 0, 2);
         balancer.on_end(endpoint);
         assert!(deadlines.expired(3).is_none());
+    });
+
+    assert_eq!(counted.count_total, 0);
+}
+
+#[test]
+fn further_tries_are_decided_without_allocating() {
+    let headers = [
+        ("l5d-retry-http", "5xx,429"),
+        ("l5d-retry-grpc", "unavailable"),
+        ("l5d-retry-limit", "3"),
+        ("l5d-timeout", "2s"),
+    ];
+    let mut bucket = Bucket::new(&RetryBudget::default());
+    let mut latencies = Latencies::default();
+    let deadlines = Deadlines::begin(&Timeouts::default(), None, 0);
+
+    let counted = measure(|| {
+        let rule = Wishes::read(headers.as_slice()).retry(None).unwrap();
+        let mut tries = Tries::default();
+        let request = Request {
+            idempotent: true,
+            ..Request::default()
+        };
+        for number in 0..10_000_000_000_u64.div_ceil(500_000_000) {
+            bucket.deposit(number * 500_000_000);
+        }
+        let verdict = tries.decide(Some(&rule), Tried::answer(503), &request, &mut bucket);
+        assert_eq!(verdict, Verdict::Retry { after: 0 });
+        (0..100).for_each(|now| latencies.record(1_000_000, now));
+        assert!(latencies.percentile(0.9).is_some());
+        assert!(retry_after(b"Sun, 06 Nov 1994 08:49:37 GMT", 0).is_some());
+        let left = deadlines.within(read_grpc_timeout(b"5S"), 0).left(true, 1);
+        assert!(grpc_timeout(left.unwrap()).as_bytes().ends_with(b"u"));
     });
 
     assert_eq!(counted.count_total, 0);

@@ -159,9 +159,22 @@ pub fn tried(fault: Fault, fresh: bool) -> Option<Tried> {
     }
 }
 
-/// Takes the bridge off a head that is to be sent to another endpoint.
-pub fn restore(head: &mut Head, in_use: &InUse) {
+/// Takes off a head what its endpoint has put on, before it is sent to another. `authority`: what the caller asked for,
+/// where an endpoint goes by another name.
+pub fn restore(
+    head: &mut Head,
+    in_use: &InUse,
+    authority: Option<&[u8]>,
+) -> Result<(), tulle_http::Error> {
     if in_use.member.bridges() {
         l5d::unbridge(head);
+    }
+    authority.map_or(Ok(()), |authority| head.set_authority(authority))
+}
+
+/// The authority that the caller asked for, kept when this endpoint goes by another name.
+pub fn keep_authority(kept: &mut Option<Box<[u8]>>, head: &Head, in_use: &InUse) {
+    if kept.is_none() && in_use.member.endpoint.authority_override.is_some() {
+        *kept = head.authority().map(Box::from);
     }
 }

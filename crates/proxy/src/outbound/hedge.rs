@@ -31,6 +31,8 @@ pub struct Slow<'s> {
     pub backend: &'s Rc<Backend>,
     pub choice: Choice,
     pub required_id: Option<&'s str>,
+    /// See [`restore`].
+    pub authority: Option<&'s [u8]>,
     pub body: BodyKind,
     pub account: &'s Account,
 }
@@ -175,7 +177,7 @@ fn second(
     }
     slow.course.state.hedged();
     let mut head = request.clone();
-    restore(&mut head, first);
+    restore(&mut head, first, slow.authority).map_err(|_| "body")?;
     let left = slow.course.deadlines.left(true, now);
     time_left::hand_on(&mut head, other.is_meshed(), left).map_err(|_| "body")?;
     Ok((other, head))

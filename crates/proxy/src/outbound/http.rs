@@ -32,7 +32,7 @@ use crate::http::side::{Answer, Downstream, Upstream, has_body};
 use crate::http::time_left;
 use crate::net::io::Io;
 use crate::net::relay;
-use crate::outbound::attempt::{Unsent, open_in_time, pick, restore, tried};
+use crate::outbound::attempt::{Unsent, keep_authority, open_in_time, pick, restore, tried};
 use crate::outbound::backend::{Backend, Choice, InUse};
 use crate::outbound::hedge::{self, Slow};
 use crate::outbound::mirror::Copies;
@@ -309,6 +309,7 @@ impl Requests {
             ),
         };
         let mut choice = Choice::default();
+        let mut authority = None;
         loop {
             let mut in_use = match pick(backend, choice, course.since, &course.deadlines).await {
                 Ok(in_use) => in_use,
@@ -330,6 +331,7 @@ impl Requests {
             if required_id.is_some_and(|id| in_use.member.origin.reach().identity() != Some(id)) {
                 return Sent::Refused(Refusal::new(Reason::IdentityRequired));
             }
+            keep_authority(&mut authority, head, &in_use);
             let left = course.deadlines.left(!has_body(body), course.since);
             if let Err(error) = time_left::hand_on(head, in_use.is_meshed(), left) {
                 return Sent::Refused(Refusal::malformed(error));
@@ -354,6 +356,7 @@ impl Requests {
                                 backend,
                                 choice,
                                 required_id,
+                                authority: authority.as_deref(),
                                 body,
                                 account,
                             };
@@ -432,7 +435,9 @@ impl Requests {
                 }
             };
             choice.exclude(&in_use);
-            restore(head, &in_use);
+            if let Err(error) = restore(head, &in_use, authority.as_deref()) {
+                return Sent::Refused(Refusal::malformed(error));
+            }
             drop(in_use);
             if let Err(fault) = course.next(after, down).await {
                 return gone(fault, down);

@@ -12,10 +12,10 @@ use tokio::net::TcpStream;
 use crate::client::Http1;
 use crate::rig::{Mesh, Pod, app, plain, run};
 
-type Send = h2::client::SendRequest<Bytes>;
-type Respond = h2::server::SendResponse<Bytes>;
+pub type Send = h2::client::SendRequest<Bytes>;
+pub type Respond = h2::server::SendResponse<Bytes>;
 
-async fn connect(stream: TcpStream) -> Send {
+pub async fn connect(stream: TcpStream) -> Send {
     let (send, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::task::spawn_local(async move {
         let _ended = connection.await;
@@ -24,7 +24,7 @@ async fn connect(stream: TcpStream) -> Send {
 }
 
 /// An application that answers each stream with `answer`.
-async fn h2_app<F: Future<Output = ()> + 'static>(
+pub async fn h2_app<F: Future<Output = ()> + 'static>(
     pod: &Pod,
     answer: impl Fn(Request<RecvStream>, Respond) -> F + 'static,
 ) {
@@ -41,13 +41,13 @@ async fn h2_app<F: Future<Output = ()> + 'static>(
     .await;
 }
 
-async fn pair(mesh: &Mesh) -> (Pod, Pod) {
+pub async fn pair(mesh: &Mesh) -> (Pod, Pod) {
     let (web, voting) = (mesh.pod("web").await, mesh.pod("voting").await);
     mesh.service("voting", &[voting.endpoint(80)]);
     (web, voting)
 }
 
-fn call(path: &str) -> Request<()> {
+pub fn call(path: &str) -> Request<()> {
     Request::post(format!("http://voting{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -55,7 +55,7 @@ fn call(path: &str) -> Request<()> {
         .unwrap()
 }
 
-async fn next(body: &mut RecvStream) -> Option<Result<Bytes, h2::Error>> {
+pub async fn next(body: &mut RecvStream) -> Option<Result<Bytes, h2::Error>> {
     let data = body.data().await?;
     if let Ok(data) = &data {
         body.flow_control().release_capacity(data.len()).unwrap();
@@ -76,7 +76,7 @@ async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes) {
     }
 }
 
-fn trailers(status: &str) -> HeaderMap {
+pub fn trailers(status: &str) -> HeaderMap {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", status.parse().unwrap());
     trailers

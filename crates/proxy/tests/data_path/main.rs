@@ -11,6 +11,7 @@ mod forms;
 mod fronted;
 mod gateway;
 mod grpc;
+mod grpc_retries;
 mod http1;
 mod ingress;
 mod ipv6;
