@@ -104,6 +104,12 @@ impl Deadlines {
         self.idle = now.saturating_add(self.idle_limit);
     }
 
+    /// Whether there is any limit, also one whose time has not begun.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.response_limit != NEVER || self.next().is_some()
+    }
+
     /// The earliest deadline; `None` when there is no limit.
     #[must_use]
     pub fn next(&self) -> Option<u64> {
@@ -254,6 +260,8 @@ mod tests {
             None,
             "a slow request is not a slow response"
         );
+
+        assert!(deadlines.any(), "its time is still to begin");
 
         deadlines.request_sent(10 * S);
         deadlines.request_sent(11 * S);

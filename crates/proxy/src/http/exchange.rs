@@ -10,8 +10,9 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tulle_engine::Reason;
 use tulle_engine::deadline::Deadlines;
 use tulle_http::h2::Code;
@@ -25,6 +26,9 @@ use crate::http::replay::{End, Replay};
 use crate::http::side::{Answer, Downstream, Upstream};
 use crate::http::{Event, Fault};
 use crate::outbound::mirror::Copies;
+
+/// A timer that nobody waits for.
+const FAR: Duration = Duration::from_secs(86_400);
 
 /// Pieces per turn and direction before other exchanges get theirs.
 const TURN: usize = 16;
@@ -92,10 +96,14 @@ struct Limits {
 
 impl Limits {
     fn new(deadlines: Deadlines) -> Option<Box<Self>> {
-        deadlines.next().map(|next| {
+        deadlines.any().then(|| {
+            // A limit whose time has not begun sets the timer when it does.
+            let first = deadlines
+                .next()
+                .map_or_else(|| Instant::now() + FAR, clock::instant);
             Box::new(Limits {
                 deadlines,
-                timer: Box::pin(tokio::time::sleep_until(clock::instant(next))),
+                timer: Box::pin(tokio::time::sleep_until(first)),
             })
         })
     }

@@ -231,8 +231,14 @@ impl Replay {
         self.ended
     }
 
-    /// There will be no other try: the room is for others.
-    pub fn forget(&mut self) {
+    /// There will be no other try: the room is for others, as soon as this try has sent what is kept.
+    pub fn settled(&mut self) {
+        if !self.behind {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
         let (Some(mut kept), Some(room)) = (self.kept.take(), &self.room) else {
             return;
         };
@@ -343,6 +349,22 @@ mod tests {
                 .iter()
                 .all(|kept| kept.bytes.capacity() <= SPARE_BYTES)
         );
+    }
+
+    #[test]
+    fn an_answer_that_comes_early_does_not_take_the_rest_of_the_body_along() {
+        let room = room();
+        let mut replay = Replay::new(&room, BodyKind::Chunked, 1000);
+        replay.passed(b"all of it");
+        replay.rewind();
+        replay.sent_again(4);
+        replay.settled();
+        assert_eq!(replay.again(), b"of it");
+
+        replay.sent_again(5);
+        replay.caught_up();
+        replay.settled();
+        assert_eq!((replay.again(), room.held.get()), (&b""[..], 0));
     }
 
     #[test]

@@ -393,7 +393,7 @@ impl Requests {
                                 }
                                 None => {
                                     course.settled(tried);
-                                    exchange.replay.forget();
+                                    exchange.replay.settled();
                                     std::mem::swap(head, &mut answer_head);
                                     serve::keep_boxed_head(answer_head);
                                     let passed = pass_on(
