@@ -1,0 +1,90 @@
+"""gRPC's own interoperability cases, by grpc-go, from a meshed client through two sidecars to a meshed server."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.clients import Cluster, Kubectl
+from tests.e2e.machine import modes_here
+from tests.e2e.mesh import mesh
+from tests.http2.go_programs import built
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(480)]
+
+CASES = [
+    "empty_unary",
+    "large_unary",
+    "client_streaming",
+    "server_streaming",
+    "ping_pong",
+    "empty_stream",
+    "timeout_on_sleeping_server",
+    "cancel_after_begin",
+    "cancel_after_first_response",
+    "status_code_and_message",
+    "special_status_message",
+    "custom_metadata",
+    "unimplemented_method",
+    "unimplemented_service",
+    "orca_per_rpc",
+    "orca_oob",
+    "rpc_soak",
+    "channel_soak",
+]
+
+MANIFEST = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: interop}}
+spec:
+  selector: {{matchLabels: {{app: interop}}}}
+  template:
+    metadata: {{labels: {{app: interop}}}}
+    spec:
+      containers:
+      - {{name: app, image: interop, command: [{server}, --port, "10000"], ports: [{{containerPort: 10000}}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: interop}}
+spec:
+  selector: {{app: interop}}
+  ports: [{{name: grpc, port: 10000}}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: client}}
+spec:
+  containers: [{{name: app, image: interop, command: [sleep, infinity]}}]
+"""
+
+
+@pytest.fixture(scope="module", params=modes_here("netns"))
+def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    server = built("grpc", "google.golang.org/grpc/interop/server")
+    built("grpc", "google.golang.org/grpc/interop/client")
+    manifest = tmp_path_factory.mktemp("interop") / "pods.yaml"
+    manifest.write_text(MANIFEST.format(server=server))
+    with mesh(tmp_path_factory.mktemp("state"), request.param, str(manifest)) as running:
+        yield Kubectl(Cluster(running.kubeconfig, embedded=True), "default")
+
+
+def sidecars_requests(client: Kubectl) -> int:
+    """Return how many requests the client's sidecar has sent on."""
+    page = client("exec", "client", "-c", "app", "--", "curl", "-sS", "http://127.0.0.1:4191/metrics")
+    lines = [line for line in page.splitlines() if line.startswith("request_total{") and "outbound" in line]
+    return sum(int(float(line.rsplit(" ", 1)[1])) for line in lines)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_case(client: Kubectl, case: str) -> None:
+    program = Path(built("grpc", "google.golang.org/grpc/interop/client"))
+    soak = ["--soak_iterations=50", "--soak_overall_timeout_seconds=30"] if "soak" in case else []
+    words = [str(program), "--server_host=interop", "--server_port=10000", f"--test_case={case}", *soak]
+    done = client.run("exec", "client", "-c", "app", "--", *words, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+
+
+def test_the_cases_passed_the_sidecars(client: Kubectl) -> None:
+    assert sidecars_requests(client) >= len(CASES)
