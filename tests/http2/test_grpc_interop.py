@@ -80,8 +80,18 @@ def sidecars_requests(client: Kubectl) -> int:
 @pytest.mark.parametrize("case", CASES)
 def test_case(client: Kubectl, case: str) -> None:
     program = Path(built("grpc", "google.golang.org/grpc/interop/client"))
+    # Load reports are for a balancer that asks for them.
+    balancer = '{"loadBalancingConfig":[{"test_backend_metrics_load_balancer":{}}]}'
+    orca = [f"--service_config_json={balancer}"] if "orca" in case else []
     soak = ["--soak_iterations=50", "--soak_overall_timeout_seconds=30"] if "soak" in case else []
-    words = [str(program), "--server_host=interop", "--server_port=10000", f"--test_case={case}", *soak]
+    words = [
+        str(program),
+        "--server_host=interop",
+        "--server_port=10000",
+        f"--test_case={case}",
+        *orca,
+        *soak,
+    ]
     done = client.run("exec", "client", "-c", "app", "--", *words, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
 

@@ -27,7 +27,13 @@ impl Connection {
         stream.bodyless = head.method_kind() == MethodKind::Head;
         stream.outgoing = if end { Half::Ended } else { Half::Body };
         let key = self.streams.insert(stream);
-        self.write_block(key, Section::Request, head, end);
+        // gRPC ends a request with DATA, be it empty; grpc-go waits for ever for one that ends with its head.
+        let apart = end && is_grpc(head);
+        self.write_block(key, Section::Request, head, end && !apart);
+        if apart {
+            frame::put(Kind::Data, flag::END_STREAM, id, &[], &mut self.out);
+            self.last_frame = None;
+        }
         Some(key)
     }
 
@@ -132,13 +138,18 @@ impl Connection {
     /// empty one.
     fn end(&mut self, key: Key) {
         match self.last_frame {
-            Some((id, at)) if id == key.id && at >= self.sent => {
+            Some((id, at)) if id == key.id && at >= self.sent && !self.is_request(at) => {
                 self.out[at + 4] |= flag::END_STREAM;
             }
             _ => frame::put(Kind::Data, flag::END_STREAM, key.id, &[], &mut self.out),
         }
         self.last_frame = None;
         self.outgoing_ended(key);
+    }
+
+    /// The frame there in the output is a request's head, which is not to end what was opened with a body to come.
+    fn is_request(&self, at: usize) -> bool {
+        self.client && self.out[at + 3] == Kind::Headers as u8
     }
 
     /// Writes what was promised.
@@ -270,4 +281,12 @@ impl Connection {
         };
         self.reset(key, code);
     }
+}
+
+/// Only a POST is looked at closer: gRPC knows no other method.
+fn is_grpc(head: &Head) -> bool {
+    head.method() == b"POST"
+        && head
+            .get("content-type")
+            .is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }

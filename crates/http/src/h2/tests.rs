@@ -660,6 +660,54 @@ fn the_end_rides_on_the_last_frame_of_its_stream() {
 }
 
 #[test]
+fn a_grpc_request_ends_with_data_even_when_it_has_none() {
+    let mut head = get();
+    head.set_method(b"POST").unwrap();
+    head.push("content-type", "application/grpc+proto").unwrap();
+    for (end_at_once, kind) in [(true, "application/grpc"), (false, "text/plain")] {
+        let mut peer = Peer::server();
+        head.set("content-type", kind).unwrap();
+        let key = peer.ours.open(&head, end_at_once).unwrap();
+        if !end_at_once {
+            peer.ours.finish(key, None).unwrap();
+        }
+        let ends: Vec<_> = peer
+            .sent()
+            .into_iter()
+            .map(|(kind, _, flags, _)| (kind, flags & 1))
+            .collect();
+        assert_eq!(ends, [(Kind::Headers, 0), (Kind::Data, 1)], "{kind}");
+    }
+    let mut peer = Peer::server();
+    peer.ours.open(&get(), true).unwrap();
+    assert_eq!(peer.kinds(), [(Kind::Headers, 1)]);
+}
+
+#[test]
+fn a_client_holds_back_streams_that_are_not_read_and_not_the_connection() {
+    let mut peer = Peer::server();
+    let whole = peer.ours.windows().1;
+    for id in (1..100).step_by(2) {
+        peer.ours.open(&get(), true).unwrap();
+        peer.headers(id, &[(":status", "200")], false);
+        (0..4).for_each(|_| drop(peer.data(id, &[0; 16_000], false)));
+    }
+    // 3.2 MB that nobody has consumed, through a window of 1 MiB.
+    assert!(
+        peer.tell()
+            .iter()
+            .all(|told| !matches!(told, Told::Lost(_) | Told::Ended(..)))
+    );
+    assert_eq!(peer.ours.windows().1, whole);
+    peer.data(1, &[0; 2_000], false);
+    let told = peer.tell();
+    assert_eq!(
+        told,
+        [Told::Ended(1, Ended::Broken(Code::FLOW_CONTROL_ERROR))]
+    );
+}
+
+#[test]
 fn every_flood_ends_in_enhance_your_calm() {
     type Write = fn(&mut Peer, u32);
     let floods: &[(&str, Write)] = &[
