@@ -31,6 +31,9 @@ use crate::net::io::Io;
 const HIGH_WATER: usize = 64 * 1024;
 /// Bytes of buffer that an idle connection keeps.
 const KEPT: usize = 4 * 1024;
+/// When draining begins, a request may be on its way on a connection that looks idle: it is waited for so long, served,
+/// and told that it is the last.
+const LAST_REQUEST: Duration = Duration::from_millis(200);
 /// Bytes of a next message that are taken in while the current one is being answered.
 const READ_AHEAD: usize = 16 * 1024;
 
@@ -98,6 +101,7 @@ impl Connection {
     ) -> Result<Option<Framing>, Fault> {
         let mut timer: Option<Pin<Box<Sleep>>> = None;
         let mut idle_since = None;
+        let mut leaving: Option<Pin<Box<Sleep>>> = None;
         poll_fn(|cx| {
             loop {
                 match self.decoder.next(&mut self.input, head)? {
@@ -113,8 +117,13 @@ impl Connection {
                 if waiting {
                     self.shrink();
                 }
-                if waiting && draining.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Ok(None));
+                if waiting && leaving.is_none() && draining.as_mut().poll(cx).is_ready() {
+                    leaving = Some(Box::pin(tokio::time::sleep(LAST_REQUEST)));
+                }
+                if let (true, Some(leaving)) = (waiting, &mut leaving) {
+                    if leaving.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Ok(None));
+                    }
                 }
                 if let (true, Some(limit)) = (waiting, timeouts.idle) {
                     let since = *idle_since.get_or_insert_with(Instant::now);
