@@ -385,8 +385,6 @@ pub struct Profile {
     pub endpoint: Option<Arc<Endpoint>>,
     /// The service.
     pub parent: Option<Arc<Meta>>,
-    /// Fields of the message that are not carried out, by name.
-    pub unsupported: Vec<&'static str>,
 }
 
 impl Profile {
@@ -395,16 +393,6 @@ impl Profile {
     /// # Errors
     /// When it names an endpoint that cannot be read.
     pub fn compile(message: &api::DestinationProfile) -> Result<Self, Invalid> {
-        let mut unsupported = Vec::new();
-        for (given, field) in [
-            (!message.routes.is_empty(), "routes"),
-            (message.retry_budget.is_some(), "retry_budget"),
-            (!message.dst_overrides.is_empty(), "dst_overrides"),
-        ] {
-            if given {
-                unsupported.push(field);
-            }
-        }
         Ok(Self {
             fully_qualified_name: message.fully_qualified_name.as_str().into(),
             opaque: message.opaque_protocol,
@@ -418,7 +406,6 @@ impl Profile {
                 .parent_ref
                 .as_ref()
                 .map(|parent| Meta::compile(Some(parent))),
-            unsupported,
         })
     }
 }

@@ -204,22 +204,6 @@ fn a_message_of_a_later_version_changes_nothing() {
     );
 }
 
-#[test]
-fn a_profile_names_what_is_not_carried_out() {
-    let message = api::DestinationProfile {
-        fully_qualified_name: "web.default.svc.cluster.local".into(),
-        opaque_protocol: true,
-        routes: vec![api::Route::default()],
-        retry_budget: Some(api::RetryBudget::default()),
-        ..Default::default()
-    };
-
-    let profile = Profile::compile(&message).unwrap();
-
-    assert!(profile.opaque);
-    assert_eq!(profile.unsupported, ["routes", "retry_budget"]);
-}
-
 #[derive(Clone, Debug)]
 enum Step {
     Add(Vec<(u32, u32)>, bool),

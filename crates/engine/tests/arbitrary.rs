@@ -77,32 +77,94 @@ fn endpoints(bytes: &[u8]) {
     }
     if let Ok(message) = destination::DestinationProfile::decode(bytes) {
         let _ = Profile::compile(&message);
+        let policy = Policy::from_profile(&message, 80, std::time::Duration::from_secs(1));
+        if let Ok(Some(policy)) = policy {
+            let request = RequestView {
+                method: b"GET",
+                authority: b"a",
+                path: b"/a?b",
+                headers: &(),
+            };
+            let _ = policy.route(HttpVersion::Http1, &request);
+        }
     }
 }
 
 /// Fields nested as protobuf nests them, so that random bytes get past the decoder.
 fn fields() -> impl Strategy<Value = Vec<u8>> {
     let leaf = prop_oneof![
-        (1_u32..8, any::<u64>()).prop_map(|(tag, number)| {
-            let mut bytes = vec![(tag << 3) as u8];
+        (tag(), any::<u64>()).prop_map(|(tag, number)| {
+            let mut bytes = Vec::new();
+            prost::encoding::encode_varint(u64::from(tag << 3), &mut bytes);
             prost::encoding::encode_varint(number, &mut bytes);
             bytes
         }),
-        (1_u32..8, proptest::collection::vec(any::<u8>(), 0..12))
+        (tag(), proptest::collection::vec(any::<u8>(), 0..12))
             .prop_map(|(tag, text)| nested(tag, &text)),
-        (1_u32..8, "[/.*(a-c1]{0,8}").prop_map(|(tag, text)| nested(tag, text.as_bytes())),
+        (tag(), "[/.*(a-c1]{0,8}").prop_map(|(tag, text)| nested(tag, text.as_bytes())),
     ];
     leaf.prop_recursive(8, 64, 4, |inner| {
-        (1_u32..8, proptest::collection::vec(inner, 0..4))
+        (tag(), proptest::collection::vec(inner, 0..4))
             .prop_map(|(tag, parts)| nested(tag, &parts.concat()))
     })
 }
 
+/// Linkerd's fields and our extensions.
+fn tag() -> impl Strategy<Value = u32> {
+    prop_oneof![4 => 1_u32..8, 1 => 1000_u32..1005]
+}
+
 fn nested(tag: u32, body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![(tag << 3 | 2) as u8];
+    let mut bytes = Vec::new();
+    prost::encoding::encode_varint(u64::from(tag << 3 | 2), &mut bytes);
     prost::encoding::encode_varint(body.len() as u64, &mut bytes);
     bytes.extend_from_slice(body);
     bytes
+}
+
+/// The example with one filter of each kind that needs an extension.
+fn with_filters() -> outbound::OutboundPolicy {
+    use outbound::http_route::{Filter, filter::Kind};
+    use tulle_api::http_route as api;
+    let mut message = doc::policy();
+    let Some(outbound::proxy_protocol::Kind::Http1(http)) =
+        message.protocol.as_mut().and_then(|p| p.kind.as_mut())
+    else {
+        return message;
+    };
+    let rule = &mut http.routes[0].rules[0];
+    let origin = api::cors::origin_match::Kind::Wildcard("https://*.example".into());
+    let kinds = [
+        Kind::UrlRewrite(api::UrlRewrite {
+            host: "a.b".into(),
+            path: Some(api::PathModifier {
+                replace: Some(api::path_modifier::Replace::Prefix("/a".into())),
+            }),
+        }),
+        Kind::Fault(api::FaultInjector {
+            delay: Some(api::fault_injector::Delay {
+                duration: Some(prost_types::Duration {
+                    seconds: 1,
+                    nanos: 0,
+                }),
+                ratio: Some(api::Ratio {
+                    numerator: 1,
+                    denominator: 2,
+                }),
+            }),
+            ..Default::default()
+        }),
+        Kind::Cors(api::Cors {
+            allow_origins: vec![api::cors::OriginMatch { kind: Some(origin) }],
+            ..Default::default()
+        }),
+        Kind::Mirror(outbound::Mirror::default()),
+    ];
+    rule.filters = kinds
+        .into_iter()
+        .map(|kind| Filter { kind: Some(kind) })
+        .collect();
+    message
 }
 
 proptest! {
@@ -120,7 +182,7 @@ proptest! {
     fn a_sound_policy_with_bytes_flipped_compiles_or_is_refused(
         flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
     ) {
-        let mut bytes = doc::policy().encode_to_vec();
+        let mut bytes = with_filters().encode_to_vec();
         for (place, value) in flips {
             let place = place.index(bytes.len());
             bytes[place] = value;

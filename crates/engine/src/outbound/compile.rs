@@ -138,6 +138,7 @@ impl Compiler {
         Ok(HttpRoutes {
             table: Arc::new(table.build()),
             failure_accrual: self.accrual(field, accrual),
+            profile: None,
         })
     }
 
@@ -170,6 +171,7 @@ impl Compiler {
         Ok(HttpRoutes {
             table: Arc::new(table.build()),
             failure_accrual: self.accrual(field, accrual),
+            profile: None,
         })
     }
 

@@ -5,6 +5,7 @@
 
 mod backend;
 mod compile;
+mod profile;
 mod resilience;
 mod rule;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::backend::{Backend, BackendId, BackendKind, Distribution, Queue, RouteBackend};
+pub use self::profile::{MAX_CONDITIONS, MAX_PROFILE_RETRIES, ProfileRoutes};
 pub use self::resilience::{
     Backoff, FailureAccrual, MAX_REQUEST_BYTES, Retry, RetryConditions, Statuses, SuccessRate,
     Timeouts,
@@ -85,6 +87,8 @@ pub struct HttpRoutes {
     pub table: Arc<Table>,
     /// The circuit breaker of the backends.
     pub failure_accrual: Option<FailureAccrual>,
+    /// Finds the rule instead of the table, where a profile says what to do.
+    pub profile: Option<Arc<ProfileRoutes>>,
 }
 
 /// Routes of connections.
@@ -172,7 +176,12 @@ impl Policy {
         request: &RequestView<'_, H>,
         recorder: &mut R,
     ) -> Option<RouteRef<'_>> {
-        self.found(&self.http(version)?.table, request, recorder)
+        let routes = self.http(version)?;
+        if let Some(profile) = &routes.profile {
+            let (id, matcher) = profile.find(request);
+            return self.referred(id, matcher, None);
+        }
+        self.found(&routes.table, request, recorder)
     }
 
     /// The rule for a connection that is not looked into; `server_name` is what its TLS hello asks for, else empty.
@@ -217,13 +226,23 @@ impl Policy {
         recorder: &mut R,
     ) -> Option<RouteRef<'a>> {
         let found = table.find_with(request, recorder)?;
-        let rule = self.rules.get(found.rule.index())?;
+        self.referred(found.rule, found.matcher, found.broken)
+    }
+
+    #[inline]
+    fn referred<'a>(
+        &'a self,
+        id: RuleId,
+        matcher: &'a Matcher,
+        broken: Option<&'a Invalid>,
+    ) -> Option<RouteRef<'a>> {
+        let rule = self.rules.get(id.index())?;
         Some(RouteRef {
-            id: found.rule,
+            id,
             route: self.routes.get(rule.route)?,
             rule,
-            matcher: found.matcher,
-            invalid: found.broken.or(rule.invalid.as_ref()),
+            matcher,
+            invalid: broken.or(rule.invalid.as_ref()),
         })
     }
 }

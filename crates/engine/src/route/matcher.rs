@@ -223,7 +223,7 @@ pub(super) fn is_token(text: &str) -> bool {
 }
 
 impl Method {
-    fn compile(message: &http_types::HttpMethod) -> Result<Self, Invalid> {
+    pub(crate) fn compile(message: &http_types::HttpMethod) -> Result<Self, Invalid> {
         use http_types::http_method::{Registered, Type};
         match &message.r#type {
             None => Err(Invalid::missing("method.type")),

@@ -1,4 +1,5 @@
-//! What to do with traffic to one target: `OutboundPolicies.Watch`, and when nobody has a policy for it, what else
+//! What to do with traffic to one target: a profile of `Destination.GetProfile` that has routes or overrides, else
+//! `OutboundPolicies.Watch`, and when nobody has a policy for it, what else
 //! is known: the endpoint of `Destination.GetProfile` (the target is a single pod), an address that the name has in
 //! DNS (a request that named a host outside the mesh), or the original destination as it is.
 
@@ -60,21 +61,48 @@ enum Said<T> {
     Absent,
 }
 
+/// What the services have said about a target so far.
+#[derive(Debug)]
+struct Heard {
+    policy: RefCell<Option<OutboundPolicy>>,
+    /// Of an address; names have none.
+    profile: RefCell<Said<DestinationProfile>>,
+    /// Whether the policy service knows nothing of the target.
+    absent: watch::Sender<bool>,
+}
+
+impl Heard {
+    fn profile_rules(&self) -> bool {
+        matches!(&*self.profile.borrow(), Said::Known(profile) if rules(profile))
+    }
+}
+
+/// Whether a profile says what to do with requests, and so wins over a policy.
+fn rules(profile: &DestinationProfile) -> bool {
+    !profile.routes.is_empty() || !profile.dst_overrides.is_empty()
+}
+
 impl OutboundPolicies {
     /// Keeps the view of one target up to date until nobody is interested any more.
     pub async fn watch(&self, target: &Target, sender: &Views, interest: Interest) {
-        // Whether the policy service knows nothing of the target.
-        let (absent, mut is_absent) = watch::channel(self.policies.is_none());
-        let policy = self.follow_policy(target, sender, interest, &absent);
+        let heard = Heard {
+            policy: RefCell::new(None),
+            profile: RefCell::new(Said::Pending),
+            absent: watch::channel(self.policies.is_none()).0,
+        };
+        let policy = self.follow_policy(target, sender, interest, &heard);
         let otherwise = async {
-            loop {
-                if is_absent.wait_for(|absent| *absent).await.is_err() {
-                    return;
-                }
-                let mut known_again = is_absent.clone();
-                tokio::select! {
-                    () = self.without_policy(target, sender) => {}
-                    _ = known_again.wait_for(|absent| !*absent) => {}
+            match target {
+                Target::Addr(address) => self.follow_profile(*address, sender, &heard).await,
+                Target::Authority(authority) => {
+                    let mut is_absent = heard.absent.subscribe();
+                    while is_absent.wait_for(|absent| *absent).await.is_ok() {
+                        let mut known_again = is_absent.clone();
+                        tokio::select! {
+                            () = self.follow_dns(authority, sender) => {}
+                            _ = known_again.wait_for(|absent| !*absent) => {}
+                        }
+                    }
                 }
             }
         };
@@ -84,12 +112,39 @@ impl OutboundPolicies {
         }
     }
 
+    /// Publishes what holds by all that has been said: a profile that rules, else the policy, else what the profile
+    /// knows of the address, else the address itself.
+    fn settle(&self, target: &Target, sender: &Views, heard: &Heard) {
+        let name = target.to_string();
+        if let (Target::Addr(address), Said::Known(profile)) = (target, &*heard.profile.borrow()) {
+            match Policy::from_profile(profile, address.port(), self.detect) {
+                Ok(None) => {}
+                Ok(Some(policy)) => return show(&name, sender, policy, Source::Profile),
+                Err(error) => self.profile_method.invalid(&name, &error),
+            }
+        }
+        if let Some(policy) = &*heard.policy.borrow() {
+            return self.publish(&name, sender, policy, Source::Policy, &self.policy_method);
+        }
+        let Target::Addr(address) = target else {
+            return;
+        };
+        if *heard.absent.borrow() {
+            let (message, source) = match &*heard.profile.borrow() {
+                Said::Pending => return,
+                Said::Known(profile) => self.profiled(*address, profile),
+                Said::Absent => (self.original(*address, false), Source::Original),
+            };
+            self.publish(&name, sender, &message, source, &self.profile_method);
+        }
+    }
+
     async fn follow_policy(
         &self,
         target: &Target,
         sender: &Views,
         mut interest: Interest,
-        absent: &watch::Sender<bool>,
+        heard: &Heard,
     ) {
         let Some(channel) = &self.policies else {
             return interest.lost(sender).await;
@@ -117,8 +172,11 @@ impl OutboundPolicies {
             match event {
                 Event::Opened => {}
                 Event::Message(message) => {
-                    absent.send_replace(false);
-                    self.publish(&name, sender, &message, Source::Policy, &self.policy_method);
+                    heard.absent.send_replace(false);
+                    heard.policy.replace(Some(message));
+                    if !heard.profile_rules() {
+                        self.settle(target, sender, heard);
+                    }
                 }
                 Event::Refused(status) => {
                     tracing::debug!(
@@ -126,7 +184,13 @@ impl OutboundPolicies {
                         why = status.message(),
                         "no policy; looking elsewhere"
                     );
-                    absent.send_if_modified(|absent| !std::mem::replace(absent, true));
+                    heard.policy.replace(None);
+                    let newly = heard
+                        .absent
+                        .send_if_modified(|absent| !std::mem::replace(absent, true));
+                    if newly && !heard.profile_rules() {
+                        self.settle(target, sender, heard);
+                    }
                 }
                 Event::Tick => return interest.flow(sender),
             }
@@ -135,33 +199,24 @@ impl OutboundPolicies {
         self.policy_method.follow(channel, &name, open, on).await;
     }
 
-    /// Runs while the policy service knows nothing of the target.
-    async fn without_policy(&self, target: &Target, sender: &Views) {
-        match target {
-            Target::Addr(address) => self.follow_profile(*address, sender).await,
-            Target::Authority(authority) => self.follow_dns(authority, sender).await,
-        }
-    }
-
-    async fn follow_profile(&self, address: SocketAddr, sender: &Views) {
+    async fn follow_profile(&self, address: SocketAddr, sender: &Views, heard: &Heard) {
         let asked = self.profile_networks.is_empty()
             || self
                 .profile_networks
                 .iter()
                 .any(|network| network.contains(address.ip()));
         let name = address.to_string();
-        let said = RefCell::new(Said::Pending);
-        let publish = || {
-            let (message, source) = match &*said.borrow() {
-                Said::Pending => return,
-                Said::Known(profile) => self.profiled(address, profile),
-                Said::Absent => (self.original(address, false), Source::Original),
-            };
-            self.publish(&name, sender, &message, source, &self.profile_method);
+        let target = Target::Addr(address);
+        // A profile that does not rule changes nothing while there is a policy.
+        let said = |profile: Said<DestinationProfile>| {
+            let ruled = heard.profile_rules();
+            heard.profile.replace(profile);
+            if ruled || heard.profile_rules() || heard.policy.borrow().is_none() {
+                self.settle(&target, sender, heard);
+            }
         };
         let Some(channel) = self.destinations.as_ref().filter(|_| asked) else {
-            said.replace(Said::Absent);
-            publish();
+            said(Said::Absent);
             return std::future::pending().await;
         };
         let open = async |lease| {
@@ -180,26 +235,11 @@ impl OutboundPolicies {
             match event {
                 Event::Opened | Event::Tick => return Flow::Continue,
                 Event::Message(message) => match Profile::compile(&message) {
-                    Ok(profile) => {
-                        for field in &profile.unsupported {
-                            tracing::warn!(
-                                target = name,
-                                field,
-                                "a field of the profile is not carried out"
-                            );
-                        }
-                        said.replace(Said::Known(message));
-                    }
-                    Err(error) => {
-                        self.profile_method.invalid(&name, &error);
-                        return Flow::Continue;
-                    }
+                    Ok(_) => said(Said::Known(message)),
+                    Err(error) => self.profile_method.invalid(&name, &error),
                 },
-                Event::Refused(_) => {
-                    said.replace(Said::Absent);
-                }
+                Event::Refused(_) => said(Said::Absent),
             }
-            publish();
             Flow::Continue
         };
         self.profile_method.follow(channel, &name, open, on).await;
@@ -284,12 +324,7 @@ impl OutboundPolicies {
         method: &Method,
     ) {
         match Policy::compile(message) {
-            Ok(policy) => {
-                for problem in &policy.problems {
-                    tracing::warn!(target, %problem, "part of an outbound policy cannot be carried out");
-                }
-                sender.send_replace(Some(Arc::new(OutboundView { policy, source })));
-            }
+            Ok(policy) => show(target, sender, policy, source),
             Err(error) => {
                 method.invalid(target, &error);
                 if sender.borrow().is_some() {
@@ -303,4 +338,11 @@ impl OutboundPolicies {
             }
         }
     }
+}
+
+fn show(target: &str, sender: &Views, policy: Policy, source: Source) {
+    for problem in &policy.problems {
+        tracing::warn!(target, %problem, "part of an outbound policy cannot be carried out");
+    }
+    sender.send_replace(Some(Arc::new(OutboundView { policy, source })));
 }

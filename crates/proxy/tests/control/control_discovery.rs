@@ -146,6 +146,40 @@ fn an_address_without_policy_is_the_endpoint_of_its_profile() {
 }
 
 #[test]
+fn a_profile_with_routes_wins_over_a_policy_and_gives_way_without() {
+    let world = world(&[]);
+    let (pod, other) = (
+        application("127.0.0.1:0", "pod"),
+        application("127.0.0.1:0", "other"),
+    );
+    let target = pod.to_string();
+    let mut profile = endpoint_profile(plain(other));
+    world
+        .script
+        .policy(&target, Answer::Say(balanced("pod", "pod:80")));
+    world
+        .script
+        .endpoints("pod:80", Answer::Say(add(vec![plain(pod)])));
+    world.script.profile(&target, Answer::Say(profile.clone()));
+    eventually("the policy is in force", || world.says(&target, "pod"));
+    profile.routes = vec![tulle_api::destination::Route {
+        condition: Some(tulle_api::destination::RequestMatch {
+            r#match: Some(tulle_api::destination::request_match::Match::Path(
+                tulle_api::destination::PathMatch { regex: ".*".into() },
+            )),
+        }),
+        ..Default::default()
+    }];
+    world.script.profile(&target, Answer::Say(profile.clone()));
+    eventually("the profile is in force", || world.says(&target, "other"));
+    profile.routes.clear();
+    world.script.profile(&target, Answer::Say(profile));
+    eventually("the policy is in force again", || {
+        world.says(&target, "pod")
+    });
+}
+
+#[test]
 fn an_address_that_nobody_knows_is_dialled_as_it_is() {
     let world = world(&[]);
     let app = application("127.0.0.1:0", "outside");

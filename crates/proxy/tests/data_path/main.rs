@@ -15,6 +15,7 @@ mod grpc_retries;
 mod http1;
 mod ingress;
 mod ipv6;
+mod mesh_conformance;
 mod meshed;
 mod policy;
 mod retries;

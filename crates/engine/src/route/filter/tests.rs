@@ -182,3 +182,258 @@ fn statuses_that_are_none_are_refused() {
         .is_err()
     );
 }
+
+fn request<'a>(
+    method: &'a str,
+    headers: &'a [(&'a str, &'a str)],
+) -> RequestView<'a, [(&'a str, &'a str)]> {
+    RequestView {
+        method: method.as_bytes(),
+        authority: b"a",
+        path: b"/",
+        headers,
+    }
+}
+
+#[test]
+fn a_path_is_rewritten_as_the_gateway_api_says() {
+    let prefix = |text: &str| PathChange::Prefix(text.into());
+    let full = |text: &str| PathChange::Full(text.into());
+    for (path, matched, change, expected) in [
+        ("/foo/bar", "/foo", prefix("/xyz"), "/xyz/bar"),
+        ("/foo/bar", "/foo", prefix("/xyz/"), "/xyz/bar"),
+        ("/foo", "/foo", prefix("/xyz"), "/xyz"),
+        ("/foo/", "/foo", prefix("/xyz"), "/xyz/"),
+        ("/foo/bar", "/foo", prefix(""), "/bar"),
+        ("/foo/", "/foo", prefix(""), "/"),
+        ("/foo", "/foo", prefix(""), "/"),
+        ("/foo/", "/foo", prefix("/"), "/"),
+        ("/foo", "/foo", prefix("/"), "/"),
+        ("/foo?a=/foo", "/foo", prefix("/x"), "/x?a=/foo"),
+        ("/foo/bar?a", "/foo", full("/x"), "/x?a"),
+        ("/bar", "", prefix("/x"), "/x/bar"),
+    ] {
+        let mut out = Vec::new();
+        let now = change.apply(path.as_bytes(), Some(matched.len()), &mut out);
+        assert!(now.is_some_and(|length| length <= out.len()));
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            expected,
+            "{path} {change:?}"
+        );
+    }
+    let mut out = b"kept".to_vec();
+    assert_eq!(prefix("/x").apply(b"/foo", None, &mut out), None);
+    assert_eq!(out, b"kept");
+    assert!(full("/x").apply(b"/foo", None, &mut out).is_some());
+}
+
+fn cors(change: impl FnOnce(&mut api::Cors)) -> Result<Cors, Invalid> {
+    use api::cors::{OriginMatch, origin_match::Kind};
+    let origin = Kind::Exact("https://shop.example".into());
+    let mut message = api::Cors {
+        allow_origins: vec![OriginMatch { kind: Some(origin) }],
+        ..Default::default()
+    };
+    change(&mut message);
+    Cors::compile(&message)
+}
+
+fn origin(kind: api::cors::origin_match::Kind) -> Vec<api::cors::OriginMatch> {
+    vec![api::cors::OriginMatch { kind: Some(kind) }]
+}
+
+#[test]
+fn origins_are_taken_whole() {
+    use api::cors::origin_match::Kind;
+    let wild = |text: &str| {
+        cors(|message| message.allow_origins = origin(Kind::Wildcard(text.into()))).unwrap()
+    };
+    let exact = cors(|_| {}).unwrap();
+    for (cors, name, granted) in [
+        (&exact, "https://shop.example", true),
+        (&exact, "https://SHOP.example", true),
+        (&exact, "http://shop.example", false),
+        (&exact, "https://shop.example.evil", false),
+        (&exact, "https://shop.example:8443", false),
+        (&exact, "null", false),
+        (&exact, "", false),
+        (&wild("https://*.example"), "https://a.b.example", true),
+        (&wild("https://*.example"), "https://example", false),
+        (&wild("https://*.example"), "https://.example", false),
+        (&wild("https://*.example"), "https://evil/.example", false),
+        (&wild("https://*.example"), "https://evil@a.example", false),
+        (&wild("https://*.example"), "https://a.example:80", false),
+        (&wild("https://*.example:80"), "https://a.example:80", true),
+    ] {
+        let is = cors.grant(name.as_bytes()) == CorsGrant::Origin;
+        assert_eq!(is, granted, "{cors:?} {name}");
+    }
+    for kind in [
+        Kind::Exact("shop.example".into()),
+        Kind::Exact("https://*.example".into()),
+        Kind::Exact("https://a/b".into()),
+        Kind::Wildcard("*.example".into()),
+        Kind::Wildcard("*://a.example".into()),
+        Kind::Wildcard("https://*example".into()),
+        Kind::Wildcard("https://*.*.example".into()),
+    ] {
+        assert!(
+            cors(|message| message.allow_origins = origin(kind.clone())).is_err(),
+            "{kind:?}"
+        );
+    }
+    assert!(cors(|message| message.allow_origins.clear()).is_err());
+}
+
+#[test]
+fn credentials_take_the_star_away() {
+    use api::cors::origin_match::Kind;
+    let star = |credentials| {
+        cors(|message| {
+            message.allow_origins = origin(Kind::Exact("*".into()));
+            message.allow_credentials = credentials;
+            message.allow_methods = vec!["*".into()];
+            message.allow_headers = vec!["*".into()];
+        })
+        .unwrap()
+    };
+    let told = |cors: &Cors| {
+        let mut told = Vec::new();
+        cors.preflight(b"https://a", b"PUT", b"x-a, x-b", &mut |name, value| {
+            told.push(format!("{name}: {}", String::from_utf8_lossy(value)));
+        });
+        told
+    };
+
+    assert_eq!(
+        told(&star(false)),
+        [
+            "access-control-allow-origin: *",
+            "access-control-allow-methods: PUT",
+            "access-control-allow-headers: x-a, x-b",
+        ]
+    );
+    assert_eq!(
+        told(&star(true)),
+        [
+            "access-control-allow-origin: https://a",
+            "access-control-allow-credentials: true",
+            "access-control-allow-methods: PUT",
+            "access-control-allow-headers: x-a, x-b",
+        ]
+    );
+    assert!(!star(false).varies() && star(true).varies());
+}
+
+#[test]
+fn a_preflight_is_answered_before_faults_and_redirects() {
+    let filters = [
+        Filter::fail(Reason::FaultInjected, "down"),
+        Filter::Cors(Arc::new(cors(|_| {}).unwrap())),
+    ];
+    let fields = [
+        ("origin", "https://shop.example"),
+        ("access-control-request-method", "PUT"),
+    ];
+    let reason = |method| {
+        answer(&filters, &request(method, &fields), 0)
+            .unwrap()
+            .reason()
+    };
+
+    assert_eq!(reason("OPTIONS"), Reason::Preflight);
+    assert_eq!(reason("GET"), Reason::FaultInjected);
+}
+
+#[test]
+fn delay_and_abort_of_one_fault_draw_apart() {
+    let half = Some(api::Ratio {
+        numerator: 1,
+        denominator: 2,
+    });
+    let filters = [Filter::fault(&api::FaultInjector {
+        headers: Vec::new(),
+        delay: Some(api::fault_injector::Delay {
+            duration: Some(prost_types::Duration {
+                seconds: 1,
+                nanos: 0,
+            }),
+            ratio: half,
+        }),
+        abort: Some(api::fault_injector::Abort {
+            http_status: 503,
+            ratio: half,
+            ..Default::default()
+        }),
+    })
+    .unwrap()];
+    let mut seen = [0; 4];
+    for step in 0..4000_u64 {
+        let random = step.wrapping_mul(0xd134_2543_de82_ef95);
+        let request = request("GET", &[]);
+        let delayed = delay(&filters, &request, random).is_some();
+        let aborted = answer(&filters, &request, random).is_some();
+        seen[usize::from(delayed) * 2 + usize::from(aborted)] += 1;
+    }
+
+    assert!(
+        seen.iter().all(|count| (900..=1100).contains(count)),
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn statuses_are_mapped_for_the_callers_of_the_other_protocol() {
+    let abort = |http_status, grpc_code| {
+        let fault = Fault::compile(&api::FaultInjector {
+            abort: Some(api::fault_injector::Abort {
+                http_status,
+                grpc_code,
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+        fault.map(|fault| {
+            let abort = fault.abort.unwrap();
+            (abort.http_status.unwrap(), abort.grpc_status.unwrap())
+        })
+    };
+
+    for (http, grpc, expected) in [
+        (503, 0, (503, 14)),
+        (429, 0, (429, 14)),
+        (418, 0, (418, 2)),
+        (0, 8, (429, 8)),
+        (0, 4, (504, 4)),
+        (500, 7, (500, 7)),
+    ] {
+        assert_eq!(abort(http, grpc), Ok(expected));
+    }
+    assert!(abort(0, 0).is_err() && abort(99, 0).is_err() && abort(0, 17).is_err());
+    assert!(Fault::compile(&api::FaultInjector::default()).is_err());
+}
+
+#[test]
+fn what_is_the_meshs_own_is_refused_by_name() {
+    let remove = |name: &str| {
+        Filter::request_headers(&api::RequestHeaderModifier {
+            remove: vec![name.into()],
+            ..Default::default()
+        })
+    };
+
+    for name in [
+        "l5d-client-id",
+        "L5D-Dst-Override",
+        "tulle-reason",
+        "upgrade",
+    ] {
+        let error = remove(name).unwrap_err().to_string();
+        assert!(error.contains(&name.to_ascii_lowercase()), "{error}");
+    }
+    assert_eq!(
+        remove("host").unwrap_err().to_string(),
+        "request_header_modifier \"host\" can only be set"
+    );
+}
