@@ -10,6 +10,10 @@ use tulle_api::{destination as api, net};
 use crate::invalid::{Invalid, duration, port};
 use crate::meta::Meta;
 
+mod log;
+
+pub use self::log::{Change, Cursor, MAX_LOGGED_CHANGES};
+
 /// The weight of an ordinary endpoint.
 pub const ORDINARY_WEIGHT: u32 = 10_000;
 /// The most endpoints of one destination that are kept.
@@ -90,6 +94,30 @@ pub struct KeepAlive {
 }
 
 impl Endpoint {
+    /// Whether only the weight differs, at most: then what was learnt of the endpoint and its connections hold.
+    #[must_use]
+    pub fn is_same_but_for_weight(&self, other: &Self) -> bool {
+        let Self {
+            addr,
+            weight: _,
+            tls,
+            hint,
+            transport_port,
+            authority_override,
+            http2,
+            labels,
+            meta,
+        } = self;
+        *addr == other.addr
+            && *tls == other.tls
+            && *hint == other.hint
+            && *transport_port == other.transport_port
+            && *authority_override == other.authority_override
+            && *http2 == other.http2
+            && *labels == other.labels
+            && *meta == other.meta
+    }
+
     pub(crate) fn compile(message: &api::WeightedAddr) -> Result<Self, Invalid> {
         Self::with_labels(message, &BTreeMap::new())
     }
@@ -226,6 +254,7 @@ pub fn ip_addr(message: &net::IpAddress) -> Option<IpAddr> {
 pub struct Endpoints {
     known: BTreeMap<SocketAddr, Arc<Endpoint>>,
     state: State,
+    log: log::Log,
 }
 
 /// What is known of a destination.
@@ -303,7 +332,14 @@ impl Endpoints {
                     .extend(std::mem::take(&mut self.known).into_keys());
             }
         }
+        self.log.write(&changes);
         changes
+    }
+
+    /// What has changed since the reader was last here, oldest first; `None` when that is not known, and the whole list
+    /// ([`Self::iter`]) is to be read. Either way the reader is up to date afterwards. Costs what has changed.
+    pub fn since(&self, reader: &mut Cursor) -> Option<impl Iterator<Item = &Change>> {
+        self.log.read(reader)
     }
 
     fn add(

@@ -10,6 +10,7 @@
 //! | [`inbound`] | route and authorization of a request or connection | `inbound.Server`, [`inbound::DefaultPolicy`] |
 //! | [`destination`] | which endpoints there are, and what each needs | `destination.Update`, `DestinationProfile` |
 //! | [`balance`] | which of the endpoints | [`destination`] |
+//! | [`breaker`] | when an endpoint is left alone for a while | [`outbound::FailureAccrual`] |
 //! | [`deadline`] | until when | [`outbound::Timeouts`] |
 //! | [`retry`] | whether to try again, and when | [`outbound::Retry`] |
 //! | [`budget`] | how many further tries there may be | [`budget::RetryBudget`] |
@@ -45,6 +46,7 @@
 )]
 
 pub mod balance;
+pub mod breaker;
 pub mod budget;
 pub mod deadline;
 pub mod destination;

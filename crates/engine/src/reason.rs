@@ -56,6 +56,8 @@ pub enum Reason {
     FailFast,
     /// Too many requests wait already.
     LoadShed,
+    /// Every endpoint has as many requests as it may.
+    EndpointsFull,
     /// Discovery did not answer in time.
     DiscoveryTimeout,
     /// The endpoint refused the connection or could not be reached.
@@ -201,6 +203,8 @@ const ROWS: [Row; Reason::Internal as usize + 1] = [
         "Are the endpoints up? `tulle stat` shows their connections"),
     row(LoadShed, "load-shed", 503, UNAVAILABLE, "service has been overloaded",
         "Give the service more replicas, or its clients less to do at once"),
+    row(EndpointsFull, "endpoints-full", 503, UNAVAILABLE, "every endpoint has as many requests as it may",
+        "The limit is the backend's requests at once per endpoint; more replicas take more"),
     row(DiscoveryTimeout, "discovery-timeout", 504, UNAVAILABLE, "discovery did not answer in time",
         "`tulle check` tells whether the control plane can be reached"),
     row(ConnectFailed, "connect-failed", 502, UNAVAILABLE, "connect failed",

@@ -6,7 +6,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use tulle_engine::balance::{Balancer, Load};
+use tulle_engine::balance::{Balance, Balancer, Choice, Facts};
+use tulle_engine::breaker::Outcome;
 use tulle_engine::budget::{Bucket, RetryBudget};
 use tulle_engine::deadline::{Deadlines, grpc_timeout, read_grpc_timeout};
 use tulle_engine::hedge::Latencies;
@@ -25,19 +26,21 @@ fn an_outbound_request_is_decided_without_allocating() {
         path: b"/api/vote?choice=:doughnut:",
         headers: headers.as_slice(),
     };
-    let mut balancer = Balancer::new(Load::default());
-    balancer.update(0, (0..100_u32).map(|number| (number, 10_000)));
+    let mut balancer = Balancer::new(&Balance::default(), None);
+    balancer.update(0, (0..100_u32).map(|number| (number, Facts::default())));
 
     let counted = measure(|| {
         let found = policy.route(HttpVersion::Http1, &request).unwrap();
         assert!(found.answer(&request, 1).is_none());
         assert!(found.rule.backend(1, |_| true).is_some());
         let mut deadlines = Deadlines::begin(&found.rule.timeouts, None, 0);
-        let endpoint = balancer.pick(1, 0x1234_5678_9abc_def0).unwrap();
-        balancer.on_start(endpoint);
+        let random = 0x1234_5678_9abc_def0;
+        let picked = balancer.pick(1, random, Choice::default()).unwrap();
         deadlines.request_sent(1);
-        balancer.on_first_response(endpoint, 0, 2);
-        balancer.on_end(endpoint);
+        balancer.on_first_response(picked, 0, 2);
+        let outcome = Outcome::of_answer(200, None, None);
+        balancer.on_result(picked, 0, 2, random, &outcome);
+        balancer.on_end(picked, 2);
         assert!(deadlines.expired(3).is_none());
     });
 

@@ -2,20 +2,28 @@
 
 use std::time::Duration;
 
+use super::config::Load;
+
 /// Latency of one endpoint, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct PeakEwma {
     estimate: f64,
     decay: f64,
+    /// Instead of `decay` while the estimate is a penalty.
+    penalty_decay: f64,
+    penalised: bool,
     updated: u64,
 }
 
 impl PeakEwma {
-    pub(super) fn new(default_rtt: Duration, decay: Duration, now: u64) -> Self {
+    pub(super) fn new(load: &Load, now: u64) -> Self {
+        // A decay of nothing would divide by zero; a nanosecond forgets at once as well.
+        let nanos = |decay: Duration| (decay.as_nanos() as f64).max(1.0);
         Self {
-            estimate: default_rtt.as_nanos() as f64,
-            // A decay of nothing would divide by zero; a nanosecond forgets at once as well.
-            decay: (decay.as_nanos() as f64).max(1.0),
+            estimate: load.default_rtt.as_nanos() as f64,
+            decay: nanos(load.decay),
+            penalty_decay: nanos(load.penalty.map_or(load.decay, |penalty| penalty.decay)),
+            penalised: false,
             updated: now,
         }
     }
@@ -23,22 +31,40 @@ impl PeakEwma {
     /// The estimate at this time: it fades while nothing is heard, so that an endpoint that was slow is tried again.
     #[must_use]
     pub fn at(&self, now: u64) -> f64 {
-        let elapsed = now.saturating_sub(self.updated) as f64;
-        self.estimate * faded(elapsed / self.decay)
+        self.estimate * self.kept(now)
     }
 
     /// Takes in an answer: a latency above the estimate replaces it, one below draws it down with time.
     pub(super) fn observe(&mut self, started: u64, now: u64) {
         let rtt = now.saturating_sub(started) as f64;
-        let current = self.at(now);
-        self.estimate = if rtt >= current {
-            rtt
+        let kept = self.kept(now);
+        if rtt >= self.estimate * kept {
+            self.estimate = rtt;
+            self.penalised = false;
         } else {
-            let elapsed = now.saturating_sub(self.updated) as f64;
-            let keep = faded(elapsed / self.decay);
-            self.estimate * keep + rtt * (1.0 - keep)
-        };
+            self.estimate = self.estimate * kept + rtt * (1.0 - kept);
+        }
         self.updated = self.updated.max(now);
+    }
+
+    /// Takes in a failure, as if the answer had taken `sample`.
+    pub(super) fn penalise(&mut self, sample: Duration, now: u64) {
+        let sample = sample.as_nanos() as f64;
+        if sample >= self.at(now) {
+            (self.estimate, self.penalised) = (sample, true);
+            self.updated = self.updated.max(now);
+        }
+    }
+
+    /// The share of the estimate that is left.
+    fn kept(&self, now: u64) -> f64 {
+        let elapsed = now.saturating_sub(self.updated) as f64;
+        let decay = if self.penalised {
+            self.penalty_decay
+        } else {
+            self.decay
+        };
+        faded(elapsed / decay)
     }
 }
 
@@ -61,6 +87,7 @@ fn faded(x: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::Penalty;
     use super::*;
 
     const MS: u64 = 1_000_000;
@@ -80,7 +107,7 @@ mod tests {
     }
 
     fn ewma() -> PeakEwma {
-        PeakEwma::new(Duration::from_millis(30), Duration::from_secs(10), 0)
+        PeakEwma::new(&Load::default(), 0)
     }
 
     #[test]
@@ -125,9 +152,42 @@ mod tests {
 
     #[test]
     fn a_decay_of_zero_keeps_nothing() {
-        let mut load = PeakEwma::new(Duration::ZERO, Duration::ZERO, 0);
+        let nothing = Load {
+            default_rtt: Duration::ZERO,
+            decay: Duration::ZERO,
+            penalty: None,
+        };
+        let mut load = PeakEwma::new(&nothing, 0);
         load.observe(0, S);
 
         assert_eq!(load.at(2 * S), 0.0);
+    }
+
+    #[test]
+    fn a_penalty_is_a_peak_with_a_decay_of_its_own() {
+        let mut load = PeakEwma::new(
+            &Load {
+                penalty: Some(Penalty {
+                    latency: Duration::from_secs(5),
+                    max_retry_after: Duration::from_secs(300),
+                    decay: Duration::from_secs(1),
+                }),
+                ..Load::default()
+            },
+            0,
+        );
+        load.penalise(Duration::from_secs(5), 0);
+        assert_eq!(load.at(0), 5e9);
+        assert!((load.at(S) - 5e9 / std::f64::consts::E).abs() < 1.0);
+
+        load.penalise(Duration::from_secs(1), 0);
+        assert_eq!(load.at(0), 5e9, "a smaller one takes nothing away");
+
+        load.observe(0, 9 * S);
+        let later = load.at(10 * S);
+        assert!(
+            later > 8e9,
+            "a real latency fades with the ordinary decay: {later}"
+        );
     }
 }

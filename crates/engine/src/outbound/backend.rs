@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tulle_api::outbound as api;
 
-use crate::balance::Load;
+use super::resilience::FailureAccrual;
+use crate::balance::Balance;
 use crate::destination::Endpoint;
 use crate::invalid::{Invalid, duration};
 use crate::meta::Meta;
@@ -44,8 +45,10 @@ pub enum BackendKind {
     Balancer {
         /// `name:port`.
         dst: Arc<str>,
-        /// How load is reckoned.
-        load: Load,
+        /// Which of them takes a request.
+        balance: Box<Balance>,
+        /// When one of them is left alone for a while; `None`: never.
+        accrual: Option<Box<FailureAccrual>>,
     },
     /// It does not exist: [`RouteBackend::answer`] always answers instead, so nothing is ever sent here.
     Missing,
@@ -141,13 +144,16 @@ impl Distribution {
 #[derive(Default)]
 pub(super) struct Backends {
     pub(super) list: Vec<Backend>,
+    /// The circuit breaker of the backends that are read now.
+    pub(super) accrual: Option<FailureAccrual>,
 }
 
 impl Backends {
     /// Reads a backend and gives it, or the equal one that is there already, as an id.
     pub(super) fn add(&mut self, message: Option<&api::Backend>) -> Result<BackendId, Invalid> {
         let message = message.ok_or_else(|| Invalid::missing("backend"))?;
-        let backend = Backend::compile(message).map_err(|error| error.under("backend"))?;
+        let backend =
+            Backend::compile(message, self.accrual).map_err(|error| error.under("backend"))?;
         let index = self
             .list
             .iter()
@@ -171,14 +177,14 @@ impl Backends {
 }
 
 impl Backend {
-    fn compile(message: &api::Backend) -> Result<Self, Invalid> {
+    fn compile(message: &api::Backend, accrual: Option<FailureAccrual>) -> Result<Self, Invalid> {
         let kind = match &message.kind {
             None => BackendKind::Missing,
             Some(api::backend::Kind::Forward(addr)) => BackendKind::Forward(Arc::new(
                 Endpoint::compile(addr).map_err(|error| error.under("forward"))?,
             )),
             Some(api::backend::Kind::Balancer(balancer)) => {
-                balanced(balancer).map_err(|error| error.under("balancer"))?
+                balanced(balancer, accrual).map_err(|error| error.under("balancer"))?
             }
         };
         let queue = match &message.queue {
@@ -199,7 +205,10 @@ impl Backend {
     }
 }
 
-fn balanced(message: &api::backend::BalanceP2c) -> Result<BackendKind, Invalid> {
+fn balanced(
+    message: &api::backend::BalanceP2c,
+    accrual: Option<FailureAccrual>,
+) -> Result<BackendKind, Invalid> {
     use api::backend::endpoint_discovery::Kind;
     let discovery = message
         .discovery
@@ -213,6 +222,7 @@ fn balanced(message: &api::backend::BalanceP2c) -> Result<BackendKind, Invalid> 
     }
     Ok(BackendKind::Balancer {
         dst: destination.path.as_str().into(),
-        load: Load::compile(message.load.as_ref())?,
+        balance: Box::new(Balance::compile(message)?),
+        accrual: accrual.map(Box::new),
     })
 }

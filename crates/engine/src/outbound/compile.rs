@@ -116,6 +116,7 @@ impl Compiler {
         accrual: Option<&api::FailureAccrual>,
     ) -> Result<HttpRoutes, Invalid> {
         let mut table = TableBuilder::new(BrokenMatch::Last);
+        self.backends.accrual = self.accrual(field, accrual);
         for (index, route) in messages.iter().enumerate() {
             let field = format!("{field}.routes[{index}]");
             let hosts = self.hosts(&field, route.hosts.iter().map(HostPattern::http));
@@ -137,7 +138,7 @@ impl Compiler {
         }
         Ok(HttpRoutes {
             table: Arc::new(table.build()),
-            failure_accrual: self.accrual(field, accrual),
+            failure_accrual: self.backends.accrual.take(),
             profile: None,
         })
     }
@@ -149,6 +150,7 @@ impl Compiler {
         accrual: Option<&api::FailureAccrual>,
     ) -> Result<HttpRoutes, Invalid> {
         let mut table = TableBuilder::new(BrokenMatch::Last);
+        self.backends.accrual = self.accrual(field, accrual);
         for (index, route) in messages.iter().enumerate() {
             let field = format!("{field}.routes[{index}]");
             let hosts = self.hosts(&field, route.hosts.iter().map(HostPattern::http));
@@ -170,7 +172,7 @@ impl Compiler {
         }
         Ok(HttpRoutes {
             table: Arc::new(table.build()),
-            failure_accrual: self.accrual(field, accrual),
+            failure_accrual: self.backends.accrual.take(),
             profile: None,
         })
     }

@@ -291,6 +291,8 @@ pub struct FailureAccrual {
     pub backoff: Backoff,
     /// Endpoints that stay in whatever happens.
     pub min_ready_endpoints: u32,
+    /// The largest share of endpoints that may be out at once, in per cent.
+    pub max_ejected_percent: u32,
 }
 
 /// A success rate that is too low.
@@ -304,6 +306,9 @@ pub struct SuccessRate {
     pub min_requests: u32,
 }
 
+/// Where a policy does not say: half of the endpoints stay in, whatever they answer.
+const DEFAULT_MAX_EJECTED_PERCENT: u32 = 50;
+
 impl FailureAccrual {
     pub(super) fn compile(message: &api::FailureAccrual) -> Result<Self, Invalid> {
         use api::failure_accrual::Kind;
@@ -315,6 +320,17 @@ impl FailureAccrual {
             .ejection
             .as_ref()
             .map_or(0, |ejection| ejection.min_ready_endpoints);
+        let max_ejected_percent = match message.ejection {
+            None => DEFAULT_MAX_EJECTED_PERCENT,
+            Some(ejection) => match ejection.max_ejected_percent {
+                0 => DEFAULT_MAX_EJECTED_PERCENT,
+                percent @ 1..=100 => percent,
+                percent => {
+                    let why = format!("is {percent}, above 100");
+                    return Err(Invalid::new("ejection.max_ejected_percent", why));
+                }
+            },
+        };
         let some = |number| Some(number).filter(|number| *number != 0);
         match &message.kind {
             None => Err(Invalid::missing("kind")),
@@ -323,6 +339,7 @@ impl FailureAccrual {
                 success_rate: None,
                 backoff: backoff(&failures.backoff)?,
                 min_ready_endpoints,
+                max_ejected_percent,
             }),
             Some(Kind::Unified(unified)) => {
                 let threshold = unified.success_rate_threshold;
@@ -348,6 +365,7 @@ impl FailureAccrual {
                     success_rate,
                     backoff: backoff(&unified.backoff)?,
                     min_ready_endpoints,
+                    max_ejected_percent,
                 })
             }
         }

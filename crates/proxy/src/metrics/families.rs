@@ -4,7 +4,7 @@
 //! A new metric is one row here. Names and labels are Linkerd's wherever Linkerd has one; `http_requests_total` and
 //! `http_request_duration_ms` are those that readers of service-mesh articles look for first.
 
-use super::histogram::{Bounds, DETECT_SECONDS, LATENCY_MS};
+use super::histogram::{Bounds, DETECT_SECONDS, LATENCY_MS, QUEUE_SECONDS};
 
 /// What kind of numbers a family holds.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,10 @@ pub const LABEL_GROUPS: &[(&str, &str)] = &[
     (
         "{parent_route}",
         "parent_group, parent_kind, parent_namespace, parent_name, parent_port, parent_section_name, route_group, route_kind, route_namespace, route_name (outbound)",
+    ),
+    (
+        "{backend}",
+        "backend_group, backend_kind, backend_namespace, backend_name, backend_port, backend_section_name",
     ),
     (
         "{dst}",
@@ -177,6 +181,40 @@ families! {
     INBOUND_TCP_TRANSPORT_HEADER_CONNECTIONS_TOTAL Counter, "inbound_tcp_transport_header_connections_total",
         ["session_protocol", "target_port", "client_id"],
         "Connections that reached the inbound port with a transport header.";
+
+    // Balancers.
+    OUTBOUND_HTTP_BALANCER_ENDPOINTS Gauge, "outbound_http_balancer_endpoints", ["{backend}", "endpoint_state"],
+        "Endpoints of a backend: ready (in the draw) or pending (unreachable, ejected or full).";
+    OUTBOUND_HTTP_BALANCER_P2C_ENDPOINTS Gauge, "outbound_http_balancer_p2c_endpoints", ["{backend}"],
+        "Endpoints of a backend.";
+    OUTBOUND_HTTP_BALANCER_P2C_UPDATES_TOTAL Counter, "outbound_http_balancer_p2c_updates_total", ["{backend}", "op"],
+        "Changes of a backend's endpoints: Add, Remove, and Reset when the whole list was read.";
+    OUTBOUND_HTTP_BALANCER_QUEUE_LENGTH Gauge, "outbound_http_balancer_queue_length", ["{backend}"],
+        "Requests and connections that wait for an endpoint to become ready.";
+    OUTBOUND_HTTP_BALANCER_QUEUE_REQUESTS_TOTAL Counter, "outbound_http_balancer_queue_requests_total", ["{backend}"],
+        "Requests and connections that found no endpoint ready and waited.";
+    OUTBOUND_HTTP_BALANCER_QUEUE_LATENCY_SECONDS Histogram(&QUEUE_SECONDS), "outbound_http_balancer_queue_latency_seconds", ["{backend}"],
+        "Seconds that those waited, whether they got an endpoint or not.";
+    OUTBOUND_HTTP_BALANCER_QUEUE_GATE_OPEN_TOTAL Counter, "outbound_http_balancer_queue_gate_open_total", ["{backend}"],
+        "Times that an endpoint became ready when none was.";
+    OUTBOUND_HTTP_BALANCER_QUEUE_GATE_SHUT_TOTAL Counter, "outbound_http_balancer_queue_gate_shut_total", ["{backend}"],
+        "Times that the last ready endpoint became unready.";
+    OUTBOUND_HTTP_BALANCER_QUEUE_GATE_OPEN_TIME_SECONDS Gauge, "outbound_http_balancer_queue_gate_open_time_seconds", ["{backend}"],
+        "Unix time of the last opening; 0 before the first.";
+    OUTBOUND_HTTP_BALANCER_QUEUE_GATE_SHUT_TIME_SECONDS Gauge, "outbound_http_balancer_queue_gate_shut_time_seconds", ["{backend}"],
+        "Unix time of the last shutting; 0 before the first.";
+    OUTBOUND_HTTP_BALANCER_QUEUE_GATE_TIMEOUT_SECONDS Gauge, "outbound_http_balancer_queue_gate_timeout_seconds", ["{backend}"],
+        "Seconds without a ready endpoint after which what waits fails.";
+    OUTBOUND_HTTP_BALANCER_EJECTED_ENDPOINTS Gauge, "outbound_http_balancer_ejected_endpoints", ["{backend}"],
+        "Endpoints that the circuit breaker has taken out now.";
+    OUTBOUND_HTTP_BALANCER_EJECTIONS_TOTAL Counter, "outbound_http_balancer_ejections_total", ["{backend}", "reason"],
+        "Endpoints taken out by the circuit breaker: consecutive, success_rate, or probe (a probe failed).";
+    OUTBOUND_HTTP_BALANCER_EJECTIONS_REFUSED_TOTAL Counter, "outbound_http_balancer_ejections_refused_total", ["{backend}"],
+        "Failures that would have ejected an endpoint, had not too many been out already.";
+    OUTBOUND_HTTP_BALANCER_PROBES_TOTAL Counter, "outbound_http_balancer_probes_total", ["{backend}"],
+        "Requests sent to an ejected endpoint to see whether it works again.";
+    OUTBOUND_HTTP_BALANCER_READMISSIONS_TOTAL Counter, "outbound_http_balancer_readmissions_total", ["{backend}", "reason"],
+        "Ejected endpoints taken back: probe (it passed) or bound (too many were out).";
 
     // The proxy as a client of its control plane.
     CONTROL_REQUEST_TOTAL Counter, "control_request_total", ["addr", "server_id"],

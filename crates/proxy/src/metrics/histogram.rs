@@ -57,6 +57,12 @@ bounds!(
     DETECT_SECONDS, Unit::Microseconds, 1_000_000, ["0.001" = MS, "0.1" = 100 * MS]
 );
 
+bounds!(
+    /// Seconds in the queue of a backend: Linkerd's bounds.
+    QUEUE_SECONDS, Unit::Microseconds, 1_000_000, [
+    "0.0005" = MS / 2, "0.005" = 5 * MS, "0.05" = 50 * MS, "0.5" = 500 * MS, "1" = 1_000 * MS, "3" = 3_000 * MS,
+]);
+
 /// A handle on one histogram series. Clone it, keep it, record into it from the thread that resolved it.
 #[derive(Clone, Debug)]
 pub struct Histogram {

@@ -318,6 +318,11 @@ impl Gauge {
         bump(&self.cells[0], u64::MAX);
     }
 
+    /// Adds the difference between two levels: for one of several parts that make up the value.
+    pub fn change(&self, from: u64, to: u64) {
+        bump(&self.cells[0], to.wrapping_sub(from));
+    }
+
     /// Sets this writer's share of the value.
     pub fn set(&self, value: u64) {
         self.cells[0].store(value, Relaxed);

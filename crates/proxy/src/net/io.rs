@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -298,6 +299,19 @@ impl Io {
         }
     }
 
+    /// The address at the other end; one system call.
+    pub fn client(&self) -> Option<IpAddr> {
+        let address = self.tcp().peer_addr().ok()?;
+        Some(address.ip())
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match &self.stream {
+            Stream::Tcp(stream) => stream,
+            Stream::Tls(stream) => &stream.get_ref().0.stream,
+        }
+    }
+
     pub fn tls(&self) -> Option<&TlsStream<Transport>> {
         match &self.stream {
             Stream::Tls(stream) => Some(stream),
@@ -311,11 +325,7 @@ impl Io {
         if !self.ahead.is_empty() {
             return Poll::Ready(());
         }
-        let stream = match &self.stream {
-            Stream::Tcp(stream) => stream,
-            Stream::Tls(stream) => &stream.get_ref().0.stream,
-        };
-        stream.poll_read_ready(cx).map(|_| ())
+        self.tcp().poll_read_ready(cx).map(|_| ())
     }
 
     fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

@@ -5,7 +5,7 @@
 //! there is another.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ use crate::http::time_left;
 use crate::net::io::Io;
 use crate::net::relay;
 use crate::outbound::attempt::{Unsent, keep_authority, open_in_time, pick, restore, tried};
-use crate::outbound::backend::{Backend, Choice, InUse};
+use crate::outbound::backend::{Backend, InUse};
 use crate::outbound::hedge::{self, Slow};
 use crate::outbound::mirror::Copies;
 use crate::outbound::target::{Compiled, State};
@@ -43,6 +43,8 @@ use crate::outbound::{DISCOVERY_TIMEOUT, Outbound, captured, explicit};
 /// The requests of one accepted connection.
 pub struct Requests {
     outbound: Rc<Outbound>,
+    /// Who sends them.
+    client: Option<IpAddr>,
     to: To,
 }
 
@@ -67,16 +69,22 @@ pub enum Tunnel {
 }
 
 impl Requests {
-    pub fn to(outbound: Rc<Outbound>, target: Rc<State>) -> Self {
+    pub fn to(outbound: Rc<Outbound>, client: Option<IpAddr>, target: Rc<State>) -> Self {
         Requests {
             outbound,
+            client,
             to: To::Target(target),
         }
     }
 
-    pub fn by_authority(outbound: Rc<Outbound>, original: Option<SocketAddr>) -> Self {
+    pub fn by_authority(
+        outbound: Rc<Outbound>,
+        client: Option<IpAddr>,
+        original: Option<SocketAddr>,
+    ) -> Self {
         Requests {
             outbound,
+            client,
             to: To::Authority {
                 last: RefCell::new(None),
                 original,
@@ -87,6 +95,7 @@ impl Requests {
     pub fn through_gateway(outbound: Rc<Outbound>, target: Rc<State>) -> Self {
         Requests {
             outbound,
+            client: None,
             to: To::Gateway(target),
         }
     }
@@ -308,7 +317,7 @@ impl Requests {
                 retry.map_or(replay::UNASKED, |retry| retry.max_request_bytes as usize),
             ),
         };
-        let mut choice = Choice::default();
+        let mut choice = backend.choice(head, self.client);
         let mut authority = None;
         loop {
             let mut in_use = match pick(backend, choice, course.since, &course.deadlines).await {
@@ -690,7 +699,7 @@ fn prepare_answer(
     if let Some(origin) = &plan.origin {
         origin.mark(head)?;
     }
-    Ok(())
+    in_use.stick(head).map_err(Fault::Malformed)
 }
 
 /// Takes an HTTP/1 request out of the HTTP/2 in which another proxy carried it. `false`: it is HTTP/2 by nature.

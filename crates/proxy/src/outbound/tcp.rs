@@ -1,5 +1,6 @@
 //! One outgoing connection that is not looked into: a rule, an endpoint, bytes.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use tulle_engine::outbound::RouteBackend;
@@ -28,7 +29,7 @@ pub async fn serve(
 ) {
     let opened = match opened {
         Some(opened) => Ok(opened),
-        None => Box::pin(open(&target, server_name)).await,
+        None => Box::pin(open(&target, server_name, client.client())).await,
     };
     let (_in_use, mut server) = match opened {
         Ok(opened) => opened,
@@ -40,10 +41,15 @@ pub async fn serve(
 }
 
 /// The server's side of a connection.
-pub async fn open(target: &State, server_name: &[u8]) -> Result<(InUse, Io), Reason> {
+pub async fn open(
+    target: &State,
+    server_name: &[u8],
+    client: Option<IpAddr>,
+) -> Result<(InUse, Io), Reason> {
     let compiled = target.ready(DISCOVERY_TIMEOUT).await?;
     let chosen = decide(&compiled, server_name)?;
-    connect(compiled.backend(chosen.backend).ok_or(Reason::Internal)?).await
+    let backend = compiled.backend(chosen.backend).ok_or(Reason::Internal)?;
+    connect(backend, backend.choice_of_connection(client)).await
 }
 
 /// Asks the engine. Pure, but for the dice.
@@ -66,9 +72,8 @@ fn decide<'p>(compiled: &'p Compiled, server_name: &[u8]) -> Result<&'p RouteBac
     }
 }
 
-async fn connect(backend: &Rc<Backend>) -> Result<(InUse, Io), Reason> {
+async fn connect(backend: &Rc<Backend>, mut choice: Choice) -> Result<(InUse, Io), Reason> {
     let mut failed = Reason::ConnectFailed;
-    let mut choice = Choice::default();
     for _ in 0..MAX_TRIES {
         let in_use = match backend.pick(clock::now(), choice) {
             Some(in_use) => in_use,
