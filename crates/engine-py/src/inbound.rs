@@ -9,6 +9,7 @@ use tulle_engine::{Meta, Reason};
 use crate::facts::{Notes, Request};
 use crate::verdict::{
     AnswerVerdict, AuthorizationVerdict, CandidateVerdict, InboundVerdict, Object, ReasonVerdict,
+    RequirementVerdict,
 };
 
 pub fn decide(
@@ -37,6 +38,7 @@ pub fn decide(
             answer: None,
             authorizations: Vec::new(),
             permit: None,
+            also: Vec::new(),
             reason: Some(ReasonVerdict::new(Reason::PolicyUnavailable)),
             problems: vec![error.to_string()],
         },
@@ -107,7 +109,39 @@ fn decided(server: &Server, peer: &Peer<'_>, request: &Request<'_>) -> InboundVe
         answer: answer
             .as_ref()
             .map(|answer| AnswerVerdict::new(answer, None)),
+        also: match &permit {
+            Some(_) if found.is_some() && server.probe(&grants, &request.view()).is_none() => {
+                requirements(server)
+            }
+            _ => Vec::new(),
+        },
         permit,
         problems: server.problems.iter().map(ToString::to_string).collect(),
     }
+}
+
+/// In the order in which the sidecar asks.
+fn requirements(server: &Server) -> Vec<RequirementVerdict> {
+    let requirement = |kind, meta: &Meta, needs: String| RequirementVerdict {
+        kind,
+        object: Object::new(meta),
+        needs,
+    };
+    let mut all: Vec<_> = server
+        .jwt
+        .iter()
+        .map(|jwt| requirement("token", &jwt.meta, jwt.to_string()))
+        .collect();
+    if let Some(limit) = &server.rate_limit {
+        all.push(requirement("rate-limit", &limit.meta, limit.to_string()));
+    }
+    if server.max_in_flight != 0 {
+        let needs = format!("one of {} places at once", server.max_in_flight);
+        all.push(requirement("concurrency-limit", &server.meta, needs));
+    }
+    if let Some(external) = &server.external {
+        let needs = external.to_string();
+        all.push(requirement("external-authorization", &external.meta, needs));
+    }
+    all
 }

@@ -209,6 +209,16 @@ pub struct AuthorizationVerdict {
     pub lacks: Option<String>,
 }
 
+/// What a request needs beside an authorization.
+#[derive(Serialize)]
+pub struct RequirementVerdict {
+    /// `token`, `rate-limit`, `concurrency-limit` or `external-authorization`.
+    pub kind: &'static str,
+    pub object: Object,
+    /// What it asks for, in words.
+    pub needs: String,
+}
+
 #[derive(Serialize)]
 pub struct InboundVerdict {
     pub server: Object,
@@ -223,6 +233,8 @@ pub struct InboundVerdict {
     pub authorizations: Vec<AuthorizationVerdict>,
     /// The one that lets it in.
     pub permit: Option<Object>,
+    /// What an authorized request would also need, in the order in which it is asked for; nothing for a probe.
+    pub also: Vec<RequirementVerdict>,
     pub reason: Option<ReasonVerdict>,
     pub problems: Vec<String>,
 }

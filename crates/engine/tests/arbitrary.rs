@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use prost::Message;
 use tulle_api::{destination, inbound, outbound};
 use tulle_engine::destination::{Endpoints, Profile};
-use tulle_engine::inbound::{Peer, PeerTls, Server};
+use tulle_engine::inbound::{Key, Peer, PeerTls, RateLimiter, Server, Verifier};
 use tulle_engine::outbound::{HttpVersion, Policy};
 use tulle_engine::{RequestView, doc};
 
@@ -67,6 +67,25 @@ fn inbound(bytes: &[u8]) {
         let _ = server.authorize(&grants, &found);
     }
     let _ = server.service(b"a.b:80");
+    if let Some(limit) = &server.rate_limit {
+        let mut limiter = RateLimiter::new(limit.clone());
+        for now in [0, 1, u64::MAX] {
+            let _ = limiter.admit(Some("a.b"), now);
+        }
+    }
+    for jwt in &server.jwt {
+        assert!(jwt.verify(b"e30.e30.AAAA", 0, &Nobody).is_err());
+        let _ = (jwt.to_string(), jwt.token([&b"Bearer x"[..]].into_iter()));
+    }
+}
+
+/// Holds no signature for good.
+struct Nobody;
+
+impl Verifier for Nobody {
+    fn verify(&self, _key: &Key, _message: &[u8], _signature: &[u8]) -> bool {
+        false
+    }
 }
 
 fn endpoints(bytes: &[u8]) {
@@ -188,5 +207,61 @@ proptest! {
             bytes[place] = value;
         }
         outbound(&bytes);
+    }
+
+    #[test]
+    fn a_sound_server_with_requirements_and_bytes_flipped_compiles_or_is_refused(
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+    ) {
+        let mut bytes = requiring().encode_to_vec();
+        for (place, value) in flips {
+            let place = place.index(bytes.len());
+            bytes[place] = value;
+        }
+        inbound(&bytes);
+    }
+}
+
+/// A server with everything that a request may have to meet beside authorization.
+fn requiring() -> inbound::Server {
+    use tulle_api::inbound as api;
+    let limit = Some(api::http_local_rate_limit::Limit {
+        requests_per_second: 7,
+    });
+    let grpc = api::proxy_protocol::Grpc {
+        routes: vec![api::GrpcRoute {
+            rules: vec![api::grpc_route::Rule::default()],
+            ..Default::default()
+        }],
+        local_rate_limit: Some(api::HttpLocalRateLimit {
+            total: limit,
+            identity: limit,
+            overrides: vec![api::http_local_rate_limit::Override {
+                limit,
+                clients: None,
+            }],
+            metadata: None,
+        }),
+    };
+    api::Server {
+        protocol: Some(api::ProxyProtocol {
+            kind: Some(api::proxy_protocol::Kind::Grpc(grpc)),
+        }),
+        jwt: vec![api::Jwt {
+            issuer: "issuer".into(),
+            jwks: r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#.into(),
+            claim_headers: vec![api::jwt::ClaimHeader {
+                claim: "a.b".into(),
+                header: "x-a".into(),
+            }],
+            ..Default::default()
+        }],
+        external_authorization: Some(api::ExternalAuthorization {
+            authority: "authz:9000".into(),
+            max_request_bytes: 100,
+            ..Default::default()
+        }),
+        max_in_flight: 3,
+        ..Default::default()
     }
 }

@@ -19,6 +19,7 @@ use crate::control;
 use crate::discovery::{self, Discovery};
 use crate::drain::{self, Drain};
 use crate::identity::Epochs;
+use crate::inbound::admission::Shared;
 use crate::liveness::{Heartbeat, Liveness};
 use crate::log::LogLevels;
 use crate::metrics::process::Process;
@@ -71,6 +72,7 @@ async fn live(
     )?;
     let (mut inbound, mut outbound) = (Drain::default(), Drain::default());
     let liveness = Liveness::new(config.workers);
+    let limits_of_ports: Arc<Shared> = Arc::default();
     let mut starts = Vec::new();
     for (number, heartbeat) in liveness.heartbeats().iter().enumerate() {
         let (Some(inbound), Some(outbound)) = (inbound.guard(), outbound.guard()) else {
@@ -84,6 +86,7 @@ async fn live(
             discovery: discovery.clone(),
             epochs: received.clone(),
             registry: registry.clone(),
+            limits: limits_of_ports.clone(),
             inbound,
             outbound,
             heartbeat: heartbeat.clone(),
@@ -137,6 +140,7 @@ struct Start {
     discovery: Discovery,
     epochs: Epochs,
     registry: Registry,
+    limits: Arc<Shared>,
     inbound: drain::Guard,
     outbound: drain::Guard,
     heartbeat: Heartbeat,
@@ -207,6 +211,7 @@ async fn worker(start: Start) -> io::Result<()> {
         discovery,
         mut epochs,
         registry,
+        limits,
         inbound,
         outbound,
         heartbeat,
@@ -228,6 +233,7 @@ async fn worker(start: Start) -> io::Result<()> {
         config,
         discovery,
         epochs,
+        limits,
         inbound,
         outbound,
     };

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::discovery::Discovery;
 use crate::drain::Guard;
 use crate::identity::Epochs;
+use crate::inbound::admission::Shared;
 use crate::inbound::{self, Inbound};
 use crate::metrics::Shard;
 use crate::net::listen::{self, SocketOptions};
@@ -60,6 +61,8 @@ pub struct Parts {
     pub discovery: Discovery,
     pub epochs: Epochs,
     pub shard: Shard,
+    /// The limits that hold for all workers together.
+    pub limits: Arc<Shared>,
     pub inbound: Guard,
     pub outbound: Guard,
 }
@@ -71,6 +74,7 @@ pub async fn run(listeners: Listeners, parts: Parts) -> io::Result<()> {
         discovery,
         epochs,
         shard,
+        limits,
         inbound: inbound_guard,
         outbound: outbound_guard,
     } = parts;
@@ -84,6 +88,7 @@ pub async fn run(listeners: Listeners, parts: Parts) -> io::Result<()> {
         discovery.clone(),
         epochs.clone(),
         shard.clone(),
+        limits,
     );
     let outbound = Outbound::new(config, discovery, epochs, shard, listening);
     inbound.forward_through(outbound.clone());

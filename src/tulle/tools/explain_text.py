@@ -117,6 +117,8 @@ def _server(server: ServerStep) -> Iterator[str]:
             )
     if not server.authorizations:
         yield _line("", "      no authorization, so nobody comes in", server.origin)
+    for requirement in verdict.also:
+        yield _line("", f"      would also need {requirement.needs} ({requirement.object})", server.origin)
     for why in server.inert:
         yield _line("", f"      {why}, so it lets nobody in")
     if verdict.reason is not None:

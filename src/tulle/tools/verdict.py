@@ -23,6 +23,7 @@ __all__ = [
     "OutboundVerdict",
     "Reason",
     "Request",
+    "Requirement",
     "RuleVerdict",
     "endpoints_verdict",
     "inbound_verdict",
@@ -163,8 +164,19 @@ class Authorization(Struct, frozen=True):
     lacks: str | None
 
 
+class Requirement(Struct, frozen=True):
+    """What a request needs beside an authorization: a token, a place within a limit, a service's leave."""
+
+    kind: Literal["token", "rate-limit", "concurrency-limit", "external-authorization"]
+    object: Object
+    needs: str
+
+
 class InboundVerdict(Struct, frozen=True):
-    """What the server's proxy does. `permit` is the authorization that lets the client in."""
+    """What the server's proxy does. `permit` is the authorization that lets the client in.
+
+    `also` is what the request would need beside it, in the order in which the proxy asks.
+    """
 
     server: Object
     protocol: str
@@ -174,6 +186,7 @@ class InboundVerdict(Struct, frozen=True):
     answer: Answer | None
     authorizations: tuple[Authorization, ...]
     permit: Object | None
+    also: tuple[Requirement, ...]
     reason: Reason | None
     problems: tuple[str, ...]
 

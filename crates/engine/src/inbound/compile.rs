@@ -6,61 +6,14 @@ use tulle_api::inbound as api;
 use tulle_api::meta;
 
 use super::authz::Authorization;
+use super::external::External;
+use super::jwt::{Jwt, MAX_REQUIREMENTS};
+use super::rate::RateLimit;
 use super::{AuthorizationId, Protocol, Route, Rule, Server};
 use crate::destination::ip_addr;
 use crate::invalid::{Invalid, MAX_AUTHORIZATIONS, MAX_ROUTES, MAX_RULES, duration};
 use crate::meta::{Meta, Resource};
 use crate::route::{BrokenMatch, Filter, HostPattern, Hosts, Matcher, RuleId, Table, TableBuilder};
-
-/// How many requests per second one proxy lets in.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RateLimit {
-    /// The HTTPLocalRateLimitPolicy.
-    pub meta: Arc<Meta>,
-    /// Of all clients together.
-    pub total: Option<u32>,
-    /// Of each identity; clients without one share a share.
-    pub identity: Option<u32>,
-    /// For some identities.
-    pub overrides: Vec<RateLimitOverride>,
-}
-
-/// A limit for some identities.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RateLimitOverride {
-    /// Requests per second.
-    pub limit: u32,
-    /// Whose.
-    pub identities: Vec<Box<str>>,
-}
-
-impl RateLimit {
-    fn compile(message: &api::HttpLocalRateLimit) -> Self {
-        let limit = |limit: &Option<api::http_local_rate_limit::Limit>| {
-            limit
-                .map(|limit| limit.requests_per_second)
-                .filter(|limit| *limit != 0)
-        };
-        let overrides = message.overrides.iter().filter_map(|message| {
-            let identities = message
-                .clients
-                .iter()
-                .flat_map(|clients| &clients.identities);
-            Some(RateLimitOverride {
-                limit: limit(&message.limit)?,
-                identities: identities
-                    .map(|identity| identity.name.as_str().into())
-                    .collect(),
-            })
-        });
-        Self {
-            meta: Meta::compile(message.metadata.as_ref()),
-            total: limit(&message.total),
-            identity: limit(&message.identity),
-            overrides: overrides.collect(),
-        }
-    }
-}
 
 impl Server {
     /// Compiles the message.
@@ -81,6 +34,20 @@ impl Server {
                 .protocol(kind)
                 .map_err(|error| error.under("protocol"))?,
         };
+        if message.jwt.len() > MAX_REQUIREMENTS {
+            let why = format!("goes beyond {MAX_REQUIREMENTS} requirements");
+            return Err(Invalid::new("jwt", why));
+        }
+        let problems = &mut compiler.problems;
+        let rate_limit = limit.and_then(|limit| RateLimit::compile(limit, problems));
+        let jwt = message.jwt.iter().enumerate();
+        let jwt = jwt
+            .map(|(index, jwt)| Arc::new(Jwt::compile(jwt, problems, &format!("jwt[{index}]"))))
+            .collect();
+        let external = message
+            .external_authorization
+            .as_ref()
+            .map(|external| Arc::new(External::compile(external, problems)));
         let mut services: Vec<Box<str>> = message
             .services
             .iter()
@@ -101,7 +68,11 @@ impl Server {
             own_authorizations: compiler.own,
             routes: compiler.routes,
             rules: compiler.rules,
-            rate_limit: limit.map(RateLimit::compile),
+            probes: compiler.probes.map(|probes| Arc::new(probes.build())),
+            rate_limit: rate_limit.map(Arc::new),
+            max_in_flight: usize::try_from(message.max_in_flight).unwrap_or(usize::MAX),
+            jwt,
+            external,
             proxy_protocol: message.proxy_protocol,
             labels: message.labels.clone(),
             services,
@@ -132,6 +103,8 @@ struct Compiler {
     own: Vec<AuthorizationId>,
     routes: Vec<Route>,
     rules: Vec<Rule>,
+    /// The rules of routes that are for probes, once more and by themselves.
+    probes: Option<TableBuilder>,
     problems: Vec<Invalid>,
 }
 
@@ -164,7 +137,7 @@ impl Compiler {
             ),
             Kind::Grpc(grpc) => (
                 Protocol::Grpc(self.grpc_routes("grpc.routes", &grpc.routes)?),
-                None,
+                grpc.local_rate_limit.as_ref(),
             ),
             Kind::Opaque(_) => (Protocol::Opaque, None),
             Kind::Tls(_) => (Protocol::Tls, None),
@@ -226,6 +199,12 @@ impl Compiler {
                 let field = format!("{field}.rules[{number}]");
                 let id = self.rule(&field, route, number, each(&rule.filters, http_filter));
                 let broken = table.rule(&hosts, id, rule.matches.iter().map(Matcher::http));
+                if self.is_for_probes(route) {
+                    let probes = self
+                        .probes
+                        .get_or_insert_with(|| TableBuilder::new(BrokenMatch::First));
+                    probes.rule(&hosts, id, rule.matches.iter().map(Matcher::http));
+                }
                 self.problems
                     .extend(broken.into_iter().map(|error| error.under(&field)));
             }
@@ -287,6 +266,10 @@ impl Compiler {
             authorizations: ids,
         });
         Ok(self.routes.len() - 1)
+    }
+
+    fn is_for_probes(&self, route: usize) -> bool {
+        self.routes.get(route).is_some_and(Route::is_for_probes)
     }
 
     fn rule(

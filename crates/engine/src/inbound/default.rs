@@ -149,7 +149,11 @@ impl Server {
                 filters: Vec::new(),
                 invalid: None,
             }],
+            probes: None,
             rate_limit: None,
+            max_in_flight: 0,
+            jwt: Vec::new(),
+            external: None,
             proxy_protocol: false,
             labels: labels
                 .into_iter()

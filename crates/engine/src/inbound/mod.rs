@@ -24,7 +24,10 @@
 mod authz;
 mod compile;
 mod default;
+mod external;
+mod jwt;
 mod network;
+mod rate;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,15 +36,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::authz::{Authentication, Authorization, Identities, Lack, Peer, PeerTls};
-pub use self::compile::{RateLimit, RateLimitOverride};
 pub use self::default::{DefaultPolicy, DefaultProtocol, UnknownPolicy};
+pub use self::external::{External, MAX_SHOWN_BODY};
+pub use self::jwt::{
+    Algorithm, ClaimHeader, Claims, Fault, GENERATION, Jwt, Key, MAX_JWKS, MAX_KEYS, MAX_TOKEN,
+    Material, Verified, Verifier, is_reserved,
+};
 pub use self::network::{Cidr, Network};
+pub use self::rate::{Limited, MAX_BUCKETS, RateLimit, RateLimitOverride, RateLimiter, Scope};
 
 use crate::invalid::Invalid;
 use crate::meta::Meta;
 use crate::reason::Reason;
 use crate::request::{Headers, RequestView};
-use crate::route::{self, Answer, Filter, Matcher, Recorder, RuleId, RuleName, Table};
+use crate::route::{self, Answer, Filter, Found, Matcher, Recorder, RuleId, RuleName, Table};
 
 /// A compiled policy for one port.
 #[derive(Clone, Debug)]
@@ -60,8 +68,17 @@ pub struct Server {
     pub routes: Vec<Route>,
     /// Every rule.
     pub rules: Vec<Rule>,
-    /// The rate limit of the port. Read and kept; the engine does not act on it yet.
-    pub rate_limit: Option<RateLimit>,
+    /// The rules of routes for probes by themselves: another route may be closer to a request and must not stand in a
+    /// probe's way.
+    pub probes: Option<Arc<Table>>,
+    /// How many requests per second are let in.
+    pub rate_limit: Option<Arc<RateLimit>>,
+    /// How many requests are let in at once; 0: no limit.
+    pub max_in_flight: usize,
+    /// Tokens that requests have to carry, all of them.
+    pub jwt: Vec<Arc<Jwt>>,
+    /// The service that has the last word.
+    pub external: Option<Arc<External>>,
     /// Connections begin with the PROXY protocol; its source address is the client's.
     pub proxy_protocol: bool,
     /// As the message has them.
@@ -113,6 +130,15 @@ pub struct Route {
     pub meta: Arc<Meta>,
     /// Its own authorizations and then the server's; the first that holds is named in metrics.
     pub authorizations: Vec<AuthorizationId>,
+}
+
+impl Route {
+    /// Whether it lets in the kubelet's probes. The control plane makes such a route and calls it `probe`; no object can,
+    /// since an object is no default.
+    #[must_use]
+    pub fn is_for_probes(&self) -> bool {
+        matches!(&*self.meta, Meta::Default(name) if &**name == "probe")
+    }
 }
 
 /// One rule of a route.
@@ -294,7 +320,10 @@ impl Server {
         request: &RequestView<'_, H>,
         recorder: &mut R,
     ) -> Option<RouteRef<'_>> {
-        let found = self.http()?.find_with(request, recorder)?;
+        self.found(self.http()?.find_with(request, recorder)?)
+    }
+
+    fn found<'a>(&'a self, found: Found<'a>) -> Option<RouteRef<'a>> {
         let rule = self.rules.get(found.rule.index())?;
         Some(RouteRef {
             id: found.rule,
@@ -303,6 +332,28 @@ impl Server {
             matcher: found.matcher,
             invalid: found.broken.or(rule.invalid.as_ref()),
         })
+    }
+
+    /// Whether the request is a probe that is let in, whatever route is closer to it. Asked when a request would be
+    /// refused, or before it is held to more than authorization ([`Server::requires_more`]).
+    pub fn probe<H: Headers + ?Sized>(
+        &self,
+        grants: &Grants,
+        request: &RequestView<'_, H>,
+    ) -> Option<(RouteRef<'_>, Permit<'_>)> {
+        let route = self.found(self.probes.as_ref()?.find(request)?)?;
+        let permit = self.authorize(grants, &route).ok()?;
+        Some((route, permit))
+    }
+
+    /// Whether an authorized request has to meet more: tokens, limits, the word of another service.
+    #[inline]
+    #[must_use]
+    pub fn requires_more(&self) -> bool {
+        self.rate_limit.is_some()
+            || self.max_in_flight != 0
+            || !self.jwt.is_empty()
+            || self.external.is_some()
     }
 
     /// Whether a request on this route may come in.

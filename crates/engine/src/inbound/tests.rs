@@ -517,3 +517,123 @@ proptest! {
         prop_assert_eq!(request.ok().map(|permit| permit.authorization.meta.clone()), expected);
     }
 }
+
+#[test]
+fn a_probe_is_found_beside_the_route_that_is_closer() {
+    let probe = authz("probe", anybody());
+    let mut closer = route(
+        "users",
+        "/live",
+        vec![authz("web-only", identities(&[WEB], &[]))],
+    );
+    closer.hosts = vec![http_route::HostMatch {
+        r#match: Some(http_route::host_match::Match::Exact("voting".into())),
+    }];
+    let message = server(
+        Vec::new(),
+        vec![closer, route("probe", "/live", vec![probe])],
+    );
+    let compiled = Server::compile(&message).unwrap();
+    let kubelet = peer("10.0.0.1", PeerTls::None);
+    let grants = compiled.grants(&kubelet);
+
+    assert_eq!(decide(&compiled, &kubelet, "/live"), "unauthorized");
+    let (route, permit) = compiled.probe(&grants, &get("/live")).unwrap();
+    assert_eq!(
+        (route.route.meta.name(), permit.authorization.meta.name()),
+        ("probe", "probe")
+    );
+    assert!(compiled.probe(&grants, &get("/other")).is_none());
+
+    // An object that is called `probe` is none of the control plane's.
+    let mut object = message;
+    let Some(api::proxy_protocol::Kind::Http1(http)) = &mut object.protocol.as_mut().unwrap().kind
+    else {
+        panic!()
+    };
+    http.routes[1].metadata = Some(meta::Metadata {
+        kind: Some(meta::metadata::Kind::Resource(meta::Resource {
+            kind: "HTTPRoute".into(),
+            name: "probe".into(),
+            ..Default::default()
+        })),
+    });
+    let compiled = Server::compile(&object).unwrap();
+    assert!(compiled.probe(&grants, &get("/live")).is_none());
+}
+
+#[test]
+fn what_a_port_asks_for_beside_authorization_is_read_or_named() {
+    let mut message = server(
+        vec![authz("all", anybody())],
+        vec![route("all", "/", Vec::new())],
+    );
+    assert!(!Server::compile(&message).unwrap().requires_more());
+    message.max_in_flight = 5;
+    assert!(Server::compile(&message).unwrap().requires_more());
+    message.external_authorization = Some(api::ExternalAuthorization {
+        authority: "[::1]:9000".into(),
+        ..Default::default()
+    });
+    let external = Server::compile(&message).unwrap().external.unwrap();
+    assert_eq!(
+        (
+            external.timeout,
+            external.fail_open,
+            external.identity.as_deref(),
+            &external.invalid
+        ),
+        (Duration::from_millis(200), false, None, &None)
+    );
+    for (change, field) in [
+        (
+            api::ExternalAuthorization {
+                authority: "authz".into(),
+                ..Default::default()
+            },
+            "authority",
+        ),
+        (
+            api::ExternalAuthorization {
+                authority: "a/b:1".into(),
+                ..Default::default()
+            },
+            "authority",
+        ),
+        (
+            api::ExternalAuthorization {
+                authority: "authz:0".into(),
+                ..Default::default()
+            },
+            "authority",
+        ),
+        (
+            api::ExternalAuthorization {
+                authority: "a:1".into(),
+                max_request_bytes: 65_537,
+                ..Default::default()
+            },
+            "max_request_bytes",
+        ),
+        (
+            api::ExternalAuthorization {
+                authority: "a:1".into(),
+                timeout: Some(prost_types::Duration {
+                    seconds: 11,
+                    nanos: 0,
+                }),
+                ..Default::default()
+            },
+            "timeout",
+        ),
+    ] {
+        message.external_authorization = Some(change);
+        let compiled = Server::compile(&message).unwrap();
+        let invalid = compiled.external.unwrap().invalid.clone().unwrap();
+        assert_eq!(invalid.field, format!("external_authorization.{field}"));
+        assert_eq!(compiled.problems, [invalid]);
+    }
+    message.external_authorization = None;
+    message.jwt = vec![api::Jwt::default(); 17];
+    assert_eq!(Server::compile(&message).unwrap_err().field, "jwt");
+}

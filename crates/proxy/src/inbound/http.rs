@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tulle_engine::deadline::Deadlines;
-use tulle_engine::inbound::Server;
+use tulle_engine::inbound::{Denial, Server};
 use tulle_engine::outbound::Timeouts;
 use tulle_engine::retry;
 use tulle_engine::route::{Filter, RuleName};
@@ -28,9 +28,11 @@ use crate::http::replay::Replay;
 use crate::http::serve::{Handled, Handler};
 use crate::http::side::{Answer, Downstream, Upstream, has_body};
 use crate::http::time_left;
+use crate::inbound::admission::Slot;
+use crate::inbound::admission::external::{Changes, Seen, Verdict};
 use crate::inbound::port::{Series, SeriesKey};
 use crate::inbound::session::{ClientTls, Session};
-use crate::inbound::{Inbound, labels};
+use crate::inbound::{Inbound, admission, labels};
 use crate::metrics::families;
 use crate::metrics::http::HttpMetrics;
 use crate::net::io::Io;
@@ -63,9 +65,44 @@ struct Admitted {
     prefix: Option<usize>,
     /// For the marks that CORS puts on the answer.
     origin: Option<Box<Origin>>,
+    /// What it has to meet beside.
+    beside: Beside,
+    /// What it holds while it is served.
+    held: Option<Box<Held>>,
+}
+
+/// What a request has got from the requirements that it met.
+struct Held {
+    /// Its place among the requests at once.
+    _slot: Option<Slot>,
+    /// What an external service wishes for the answer.
+    wishes: Option<Box<Changes>>,
+    /// What was read of its body.
+    seen: Option<Box<Seen>>,
+}
+
+/// Why a request goes no further.
+enum Stop {
+    Refuse(Box<Refusal>),
+    /// The client left.
+    Gone(Fault),
+}
+
+/// What an authorized request has to meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beside {
+    Nothing,
+    /// The port has requirements, and this is a probe: it needs to meet none, and may claim nothing.
+    NothingAsProbe,
+    Requirements,
 }
 
 impl Admitted {
+    /// What was read of its body before it goes to the application.
+    fn seen(&self) -> Option<&Seen> {
+        self.held.as_ref()?.seen.as_deref()
+    }
+
     fn name(&self) -> Option<RuleName<'_>> {
         let rule = self.server.rules.get(self.rule)?;
         let route = &self.server.routes.get(rule.route)?.meta;
@@ -98,8 +135,13 @@ impl Requests {
         let (server, grants) = self.session.policy();
         let fields = Fields(head);
         let view = fields.view();
-        let found = server.route(&view);
-        let permit = found.as_ref().map(|found| server.authorize(&grants, found));
+        let mut found = server.route(&view);
+        let mut permit = found.as_ref().map(|found| server.authorize(&grants, found));
+        if matches!(permit, None | Some(Err(_))) {
+            if let Some((route, by)) = server.probe(&grants, &view) {
+                (found, permit) = (Some(route), Some(Ok(by)));
+            }
+        }
         let route = found.as_ref().map_or(NONE, |found| found.rule.route);
         let authorization = permit
             .as_ref()
@@ -107,7 +149,11 @@ impl Requests {
             .map_or(NONE, |permit| permit.id.index());
         let series = self.series(&server, head, route, authorization);
         let admitted = match (&found, permit) {
-            (Some(found), Some(Ok(_))) => {
+            (Some(found), Some(Ok(permit))) => {
+                if permit.is_audit() {
+                    let audit = &self.inbound.audit;
+                    audit.allowed(&self.session, &server.meta, Some(&found.route.meta));
+                }
                 let random = fastrand::u64(..);
                 delay = found.delay(&view, random);
                 if delay.is_some() {
@@ -122,23 +168,26 @@ impl Requests {
                     )),
                     None => {
                         series.allowed.inc();
+                        let probe = || {
+                            found.route.is_for_probes() || server.probe(&grants, &view).is_some()
+                        };
+                        let beside = match server.requires_more() {
+                            false => Beside::Nothing,
+                            true if probe() => Beside::NothingAsProbe,
+                            true => Beside::Requirements,
+                        };
                         Ok(Admitted {
                             rule: found.id.index(),
                             prefix: found.matcher.prefix(),
                             origin,
                             server: server.clone(),
+                            beside,
+                            held: None,
                         })
                     }
                 }
             }
-            (Some(_), Some(Err(denial))) => {
-                let labels = labels::server(&self.inbound, &self.session);
-                self.inbound
-                    .shard
-                    .counter(&families::INBOUND_HTTP_AUTHZ_DENY_TOTAL, &labels)
-                    .inc();
-                Err(Refusal::new(denial.reason).of_rule(denial))
-            }
+            (Some(_), Some(Err(denial))) => Err(self.denied(&denial)),
             _ => {
                 let labels = labels::server(&self.inbound, &self.session);
                 self.inbound
@@ -165,6 +214,17 @@ impl Requests {
             }
         }
         answer
+    }
+
+    /// Counts a refusal and says which objects had a say in it.
+    #[cold]
+    fn denied(&self, denial: &Denial<'_>) -> Refusal {
+        let labels = labels::denied(&self.session, denial);
+        self.inbound
+            .shard
+            .counter(&families::INBOUND_HTTP_AUTHZ_DENY_TOTAL, &labels)
+            .inc();
+        Refusal::new(denial.reason).of_rule(denial)
     }
 
     fn series(
@@ -259,12 +319,26 @@ impl Handler for Requests {
                 return Handled::Cut;
             }
         }
-        let admitted = match admitted {
+        let mut admitted = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => return self.refused(down, head, &refusal, &mut account, metrics),
         };
         let body = down.request_body(head);
         let upgrade = down.asks_tunnel();
+        if admitted.beside != Beside::Nothing {
+            // Boxed: few ports have requirements, and all requests would carry the room for them.
+            match Box::pin(self.meet(&admitted, head, down, body)).await {
+                Ok(held) => admitted.held = held,
+                Err(Stop::Refuse(refusal)) => {
+                    return self.refused(down, head, &refusal, &mut account, metrics);
+                }
+                Err(Stop::Gone(fault)) => {
+                    account.end(metrics, "cancelled");
+                    down.cut(fault);
+                    return Handled::Cut;
+                }
+            }
+        }
         if let Err(refusal) = self.prepare_request(head, &admitted, upgrade) {
             return self.refused(down, head, &refusal, &mut account, metrics);
         }
@@ -273,14 +347,20 @@ impl Handler for Requests {
         let mut replay = Replay::off();
         let mut retried = false;
         loop {
-            let (up, fresh) = match self.open(head, body, upgrade).await {
+            let (mut up, fresh) = match self.open(head, body, upgrade).await {
                 Ok(opened) => opened,
                 Err(error) => {
                     let refusal = Refusal::because(error.reason, error.detail);
                     return self.refused(down, head, &refusal, &mut account, metrics);
                 }
             };
+            if let Some(seen) = admitted.seen() {
+                Box::pin(seen.replay(&mut up)).await;
+            }
             let mut exchange = Exchange::new(down, up, &mut replay, deadlines);
+            if let Some(seen) = admitted.seen() {
+                exchange.was_begun(seen.whole());
+            }
             let answer = match exchange.head(head).await {
                 Ok(answer) => answer,
                 Err(Failure::Upstream(fault))
@@ -315,6 +395,37 @@ impl Handler for Requests {
 }
 
 impl Requests {
+    /// Holds the request to what its port requires beside authorization.
+    async fn meet(
+        &self,
+        admitted: &Admitted,
+        head: &mut Head,
+        down: &mut Downstream<'_>,
+        body: BodyKind,
+    ) -> Result<Option<Box<Held>>, Stop> {
+        let (server, port) = (&admitted.server, self.session.port());
+        if admitted.beside == Beside::NothingAsProbe {
+            admission::drop_claims(server, head);
+            return Ok(None);
+        }
+        let refuse = |refusal| Stop::Refuse(Box::new(refusal));
+        let slot = admission::meet(&self.inbound, &self.session, server, head).map_err(refuse)?;
+        let (mut wishes, mut seen) = (None, None);
+        let gate = port.gate(&self.inbound);
+        if let Some(service) = gate.external(&self.inbound, port.number, server) {
+            match service.ask(&self.session, head, down, has_body(body)).await {
+                Verdict::Pass(changes, read) => (wishes, seen) = (changes, read),
+                Verdict::Refuse(refusal) => return Err(refuse(refusal)),
+                Verdict::Gone(fault) => return Err(Stop::Gone(fault)),
+            }
+        }
+        Ok(Some(Box::new(Held {
+            _slot: slot,
+            wishes,
+            seen,
+        })))
+    }
+
     /// What the application sees of the request.
     fn prepare_request(
         &self,
@@ -514,6 +625,9 @@ fn prepare_answer(
     decision::modify_response(admitted.filters(), head)?;
     if let Some(origin) = &admitted.origin {
         origin.mark(head)?;
+    }
+    if let Some(wishes) = admitted.held.as_ref().and_then(|held| held.wishes.as_ref()) {
+        wishes.apply(head)?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use tulle_engine::Meta;
-use tulle_engine::inbound::Server;
+use tulle_engine::inbound::{Denial, Scope, Server};
 
 use crate::inbound::Inbound;
 use crate::inbound::port::{Port, SeriesKey};
@@ -62,6 +62,15 @@ pub fn server(_inbound: &Inbound, session: &Session) -> Labels {
     base(session, &session.port().server()).build()
 }
 
+/// A port's policy, a client that it refuses, and the route of its request.
+pub fn denied(session: &Session, denial: &Denial<'_>) -> Labels {
+    let labels = base(session, &session.port().server());
+    match denial.route {
+        Some(route) => meta(labels, "route", route).build(),
+        None => labels.build(),
+    }
+}
+
 /// A port's policy and the authorization that let something in.
 pub fn authorized(_inbound: &Inbound, session: &Session, authorization: &Meta) -> Labels {
     meta(
@@ -70,6 +79,29 @@ pub fn authorized(_inbound: &Inbound, session: &Session, authorization: &Meta) -
         authorization,
     )
     .build()
+}
+
+/// A port's policy, a client, and the limit that it has reached.
+pub fn rate_limit(session: &Session, server: &Server, limit: &Meta, scope: Scope) -> Labels {
+    meta(base(session, server), "ratelimit", limit)
+        .add("scope", scope.name())
+        .build()
+}
+
+/// A port's policy, a requirement of a token, and what became of one.
+pub fn token(session: &Session, server: &Server, requirement: &Meta, result: &str) -> Labels {
+    let labels = meta(Labels::builder(), "srv", &server.meta)
+        .add_number("srv_port", u64::from(session.port().number));
+    meta(labels, "jwt", requirement)
+        .add("result", result)
+        .build()
+}
+
+/// A port's policy and the external service that it asks.
+pub fn external(number: u16, server: &Server, service: &Meta) -> LabelsBuilder {
+    let labels =
+        meta(Labels::builder(), "srv", &server.meta).add_number("srv_port", u64::from(number));
+    meta(labels, "ext_authz", service)
 }
 
 /// For requests of one client on one route.

@@ -3,10 +3,13 @@
 //! `serve` (here): which port a connection is for, whether it is ours to take, whether it is TLS for us, what it
 //! speaks. `direct`: connections to the proxy's own port, which must begin with mutual TLS and a transport header.
 //! `port`: the policy of a port, followed while it changes, and the way to the application behind it. `session`: who
-//! the client is and what it may do. `http`: one request. `tcp`: one opaque connection.
+//! the client is and what it may do. `http`: one request. `admission`: what an authorized request has to meet beside
+//! (tokens, limits, an external service). `audit`: what is let in only to be watched. `tcp`: one opaque connection.
 //!
 //! Nothing here falls open: a connection or request goes on only with a permit that the engine gave for it.
 
+pub mod admission;
+mod audit;
 mod direct;
 mod gateway;
 mod http;
@@ -56,6 +59,8 @@ pub struct Inbound {
     silence: Silence,
     /// The same worker's way out, for a gateway.
     gateway: OnceCell<Rc<Outbound>>,
+    shared: Arc<admission::Shared>,
+    audit: audit::Log,
 }
 
 impl Inbound {
@@ -64,6 +69,7 @@ impl Inbound {
         discovery: Discovery,
         epochs: Epochs,
         shard: Shard,
+        shared: Arc<admission::Shared>,
     ) -> Rc<Self> {
         let connections = &config.inbound.connections;
         let options = SocketOptions {
@@ -85,6 +91,8 @@ impl Inbound {
             dialer,
             ports: RefCell::default(),
             in_flight: Cell::new(0),
+            shared,
+            audit: audit::Log::default(),
             config,
         })
     }

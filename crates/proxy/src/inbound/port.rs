@@ -11,6 +11,7 @@ use tulle_engine::inbound::Server;
 
 use crate::http::h2;
 use crate::http::origin::{self, Origin};
+use crate::inbound::admission::Gate;
 use crate::inbound::{Inbound, labels};
 use crate::metrics::Counter;
 use crate::metrics::http::HttpMetrics;
@@ -51,6 +52,8 @@ pub struct Port {
     current: RefCell<Arc<Server>>,
     pub application: Rc<Origin>,
     series: RefCell<HashMap<SeriesKey, Rc<Series>>>,
+    /// Made when a policy has requirements beyond authorization.
+    gate: RefCell<Option<Rc<Gate>>>,
 }
 
 impl Ports {
@@ -98,7 +101,15 @@ impl Port {
                 meter,
             ),
             series: RefCell::default(),
+            gate: RefCell::default(),
         }
+    }
+
+    /// What is kept for requirements beyond authorization.
+    pub fn gate(&self, inbound: &Inbound) -> Rc<Gate> {
+        let mut gate = self.gate.borrow_mut();
+        gate.get_or_insert_with(|| Gate::new(inbound, self.number))
+            .clone()
     }
 
     /// The newest policy.

@@ -54,7 +54,12 @@ impl Session {
         }
     }
 
-    fn client_ip(&self) -> IpAddr {
+    /// Where the client is.
+    pub fn client(&self) -> SocketAddr {
+        self.client
+    }
+
+    pub fn client_ip(&self) -> IpAddr {
         self.client.ip().to_canonical()
     }
 

@@ -52,6 +52,9 @@ pub fn permitted(inbound: &Inbound, session: &Session) -> bool {
     let (server, grants) = session.policy();
     match server.authorize_connection(&grants) {
         Ok(permit) => {
+            if permit.is_audit() {
+                inbound.audit.allowed(session, &server.meta, None);
+            }
             let labels = labels::authorized(inbound, session, &permit.authorization.meta);
             inbound
                 .shard

@@ -49,6 +49,15 @@ pub const LABEL_GROUPS: &[(&str, &str)] = &[
         "backend_group, backend_kind, backend_namespace, backend_name, backend_port, backend_section_name",
     ),
     (
+        "{ratelimit}",
+        "ratelimit_group, ratelimit_kind, ratelimit_name (inbound)",
+    ),
+    ("{jwt}", "jwt_group, jwt_kind, jwt_name (inbound)"),
+    (
+        "{ext_authz}",
+        "ext_authz_group, ext_authz_kind, ext_authz_name (inbound)",
+    ),
+    (
         "{dst}",
         "dst_namespace, dst_deployment and its kin, dst_service, dst_serviceaccount, dst_pod, dst_pod_template_hash, dst_control_plane_ns, dst_zone (outbound, as the control plane labels endpoints)",
     ),
@@ -112,6 +121,22 @@ families! {
         "Inbound connections that policy refused.";
     INBOUND_TCP_AUTHZ_TERMINATE_TOTAL Counter, "inbound_tcp_authz_terminate_total", ["{target}", "{tls}", "{srv}"],
         "Inbound connections ended because a policy change no longer allows them.";
+    INBOUND_HTTP_LOCAL_RATELIMIT_TOTAL Counter, "inbound_http_local_ratelimit_total", ["{target}", "{tls}", "{srv}", "{ratelimit}", "scope"],
+        "Inbound HTTP requests beyond a local rate limit; scope: total, or identity (also of an override).";
+    INBOUND_HTTP_LOCAL_RATELIMIT_BUCKETS Gauge, "inbound_http_local_ratelimit_buckets", ["{srv}"],
+        "Client identities that a local rate limit tells apart now; at most 10,000 per port, further ones share a bucket.";
+    INBOUND_HTTP_CONCURRENCY_LIMITED_TOTAL Counter, "inbound_http_concurrency_limited_total", ["{srv}"],
+        "Inbound HTTP requests beyond the number that the Server lets in at once.";
+    INBOUND_HTTP_JWT_TOTAL Counter, "inbound_http_jwt_total", ["{srv}", "{jwt}", "result"],
+        "Tokens that inbound HTTP requests had to carry; result: valid, remembered (verified before), missing, invalid_requirement, or what was wrong: several, too_long, malformed, header, critical, algorithm, unknown_key, signature, payload, issuer, audience, endless, expired, not_yet.";
+    INBOUND_HTTP_JWT_REMEMBERED Gauge, "inbound_http_jwt_remembered", ["{srv}"],
+        "Verified tokens that are remembered; at most 1,024 per requirement and worker.";
+    INBOUND_HTTP_EXT_AUTHZ_TOTAL Counter, "inbound_http_ext_authz_total", ["{srv}", "{ext_authz}", "result", "error"],
+        "Inbound HTTP requests that an external service was to be asked about; result: allow, deny, failed_open, failed_closed; error, of the last two: timeout, unreachable, identity, status, bad_answer, overflow, invalid_requirement.";
+    INBOUND_HTTP_EXT_AUTHZ_DURATION_MS Histogram(&LATENCY_MS), "inbound_http_ext_authz_duration_ms", ["{srv}", "{ext_authz}"],
+        "Milliseconds that requests waited for an external service's word.";
+    INBOUND_HTTP_EXT_AUTHZ_IN_FLIGHT Gauge, "inbound_http_ext_authz_in_flight", ["{srv}", "{ext_authz}"],
+        "Questions that an external service has not answered yet; at most 1,000 per port and worker.";
     INBOUND_HTTP_ERRORS_TOTAL Counter, "inbound_http_errors_total", ["error", "{target}"],
         "Inbound HTTP requests that the proxy answered itself, by reason.";
     INBOUND_TCP_ERRORS_TOTAL Counter, "inbound_tcp_errors_total", ["error", "{target}"],

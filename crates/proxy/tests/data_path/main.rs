@@ -3,10 +3,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod admission;
 mod balancing;
 mod client;
 mod detect;
 mod drain;
+mod external;
 mod filters;
 mod forms;
 mod fronted;
@@ -26,4 +28,5 @@ mod slow;
 mod strict;
 mod tcp;
 mod timeouts;
+mod tokens;
 mod trouble;

@@ -169,6 +169,7 @@ impl Mesh {
             discovery,
             epochs: received,
             shard: registry.shard(),
+            limits: Arc::default(),
             inbound: inbound.guard().unwrap(),
             outbound: outbound.guard().unwrap(),
         };
