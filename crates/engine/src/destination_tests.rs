@@ -263,3 +263,56 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// A reader that follows the changes, as often or seldom as it likes, has the list.
+    #[test]
+    fn a_reader_of_changes_has_the_same_endpoints(
+        steps in proptest::collection::vec(
+            (any::<bool>(), any::<bool>(), proptest::collection::vec(0_u32..2_000, 0..400), any::<bool>()),
+            1..12,
+        ),
+    ) {
+        let mut endpoints = Endpoints::default();
+        let mut reader = Cursor::default();
+        let mut seen: BTreeMap<SocketAddr, Arc<Endpoint>> = BTreeMap::new();
+        let (mut deltas, mut whole) = (0, 0);
+        for (adds, first, numbers, reads) in steps {
+            let update = if adds { add(numbers.iter().map(|number| weighted(*number, 1))) } else { remove(&numbers) };
+            endpoints.apply(&update, first);
+            if !reads {
+                continue;
+            }
+            match endpoints.since(&mut reader) {
+                Some(changes) => {
+                    deltas += 1;
+                    for change in changes {
+                        match change {
+                            Change::Set(endpoint) => drop(seen.insert(endpoint.addr, endpoint.clone())),
+                            Change::Removed(addr) => drop(seen.remove(addr)),
+                        }
+                    }
+                }
+                None => {
+                    whole += 1;
+                    seen = endpoints.iter().map(|endpoint| (endpoint.addr, endpoint.clone())).collect();
+                }
+            }
+            prop_assert!(seen.values().eq(endpoints.iter()));
+            prop_assert!(endpoints.since(&mut reader).is_some_and(|mut rest| rest.next().is_none()));
+        }
+        prop_assert!(whole + deltas == 0 || whole >= 1, "a new reader reads the whole list");
+    }
+}
+
+#[test]
+fn a_reader_of_another_list_reads_the_whole_of_this_one() {
+    let mut reader = Cursor::default();
+    let mut lists = [Endpoints::default(), Endpoints::default()];
+    for list in &mut lists {
+        list.apply(&add([weighted(1, 1)]), true);
+        assert!(list.since(&mut reader).is_none());
+        list.apply(&add([weighted(2, 1)]), false);
+        assert_eq!(list.since(&mut reader).map(Iterator::count), Some(1));
+    }
+}

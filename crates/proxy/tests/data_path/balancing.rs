@@ -493,3 +493,52 @@ fn servers_get_requests_by_their_weights() {
         assert_eq!(servers.taken(), [(0, 50)].into());
     });
 }
+
+#[test]
+fn of_ten_thousand_endpoints_a_change_touches_those_that_changed() {
+    run(async {
+        let mesh = Mesh::new();
+        let web = mesh.pod("web").await;
+        let servers = Servers::start(&web, 2).await;
+        mesh.policy("voting", balanced(|_| (), None));
+        let [first, second] = [0, 1].map(|number| plain(web.address(9000 + number)));
+        let mut endpoints = vec![first.clone()];
+        // Nothing listens there, and nothing is sent there.
+        endpoints.extend((0..9_998_u32).map(|number| {
+            let ip = std::net::Ipv4Addr::from(0x0a00_0000 + number);
+            destination::WeightedAddr {
+                weight: 0,
+                ..plain((ip, 80).into())
+            }
+        }));
+        mesh.endpoints("voting", &endpoints);
+        let mut client = Http1::new(web.call().await);
+        assert_eq!(send(&mut client, 5).await, [200; 5]);
+        let updates = |op: &str| {
+            let op = format!("op=\"{op}\"");
+            let family = "outbound_http_balancer_p2c_updates_total";
+            web.metric(family, &[op.as_str()])
+        };
+        let before = [updates("Reset"), updates("Add"), updates("Remove")];
+
+        let added = destination::WeightedAddrSet {
+            addrs: vec![second],
+            ..Default::default()
+        };
+        mesh.change("voting", destination::update::Update::Add(added));
+        let removed = destination::AddrSet {
+            addrs: vec![first.addr.unwrap()],
+        };
+        mesh.change("voting", destination::update::Update::Remove(removed));
+        servers.taken();
+        assert_eq!(send(&mut client, 5).await, [200; 5]);
+
+        assert_eq!(servers.taken(), [(1, 5)].into());
+        let after = [updates("Reset"), updates("Add"), updates("Remove")];
+        assert_eq!(after, [before[0], before[1] + 1.0, before[2] + 1.0]);
+        assert_eq!(
+            web.metric("outbound_http_balancer_p2c_endpoints", &[]),
+            9_999.0
+        );
+    });
+}

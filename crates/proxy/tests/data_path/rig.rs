@@ -284,6 +284,21 @@ impl Mesh {
     }
 }
 
+impl Mesh {
+    /// What discovery says next about the endpoints of a Service that it has spoken of.
+    pub fn change(&self, service: &str, update: destination::update::Update) {
+        let message = destination::Update {
+            update: Some(update),
+        };
+        let script = self.0.script.borrow();
+        script.endpoints[&path(service)].send_modify(|known| {
+            let known = known.as_mut().expect("it has spoken");
+            let changes = Arc::make_mut(known).apply(&message, false);
+            assert!(changes.problems.is_empty(), "{:?}", changes.problems);
+        });
+    }
+}
+
 fn path(service: &str) -> String {
     format!("{service}.default.svc.cluster.local:80")
 }

@@ -228,8 +228,10 @@ fn a_failure_counts_as_slow_where_the_policy_says_so() {
         assert!(expected.contains(&share), "{penalty:?}: {share}");
     }
     for (asked, believed) in [(None, 5), (Some(1), 1), (Some(60), 60), (Some(9_999), 300)] {
-        let mut load = Load::default();
-        load.penalty = Some(penalty);
+        let load = Load {
+            penalty: Some(penalty),
+            ..Load::default()
+        };
         let config = Balance {
             load,
             ..Balance::default()

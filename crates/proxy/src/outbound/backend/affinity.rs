@@ -133,7 +133,7 @@ mod tests {
             (&["tulle=abc"][..], Some("abc")),
             (&["a=b; tulle=abc"], Some("abc")),
             (&["a=b;tulle=abc;c=d"], Some("abc")),
-            (&["a=b", "tulle = abc "], Some("abc")),
+            (&["a=b", "tulle = abc"], Some("abc")),
             (&["xtulle=abc; tullex=abc"], None),
             (&["tulle="], None),
             (&["tulle"], None),
