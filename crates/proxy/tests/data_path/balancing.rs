@@ -82,7 +82,7 @@ fn balanced(
         panic!("the rig's policy has changed");
     };
     let http1 = detect.http1.as_mut().unwrap();
-    http1.failure_accrual = accrual.clone();
+    http1.failure_accrual = accrual;
     for rule in &mut http1.routes[0].rules {
         let Some(Kind::FirstAvailable(first)) = rule.backends.as_mut().unwrap().kind.as_mut()
         else {
