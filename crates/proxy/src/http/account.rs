@@ -1,17 +1,29 @@
 //! The account of one request: when it began, what was answered, and the series it is counted in. Two or three clock
 //! reads per request; the counting itself is plain adds.
 
+use std::rc::Rc;
+
 use tokio::time::Instant;
 use tulle_http::Head;
+use tulle_http::h2::Code;
 
-use crate::http::exchange::{self, Failure};
+use crate::http::Fault;
+use crate::http::answer::Refusal;
+use crate::http::exchange::{self, Exchange, Failure};
 use crate::metrics::http::{HttpMetrics, Outcome};
+use crate::metrics::route::{Edge, Ended};
 
 pub struct Account {
     pub started: Instant,
     /// It was HTTP/1 before another proxy carried it here in HTTP/2, and its answer has to say so too.
     pub bridged: bool,
     answered: Option<Instant>,
+    /// The request has been sent whole.
+    sent: Option<Instant>,
+    /// The answer is the proxy's own.
+    own: bool,
+    /// The route that took the request, once there is one.
+    edge: Option<Rc<Edge>>,
     status: u16,
     grpc_status: Option<u8>,
 }
@@ -22,9 +34,31 @@ impl Account {
             started: Instant::now(),
             bridged: false,
             answered: None,
+            sent: None,
+            own: false,
+            edge: None,
             status: 0,
             grpc_status: None,
         }
+    }
+
+    /// The request is that of a route, and is tried for the first time.
+    pub fn of_route(&mut self, edge: Option<Rc<Edge>>) {
+        if let Some(edge) = &edge {
+            edge.begun();
+        }
+        self.edge = edge;
+    }
+
+    /// Where the pieces of the bodies are counted.
+    pub fn edge(&self) -> Option<Rc<Edge>> {
+        self.edge.clone()
+    }
+
+    /// The proxy has answered, with this head.
+    pub fn answered_itself(&mut self, head: &Head) {
+        self.answered(head);
+        self.own = true;
     }
 
     /// The answer's head has come, or has been made. Returns the moment.
@@ -36,8 +70,10 @@ impl Account {
         now
     }
 
-    pub fn trailers(&mut self, grpc_status: Option<u8>) {
-        self.grpc_status = grpc_status.or(self.grpc_status);
+    /// The exchange is over: its trailers, and when the request had been sent.
+    pub fn exchanged(&mut self, exchange: &Exchange<'_, '_>) {
+        self.grpc_status = exchange.grpc_status().or(self.grpc_status);
+        self.sent = exchange.sent();
     }
 
     /// Counts a try that was not the last: its answer, if it had one, was not the caller's.
@@ -58,6 +94,16 @@ impl Account {
         };
         let took = since.elapsed();
         metrics.response(outcome, took, took);
+        if let Some(edge) = &self.edge {
+            let ended = Ended {
+                status,
+                grpc_status,
+                error,
+            };
+            edge.try_ended(ended, took);
+            // Another follows.
+            edge.begun();
+        }
     }
 
     /// Counts the request. `error` is empty, or a word of a closed set.
@@ -78,6 +124,16 @@ impl Account {
             self.answered.unwrap_or(now) - self.started,
             now - self.started,
         );
+        if let Some(edge) = &self.edge {
+            let own_error = self.own && !error.is_empty();
+            let ended = Ended {
+                status: if own_error { 0 } else { self.status },
+                grpc_status: self.grpc_status,
+                error,
+            };
+            edge.try_ended(ended, now - self.sent.unwrap_or(self.started));
+            edge.ended(ended, now - self.started);
+        }
     }
 }
 
@@ -90,7 +146,9 @@ fn is_failure(status: u8) -> bool {
 pub fn error_label(failure: Failure) -> &'static str {
     match failure {
         Failure::Downstream(_) => "cancelled",
-        Failure::Upstream(_) => "upstream",
+        Failure::Upstream(Fault::Refused) => "refused",
+        Failure::Upstream(Fault::Reset(Code::ENHANCE_YOUR_CALM)) => "enhance-your-calm",
+        Failure::Upstream(fault) => Refusal::of_upstream(fault).reason.code(),
         Failure::Deadline(reason) => reason.code(),
     }
 }

@@ -9,6 +9,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::http::h1;
 use crate::http::replay::{End, Replay};
 use crate::http::side::{Answer, Downstream, Upstream};
 use crate::http::{Event, Fault};
+use crate::metrics::route::Edge;
 use crate::outbound::mirror::Copies;
 
 /// A timer that nobody waits for.
@@ -77,6 +79,10 @@ pub struct Exchange<'e, 'd> {
     limits: Option<Box<Limits>>,
     /// Copies of the request that are made as it passes; `None` for nearly all.
     pub copies: Option<&'e mut Copies>,
+    /// When the last byte of the request was handed over.
+    sent: Option<Instant>,
+    /// Where the pieces of the bodies are counted.
+    pub edge: Option<Rc<Edge>>,
 }
 
 /// What followed an answer's head at once.
@@ -153,6 +159,8 @@ impl<'e, 'd> Exchange<'e, 'd> {
             peeked: None,
             limits: Limits::new(deadlines),
             copies: None,
+            sent: None,
+            edge: None,
         }
     }
 
@@ -166,6 +174,11 @@ impl<'e, 'd> Exchange<'e, 'd> {
 
     pub fn grpc_status(&self) -> Option<u8> {
         self.grpc_status
+    }
+
+    /// When all of the request had gone to the server.
+    pub fn sent(&self) -> Option<Instant> {
+        self.sent
     }
 
     /// All of the request has gone to the server.
@@ -348,6 +361,9 @@ impl<'e, 'd> Exchange<'e, 'd> {
                             let data = &self.down.chunk()[..count];
                             match self.up.send(data) {
                                 Ok(()) => {
+                                    if let Some(edge) = &self.edge {
+                                        edge.request_frame(count);
+                                    }
                                     self.replay.passed(data);
                                     if let Some(copies) = &mut self.copies {
                                         copies.data(data);
@@ -412,6 +428,9 @@ impl<'e, 'd> Exchange<'e, 'd> {
     fn end_request(&mut self, trailers: bool) {
         let trailers = trailers.then_some(&self.trailers);
         self.request = if self.up.finish(trailers).is_ok() {
+            if self.edge.is_some() {
+                self.sent = Some(Instant::now());
+            }
             Flow::Done
         } else {
             Flow::Stopped
@@ -441,6 +460,9 @@ impl<'e, 'd> Exchange<'e, 'd> {
                         .map_err(Failure::Downstream)?;
                     self.up.consume(count);
                     self.moved = true;
+                    if let Some(edge) = &self.edge {
+                        edge.response_frame(count);
+                    }
                     Ok(Poll::Ready(Flow::Open))
                 }
             },

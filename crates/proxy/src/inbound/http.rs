@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tulle_engine::deadline::Deadlines;
-use tulle_engine::inbound::{Denial, Server};
+use tulle_engine::inbound::{Denial, Protocol, Server};
 use tulle_engine::outbound::Timeouts;
 use tulle_engine::retry;
 use tulle_engine::route::{Filter, RuleName};
@@ -35,6 +35,7 @@ use crate::inbound::session::{ClientTls, Session};
 use crate::inbound::{Inbound, admission, labels};
 use crate::metrics::families;
 use crate::metrics::http::HttpMetrics;
+use crate::metrics::route::Edge;
 use crate::net::io::Io;
 use crate::net::reach::ConnectError;
 use crate::net::relay;
@@ -270,7 +271,10 @@ impl Requests {
                 .inbound
                 .shard
                 .counter(&families::INBOUND_HTTP_AUTHZ_ALLOW_TOTAL, &labels.linkerd);
+            let grpc = matches!(server.protocol, Protocol::Grpc(_));
+            let route = labels::route(&self.session, server, key.route);
             Series {
+                edge: Rc::new(Edge::inbound(&self.inbound.shard, grpc, &route)),
                 allowed,
                 http: HttpMetrics::new(&self.inbound.shard, labels),
             }
@@ -312,6 +316,7 @@ impl Handler for Requests {
         let (admitted, series, delay) = self.admit(head);
         let metrics = &series.http;
         metrics.request();
+        account.of_route(Some(series.edge.clone()));
         if let Some(length) = delay {
             if let Err(fault) = Box::pin(fault::hold(down, length)).await {
                 account.end(metrics, "cancelled");
@@ -361,6 +366,7 @@ impl Handler for Requests {
             if let Some(seen) = admitted.seen() {
                 exchange.was_begun(seen.whole());
             }
+            exchange.edge = account.edge();
             let answer = match exchange.head(head).await {
                 Ok(answer) => answer,
                 Err(Failure::Upstream(fault))
@@ -533,7 +539,7 @@ impl Requests {
             };
         }
         let moved = exchange.bodies().await;
-        account.trailers(exchange.grpc_status());
+        account.exchanged(&exchange);
         match moved {
             Ok(()) => {
                 account.end(metrics, "");
@@ -592,7 +598,7 @@ impl Requests {
     ) -> Handled<Box<Io>> {
         self.inbound.answered_itself(refusal.reason);
         let handled = refuse(down, head, refusal);
-        account.answered(head);
+        account.answered_itself(head);
         account.end(metrics, answer::error_label(refusal));
         handled
     }

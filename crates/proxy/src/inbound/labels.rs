@@ -104,6 +104,13 @@ pub fn external(number: u16, server: &Server, service: &Meta) -> LabelsBuilder {
     meta(labels, "ext_authz", service)
 }
 
+/// A port's policy and one of its routes; labels of the route are empty for what none of them matched.
+pub fn route(session: &Session, server: &Server, route: usize) -> Labels {
+    let none = Meta::Default("".into());
+    let route = server.routes.get(route).map_or(&none, |route| &route.meta);
+    meta(srv(Labels::builder(), session, server), "route", route).build()
+}
+
 /// For requests of one client on one route.
 pub fn requests(
     inbound: &Inbound,

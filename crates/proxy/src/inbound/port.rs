@@ -15,6 +15,7 @@ use crate::inbound::admission::Gate;
 use crate::inbound::{Inbound, labels};
 use crate::metrics::Counter;
 use crate::metrics::http::HttpMetrics;
+use crate::metrics::route::Edge;
 use crate::net::reach::Reach;
 
 /// The ports that have been asked for, by port and the application's address. Peers name ports, so they are bounded.
@@ -44,6 +45,8 @@ pub struct SeriesKey {
 pub struct Series {
     pub allowed: Counter,
     pub http: HttpMetrics,
+    /// Of the route alone, whoever the client is.
+    pub edge: Rc<Edge>,
 }
 
 pub struct Port {

@@ -4,7 +4,9 @@
 //! A new metric is one row here. Names and labels are Linkerd's wherever Linkerd has one; `http_requests_total` and
 //! `http_request_duration_ms` are those that readers of service-mesh articles look for first.
 
-use super::histogram::{Bounds, DETECT_SECONDS, LATENCY_MS, QUEUE_SECONDS};
+use super::histogram::{
+    Bounds, COARSE_SECONDS, DETECT_SECONDS, FINE_SECONDS, FRAME_BYTES, LATENCY_MS, QUEUE_SECONDS,
+};
 
 /// What kind of numbers a family holds.
 #[derive(Clone, Copy, Debug)]
@@ -99,8 +101,8 @@ families! {
     // TCP.
     TCP_OPEN_TOTAL Counter, "tcp_open_total", ["direction", "peer", "{target}", "{tls}", "{srv}", "{authz}", "{dst}"],
         "Connections opened.";
-    TCP_CLOSE_TOTAL Counter, "tcp_close_total", ["direction", "peer", "{target}", "{tls}", "{srv}", "{authz}", "{dst}", "errno"],
-        "Connections closed; errno names the error that ended one, and is empty for an orderly end.";
+    TCP_CLOSE_TOTAL Counter, "tcp_close_total", ["direction", "peer", "{target}", "{tls}", "{srv}", "{authz}", "{dst}", "errno", "classification"],
+        "Connections closed, by classification (success, failure); errno names the error that ended one, and is empty for an orderly end.";
     TCP_OPEN_CONNECTIONS Gauge, "tcp_open_connections", ["direction", "peer", "{target}", "{tls}", "{srv}", "{authz}", "{dst}"],
         "Connections open now.";
     TCP_READ_BYTES_TOTAL Counter, "tcp_read_bytes_total", ["direction", "peer", "{target}", "{tls}", "{srv}", "{authz}", "{dst}"],
@@ -153,6 +155,87 @@ families! {
         "Outbound connections that failed in the proxy, by reason.";
     TLS_HANDSHAKE_FAILURES_TOTAL Counter, "tls_handshake_failures_total", ["direction", "reason"],
         "TLS handshakes that failed; reason: expired, not_yet_valid, unknown_issuer, wrong_identity, no_certificate, bad_certificate, alert, no_alpn, not_tls13, closed, timeout, other.";
+
+    // Requests by the route that took them, and what its backends did with them.
+    OUTBOUND_HTTP_ROUTE_REQUEST_DURATION_SECONDS Histogram(&COARSE_SECONDS), "outbound_http_route_request_duration_seconds",
+        ["{parent_route}", "hostname"],
+        "Seconds from the head of HTTP requests to the end of their answers, retries included.";
+    OUTBOUND_HTTP_ROUTE_REQUEST_STATUSES_TOTAL Counter, "outbound_http_route_request_statuses_total",
+        ["{parent_route}", "hostname", "http_status", "error"],
+        "HTTP requests of a route that ended, by outcome as their callers saw it; the status is empty where the proxy answered itself because of the error.";
+    OUTBOUND_HTTP_ROUTE_REQUEST_FRAME_SIZE_BYTES Histogram(&FRAME_BYTES), "outbound_http_route_request_frame_size_bytes",
+        ["{parent_route}", "hostname"],
+        "Bytes of each piece of the bodies of HTTP requests.";
+    OUTBOUND_HTTP_ROUTE_BACKEND_REQUESTS_TOTAL Counter, "outbound_http_route_backend_requests_total",
+        ["{parent_route}", "{backend}", "hostname"],
+        "HTTP requests dispatched to a backend, retries included.";
+    OUTBOUND_HTTP_ROUTE_BACKEND_RESPONSE_DURATION_SECONDS Histogram(&FINE_SECONDS), "outbound_http_route_backend_response_duration_seconds",
+        ["{parent_route}", "{backend}", "hostname"],
+        "Seconds from the end of HTTP requests to the end of the backend's answers.";
+    OUTBOUND_HTTP_ROUTE_BACKEND_RESPONSE_STATUSES_TOTAL Counter, "outbound_http_route_backend_response_statuses_total",
+        ["{parent_route}", "{backend}", "hostname", "http_status", "error"],
+        "Answers of a backend to HTTP requests, by outcome.";
+    OUTBOUND_HTTP_ROUTE_BACKEND_RESPONSE_FRAME_SIZE_BYTES Histogram(&FRAME_BYTES), "outbound_http_route_backend_response_frame_size_bytes",
+        ["{parent_route}", "{backend}", "hostname"],
+        "Bytes of each piece of the bodies of a backend's answers to HTTP requests.";
+    OUTBOUND_GRPC_ROUTE_REQUEST_DURATION_SECONDS Histogram(&COARSE_SECONDS), "outbound_grpc_route_request_duration_seconds",
+        ["{parent_route}", "hostname"],
+        "Seconds from the head of gRPC calls to the end of their answers, retries included.";
+    OUTBOUND_GRPC_ROUTE_REQUEST_STATUSES_TOTAL Counter, "outbound_grpc_route_request_statuses_total",
+        ["{parent_route}", "hostname", "grpc_status", "error"],
+        "gRPC calls of a route that ended, by outcome as their callers saw it; the status is empty where the proxy answered itself because of the error.";
+    OUTBOUND_GRPC_ROUTE_REQUEST_FRAME_SIZE_BYTES Histogram(&FRAME_BYTES), "outbound_grpc_route_request_frame_size_bytes",
+        ["{parent_route}", "hostname"],
+        "Bytes of each piece of the bodies of gRPC calls.";
+    OUTBOUND_GRPC_ROUTE_BACKEND_REQUESTS_TOTAL Counter, "outbound_grpc_route_backend_requests_total",
+        ["{parent_route}", "{backend}", "hostname"],
+        "gRPC calls dispatched to a backend, retries included.";
+    OUTBOUND_GRPC_ROUTE_BACKEND_RESPONSE_DURATION_SECONDS Histogram(&FINE_SECONDS), "outbound_grpc_route_backend_response_duration_seconds",
+        ["{parent_route}", "{backend}", "hostname"],
+        "Seconds from the end of gRPC calls to the end of the backend's answers.";
+    OUTBOUND_GRPC_ROUTE_BACKEND_RESPONSE_STATUSES_TOTAL Counter, "outbound_grpc_route_backend_response_statuses_total",
+        ["{parent_route}", "{backend}", "hostname", "grpc_status", "error"],
+        "Answers of a backend to gRPC calls, by outcome.";
+    OUTBOUND_GRPC_ROUTE_BACKEND_RESPONSE_FRAME_SIZE_BYTES Histogram(&FRAME_BYTES), "outbound_grpc_route_backend_response_frame_size_bytes",
+        ["{parent_route}", "{backend}", "hostname"],
+        "Bytes of each piece of the bodies of a backend's answers to gRPC calls.";
+    // The same at the server's proxy.
+    INBOUND_HTTP_REQUESTS_TOTAL Counter, "inbound_http_requests_total",
+        ["{srv}", "{route}"],
+        "HTTP requests that reached a route.";
+    INBOUND_HTTP_STATUSES_TOTAL Counter, "inbound_http_statuses_total",
+        ["{srv}", "{route}", "http_status", "error"],
+        "HTTP requests of a route that ended, by outcome; the status is empty where the proxy answered itself because of the error.";
+    INBOUND_HTTP_REQUEST_DURATION_SECONDS Histogram(&FINE_SECONDS), "inbound_http_request_duration_seconds",
+        ["{srv}", "{route}"],
+        "Seconds from the head of HTTP requests to the end of their answers.";
+    INBOUND_HTTP_RESPONSE_DURATION_SECONDS Histogram(&COARSE_SECONDS), "inbound_http_response_duration_seconds",
+        ["{srv}", "{route}"],
+        "Seconds from the end of HTTP requests to the end of their answers.";
+    INBOUND_HTTP_REQUEST_FRAME_SIZE_BYTES Histogram(&FRAME_BYTES), "inbound_http_request_frame_size_bytes",
+        ["{srv}", "{route}"],
+        "Bytes of each piece of the bodies of HTTP requests.";
+    INBOUND_HTTP_RESPONSE_FRAME_SIZE_BYTES Histogram(&FRAME_BYTES), "inbound_http_response_frame_size_bytes",
+        ["{srv}", "{route}"],
+        "Bytes of each piece of the bodies of answers to HTTP requests.";
+    INBOUND_GRPC_REQUESTS_TOTAL Counter, "inbound_grpc_requests_total",
+        ["{srv}", "{route}"],
+        "gRPC calls that reached a route.";
+    INBOUND_GRPC_STATUSES_TOTAL Counter, "inbound_grpc_statuses_total",
+        ["{srv}", "{route}", "grpc_status", "error"],
+        "gRPC calls of a route that ended, by outcome; the status is empty where the proxy answered itself because of the error.";
+    INBOUND_GRPC_REQUEST_DURATION_SECONDS Histogram(&FINE_SECONDS), "inbound_grpc_request_duration_seconds",
+        ["{srv}", "{route}"],
+        "Seconds from the head of gRPC calls to the end of their answers.";
+    INBOUND_GRPC_RESPONSE_DURATION_SECONDS Histogram(&COARSE_SECONDS), "inbound_grpc_response_duration_seconds",
+        ["{srv}", "{route}"],
+        "Seconds from the end of gRPC calls to the end of their answers.";
+    INBOUND_GRPC_REQUEST_FRAME_SIZE_BYTES Histogram(&FRAME_BYTES), "inbound_grpc_request_frame_size_bytes",
+        ["{srv}", "{route}"],
+        "Bytes of each piece of the bodies of gRPC calls.";
+    INBOUND_GRPC_RESPONSE_FRAME_SIZE_BYTES Histogram(&FRAME_BYTES), "inbound_grpc_response_frame_size_bytes",
+        ["{srv}", "{route}"],
+        "Bytes of each piece of the bodies of answers to gRPC calls.";
 
     // Retries and hedges of a route's rules: Linkerd's four, then ours.
     OUTBOUND_HTTP_ROUTE_RETRY_REQUESTS_TOTAL Counter, "outbound_http_route_retry_requests_total", ["{parent_route}"],

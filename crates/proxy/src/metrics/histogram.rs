@@ -63,6 +63,23 @@ bounds!(
     "0.0005" = MS / 2, "0.005" = 5 * MS, "0.05" = 50 * MS, "0.5" = 500 * MS, "1" = 1_000 * MS, "3" = 3_000 * MS,
 ]);
 
+    /// Seconds of requests at a client's route and of answers at a server's: Linkerd's four bounds.
+    COARSE_SECONDS, Unit::Microseconds, 1_000_000,
+    ["0.05" = 50 * MS, "0.5" = 500 * MS, "1" = 1_000 * MS, "10" = 10_000 * MS]
+);
+
+bounds!(
+    /// Seconds of answers of a backend and of requests at a server: Linkerd's seven bounds.
+    FINE_SECONDS, Unit::Microseconds, 1_000_000,
+    ["0.025" = 25 * MS, "0.05" = 50 * MS, "0.1" = 100 * MS, "0.25" = 250 * MS, "0.5" = 500 * MS, "1" = 1_000 * MS,
+     "10" = 10_000 * MS]
+);
+
+bounds!(
+    /// Bytes of one piece of a body: Linkerd's three bounds.
+    FRAME_BYTES, Unit::Bytes, 1, ["128" = 128, "1024" = 1_024, "10240" = 10_240]
+);
+
 /// A handle on one histogram series. Clone it, keep it, record into it from the thread that resolved it.
 #[derive(Clone, Debug)]
 pub struct Histogram {
@@ -102,7 +119,13 @@ mod tests {
 
     #[test]
     fn bounds_rise_and_have_a_text_each() {
-        for bounds in [&LATENCY_MS, &DETECT_SECONDS] {
+        for bounds in [
+            &LATENCY_MS,
+            &DETECT_SECONDS,
+            &COARSE_SECONDS,
+            &FINE_SECONDS,
+            &FRAME_BYTES,
+        ] {
             assert_eq!(bounds.upper.len(), bounds.le.len());
             assert!(bounds.upper.windows(2).all(|pair| pair[0] < pair[1]));
             for (upper, le) in bounds.upper.iter().zip(bounds.le) {

@@ -15,6 +15,7 @@ pub mod http;
 mod labels;
 pub mod process;
 mod registry;
+pub mod route;
 pub mod tcp;
 pub mod text;
 

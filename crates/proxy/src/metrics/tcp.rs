@@ -39,7 +39,9 @@ impl TcpMetrics {
     /// a closed set of names, so the look-up here is bounded; it is off the request path.
     pub fn closed(&self, errno: &str) {
         self.open_connections.dec();
-        let labels = self.labels.extend().add("errno", errno).build();
+        let classification = if errno.is_empty() { "success" } else { "failure" };
+        let labels = self.labels.extend().add("errno", errno);
+        let labels = labels.add("classification", classification).build();
         self.shard
             .counter(&families::TCP_CLOSE_TOTAL, &labels)
             .inc();

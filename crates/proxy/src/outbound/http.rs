@@ -30,12 +30,14 @@ use crate::http::replay::{self, Replay};
 use crate::http::serve::{self, Handled, Handler};
 use crate::http::side::{Answer, Downstream, Upstream, has_body};
 use crate::http::time_left;
+use crate::metrics::route::Edge;
 use crate::net::io::Io;
 use crate::net::relay;
 use crate::outbound::attempt::{Unsent, keep_authority, open_in_time, pick, restore, tried};
 use crate::outbound::backend::{Backend, InUse};
 use crate::outbound::hedge::{self, Slow};
 use crate::outbound::mirror::Copies;
+use crate::outbound::rules::RuleState;
 use crate::outbound::target::{Compiled, State};
 use crate::outbound::tries::{Asked, Course};
 use crate::outbound::{DISCOVERY_TIMEOUT, Outbound, captured, explicit};
@@ -177,7 +179,7 @@ impl Handler for Requests {
             Sent::Refused(refusal) => {
                 compiled.metrics.request();
                 let handled = self.refused(down, head, &refusal);
-                account.answered(head);
+                account.answered_itself(head);
                 account.end(&compiled.metrics, answer::error_label(&refusal));
                 handled
             }
@@ -294,6 +296,7 @@ impl Requests {
         ) else {
             return Sent::Refused(Refusal::new(Reason::Internal));
         };
+        account.of_route(Some(self.edge(compiled, plan, state, head)));
         let body = down.request_body(head);
         let upgrade = down.asks_tunnel();
         let mut copies = None;
@@ -354,6 +357,7 @@ impl Requests {
                 Ok((up, fresh)) => {
                     let mut exchange = Exchange::new(down, up, &mut replay, course.deadlines);
                     exchange.copies = copies.as_deref_mut();
+                    exchange.edge = account.edge();
                     // Beside the request's head, which another try may need.
                     let mut answer_head = serve::spare_boxed_head();
                     let headed = match hedge::wanted(&course, &plan.rule.hedge) {
@@ -475,6 +479,22 @@ impl Requests {
         Ok(())
     }
 
+    /// Where the request is counted as one of its route and backend.
+    fn edge(
+        &self,
+        compiled: &Compiled,
+        plan: &Plan<'_>,
+        state: &RuleState,
+        head: &Head,
+    ) -> Rc<Edge> {
+        let backend = compiled.policy().backends.get(plan.backend.backend.index());
+        let hostname = match self.outbound.config.outbound.hostname_labels {
+            true => head.authority().unwrap_or_default(),
+            false => b"",
+        };
+        state.edge(backend.map(|backend| &backend.meta), hostname)
+    }
+
     fn deadlines(&self, timeouts: &Timeouts, plan: &Plan<'_>, now: u64) -> Deadlines {
         let by_default = self.outbound.config.body_idle_timeout;
         let timeouts = Timeouts {
@@ -551,7 +571,7 @@ impl Requests {
             origin.mark_refusal(&mut refusal);
         }
         let handled = self.refused(down, head, &refusal);
-        account.answered(head);
+        account.answered_itself(head);
         account.end(metrics, refusal.reason.code());
         Sent::Handled(handled)
     }
@@ -623,7 +643,7 @@ async fn pass_on(
         return true;
     }
     let moved = exchange.bodies().await;
-    account.trailers(exchange.grpc_status());
+    account.exchanged(exchange);
     match moved {
         Ok(()) => {
             in_use.ended(clock::now(), exchange.grpc_status());

@@ -79,6 +79,33 @@ pub fn route(parent: &Meta, route: Option<&Meta>) -> Labels {
         .build()
 }
 
+/// The host of an authority, as it is asked for: without its port, in lower case.
+pub fn host(authority: &[u8]) -> String {
+    let text = String::from_utf8_lossy(authority).to_ascii_lowercase();
+    match text.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host.to_owned(),
+        _ => text,
+    }
+}
+
+/// A route's labels, and those of the backend that its request goes to.
+pub fn edge(route: &Labels, backend: Option<&Meta>, hostname: &str) -> (Labels, Option<Labels>) {
+    let of_backend = backend.map(|backend| {
+        route
+            .extend()
+            .add("backend_group", backend.group())
+            .add("backend_kind", backend.kind())
+            .add("backend_namespace", backend.namespace())
+            .add("backend_name", backend.name())
+            .add_number("backend_port", u64::from(backend.port()))
+            .add("backend_section_name", backend.section())
+            .add("hostname", hostname)
+            .build()
+    });
+    let of_route = route.extend().add("hostname", hostname).build();
+    (of_route, of_backend)
+}
+
 fn article(outbound: &Outbound, pod: &str, service: &str) -> Labels {
     Labels::builder()
         .add("direction", "outbound")

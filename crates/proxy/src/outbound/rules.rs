@@ -3,13 +3,16 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
+use tulle_engine::Meta;
 use tulle_engine::budget::{Bucket, RetryBudget};
 use tulle_engine::hedge::Latencies;
 use tulle_engine::outbound::{Policy, RouteKind, Rule};
 use tulle_engine::retry::Skip;
 use tulle_engine::route::RuleId;
 
+use crate::metrics::route::Edge;
 use crate::metrics::{Counter, Family, Labels, Shard, families};
 use crate::outbound::labels;
 
@@ -23,7 +26,18 @@ pub struct RuleState {
     labels: Labels,
     grpc: bool,
     counters: OnceCell<Counters>,
+    edges: RefCell<Vec<KnownEdge>>,
 }
+
+/// The series of the rule's route with one backend, and one hostname where those are told apart.
+struct KnownEdge {
+    backend: Option<Arc<Meta>>,
+    hostname: Box<[u8]>,
+    edge: Rc<Edge>,
+}
+
+/// Most hostnames that a rule's series are told apart by; later ones are counted without.
+const MAX_HOSTNAMES: usize = 32;
 
 /// Linkerd's four of retries, and ours.
 struct Counters {
@@ -47,7 +61,11 @@ impl Rules {
                     && budget(known) == budget(rule);
                 states.0.get(index)?.get().filter(|_| same)
             });
-            kept.map_or_else(OnceCell::new, |kept| OnceCell::from(kept.clone()))
+            kept.map_or_else(OnceCell::new, |kept| {
+                // Its backends may be others now.
+                kept.edges.borrow_mut().clear();
+                OnceCell::from(kept.clone())
+            })
         });
         Rules(rules.collect())
     }
@@ -87,12 +105,49 @@ impl RuleState {
             labels: labels::route(&policy.meta, route.map(|route| &*route.meta)),
             grpc: route.is_some_and(|route| route.kind == RouteKind::Grpc),
             counters: OnceCell::new(),
+            edges: RefCell::default(),
         };
         if hedges || rule.is_some_and(|rule| rule.retry.is_some()) {
             // A rate needs the zero that it began with.
             state.counters();
         }
         state
+    }
+
+    /// Where a request to this backend is counted. `hostname`: its authority, or empty.
+    pub fn edge(&self, backend: Option<&Arc<Meta>>, hostname: &[u8]) -> Rc<Edge> {
+        let mut edges = self.edges.borrow_mut();
+        let same = |known: &KnownEdge| match (&known.backend, backend) {
+            (Some(known), Some(backend)) => Arc::ptr_eq(known, backend),
+            (None, None) => true,
+            _ => false,
+        };
+        if let Some(known) = edges
+            .iter()
+            .find(|known| *known.hostname == *hostname && same(known))
+        {
+            return known.edge.clone();
+        }
+        let told_apart = edges.iter().filter(|known| same(known)).count();
+        if told_apart >= MAX_HOSTNAMES && !hostname.is_empty() {
+            drop(edges);
+            return self.edge(backend, b"");
+        }
+        let name = labels::host(hostname);
+        let (of_route, of_backend) =
+            labels::edge(&self.labels, backend.map(|meta| &**meta), &name);
+        let edge = Rc::new(Edge::outbound(
+            &self.shard,
+            self.grpc,
+            &of_route,
+            of_backend.as_ref(),
+        ));
+        edges.push(KnownEdge {
+            backend: backend.cloned(),
+            hostname: hostname.into(),
+            edge: edge.clone(),
+        });
+        edge
     }
 
     /// Calls of a GRPCRoute are all POST: a rule of one that asks for more tries means those.
