@@ -63,6 +63,7 @@ bounds!(
     "0.0005" = MS / 2, "0.005" = 5 * MS, "0.05" = 50 * MS, "0.5" = 500 * MS, "1" = 1_000 * MS, "3" = 3_000 * MS,
 ]);
 
+bounds!(
     /// Seconds of requests at a client's route and of answers at a server's: Linkerd's four bounds.
     COARSE_SECONDS, Unit::Microseconds, 1_000_000,
     ["0.05" = 50 * MS, "0.5" = 500 * MS, "1" = 1_000 * MS, "10" = 10_000 * MS]
@@ -122,6 +123,7 @@ mod tests {
         for bounds in [
             &LATENCY_MS,
             &DETECT_SECONDS,
+            &QUEUE_SECONDS,
             &COARSE_SECONDS,
             &FINE_SECONDS,
             &FRAME_BYTES,

@@ -39,7 +39,11 @@ impl TcpMetrics {
     /// a closed set of names, so the look-up here is bounded; it is off the request path.
     pub fn closed(&self, errno: &str) {
         self.open_connections.dec();
-        let classification = if errno.is_empty() { "success" } else { "failure" };
+        let classification = if errno.is_empty() {
+            "success"
+        } else {
+            "failure"
+        };
         let labels = self.labels.extend().add("errno", errno);
         let labels = labels.add("classification", classification).build();
         self.shard

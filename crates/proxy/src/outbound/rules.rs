@@ -134,8 +134,7 @@ impl RuleState {
             return self.edge(backend, b"");
         }
         let name = labels::host(hostname);
-        let (of_route, of_backend) =
-            labels::edge(&self.labels, backend.map(|meta| &**meta), &name);
+        let (of_route, of_backend) = labels::edge(&self.labels, backend.map(|meta| &**meta), &name);
         let edge = Rc::new(Edge::outbound(
             &self.shard,
             self.grpc,

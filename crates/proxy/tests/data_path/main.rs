@@ -23,6 +23,7 @@ mod meshed;
 mod policy;
 mod retries;
 mod rig;
+mod scrape;
 mod scripted;
 mod slow;
 mod strict;
