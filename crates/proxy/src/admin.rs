@@ -1,12 +1,14 @@
-//! The admin server on 4191: /metrics /live /ready /shutdown /proxy-log-level /env.json /config.
+//! The admin server on 4191: /metrics /live /ready /shutdown /proxy-log-level /env.json /config /explain.
 //!
-//! Runs on the control thread. What changes something is for loopback only; `/shutdown` exists only when the
+//! Runs on the control thread. What changes something, and `/explain`, which
+//! shows other people's requests, is for loopback only; `/shutdown` exists only when the
 //! environment asks for it. Requests are small, answered whole, and at most [`MAX_CONNECTIONS`] clients are served.
 
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -28,6 +30,7 @@ use crate::log::{LogLevels, MAX_LEVELS};
 use crate::metrics::Registry;
 use crate::metrics::process::Process;
 use crate::metrics::text::{Format, render};
+use crate::observe::{KEPT, Observed};
 
 /// Most clients at once; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 64;
@@ -48,6 +51,8 @@ pub struct Admin {
     pub environment: Environment,
     /// The worker threads' heartbeats.
     pub liveness: Liveness,
+    /// The requests that were refused.
+    pub observed: Arc<Observed>,
     /// Where `POST /shutdown` goes; `None` when it is not enabled.
     pub shutdown: Option<mpsc::Sender<()>>,
 }
@@ -116,6 +121,8 @@ impl Admin {
         let path = request.uri().path().to_owned();
         let method = request.method().clone();
         let read = method == Method::GET || method == Method::HEAD;
+        let explain = path.strip_prefix("/explain");
+        let explain = explain.filter(|rest| rest.is_empty() || rest.starts_with('/'));
         match path.as_str() {
             "/live" if read => self.live(),
             "/ready" if read => match self.control.readiness.check(SystemTime::now()) {
@@ -125,9 +132,9 @@ impl Admin {
             "/metrics" if read => self.metrics(&request),
             "/env.json" if read => json(&self.environment()),
             "/config" if read => json(&self.control.snapshot()),
-            "/shutdown" | "/proxy-log-level" if !client.ip().to_canonical().is_loopback() => {
-                text(StatusCode::FORBIDDEN, "only from loopback\n")
-            }
+            "/shutdown" | "/proxy-log-level" if !is_loopback(client) => from_loopback(),
+            _ if explain.is_some() && !is_loopback(client) => from_loopback(),
+            _ if explain.is_some() && !read => only("GET"),
             "/shutdown" if self.shutdown.is_none() => text(
                 StatusCode::NOT_FOUND,
                 "not enabled; set LINKERD2_PROXY_SHUTDOWN_ENDPOINT_ENABLED=true\n",
@@ -142,9 +149,26 @@ impl Admin {
             }
             "/proxy-log-level" => only("GET, PUT"),
             "/live" | "/ready" | "/metrics" | "/env.json" | "/config" => only("GET"),
-            _ => text(
+            _ => match explain {
+                Some(rest) => self.explain(rest.strip_prefix('/').unwrap_or_default()),
+                None => text(
+                    StatusCode::NOT_FOUND,
+                    "not found; here are /metrics /live /ready /shutdown /proxy-log-level /env.json /config /explain\n",
+                ),
+            },
+        }
+    }
+
+    /// Why requests were refused: the last ones, or the one with an id.
+    fn explain(&self, id: &str) -> Answer {
+        if id.is_empty() {
+            return json(&self.observed.explain());
+        }
+        match self.observed.explain_one(id) {
+            Some(refused) => json(&refused),
+            None => text(
                 StatusCode::NOT_FOUND,
-                "not found; here are /metrics /live /ready /shutdown /proxy-log-level /env.json /config\n",
+                format!("no such request among the last {KEPT} that were refused or failed\n"),
             ),
         }
     }
@@ -221,6 +245,14 @@ impl Admin {
     }
 }
 
+fn is_loopback(client: SocketAddr) -> bool {
+    client.ip().to_canonical().is_loopback()
+}
+
+fn from_loopback() -> Answer {
+    text(StatusCode::FORBIDDEN, "only from loopback\n")
+}
+
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     with_type(status, "text/plain; charset=utf-8", body)
 }
@@ -244,4 +276,23 @@ fn with_type(status: StatusCode, content_type: &'static str, body: impl Into<Byt
         .headers_mut()
         .insert(CONTENT_TYPE, http::HeaderValue::from_static(content_type));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_told_from_the_rest_of_the_world() {
+        for (client, expected) in [
+            ("127.0.0.1:1", true),
+            ("[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("10.42.0.7:1", false),
+            ("[::ffff:10.42.0.7]:1", false),
+            ("[fd00::7]:1", false),
+        ] {
+            assert_eq!(is_loopback(client.parse().unwrap()), expected, "{client}");
+        }
+    }
 }

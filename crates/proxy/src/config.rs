@@ -57,6 +57,8 @@ pub struct Config {
     pub log_levels: String,
     /// Log lines as JSON.
     pub log_json: bool,
+    /// The access log of the inbound side, if there is one.
+    pub access_log: Option<crate::observe::access::Format>,
     /// How long unused series are kept.
     pub metrics_retain_idle: Duration,
     /// Worker threads, at least 1.

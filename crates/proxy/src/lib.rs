@@ -2,7 +2,7 @@
 //! worker that carries connections and only looks things up.
 //!
 //! Control side: `config`, `discovery`, `identity`, `metrics`, `control`, `admin`, `log`.
-//! Data path: `worker` (listeners), `detect`, `transport_header`, `net` (sockets, TLS, opaque relay), `http` (the
+//! Data path: `observe` (what is told of single requests), `worker` (listeners), `detect`, `transport_header`, `net` (sockets, TLS, opaque relay), `http` (the
 //! seam between connections and codecs), `inbound` and `outbound` (the two pipelines, read top to bottom), `drain`.
 #![forbid(unsafe_code)]
 
@@ -21,6 +21,7 @@ pub mod liveness;
 pub mod log;
 pub mod metrics;
 pub mod net;
+pub mod observe;
 pub mod outbound;
 pub mod run;
 pub mod signal;

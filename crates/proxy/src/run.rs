@@ -25,6 +25,7 @@ use crate::log::LogLevels;
 use crate::metrics::process::Process;
 use crate::metrics::{Limits, Registry};
 use crate::net::listen;
+use crate::observe::{Observed, access};
 use crate::signal::EndSignals;
 use crate::worker::{self, Listeners, Parts};
 
@@ -73,6 +74,13 @@ async fn live(
     let (mut inbound, mut outbound) = (Drain::default(), Drain::default());
     let liveness = Liveness::new(config.workers);
     let limits_of_ports: Arc<Shared> = Arc::default();
+    let access = config
+        .access_log
+        .map(|format| access::Writer::start(format, io::stderr()));
+    let access = access
+        .transpose()
+        .map_err(|error| format!("the access log's thread cannot start: {error}"))?;
+    let observed = Observed::new(access);
     let mut starts = Vec::new();
     for (number, heartbeat) in liveness.heartbeats().iter().enumerate() {
         let (Some(inbound), Some(outbound)) = (inbound.guard(), outbound.guard()) else {
@@ -90,6 +98,7 @@ async fn live(
             inbound,
             outbound,
             heartbeat: heartbeat.clone(),
+            observed: observed.clone(),
         });
     }
     drop(listeners);
@@ -103,6 +112,7 @@ async fn live(
         levels,
         environment,
         liveness,
+        observed,
         shutdown: config.shutdown_endpoint.then_some(shutdown),
     });
     spawn_local(admin::serve(admin_listener, admin));
@@ -144,6 +154,7 @@ struct Start {
     inbound: drain::Guard,
     outbound: drain::Guard,
     heartbeat: Heartbeat,
+    observed: Arc<Observed>,
 }
 
 /// The worker threads.
@@ -215,6 +226,7 @@ async fn worker(start: Start) -> io::Result<()> {
         inbound,
         outbound,
         heartbeat,
+        observed,
         ..
     } = start;
     spawn_local(heartbeat.beat());
@@ -236,6 +248,7 @@ async fn worker(start: Start) -> io::Result<()> {
         limits,
         inbound,
         outbound,
+        observed,
     };
     worker::run(listeners, parts).await?;
     // It accepts nothing any more; its connections finish on this runtime, and the control thread waits for them.

@@ -16,6 +16,7 @@ use crate::inbound::admission::Shared;
 use crate::inbound::{self, Inbound};
 use crate::metrics::Shard;
 use crate::net::listen::{self, SocketOptions};
+use crate::observe::Observed;
 use crate::outbound::{self, Outbound};
 
 /// Bound listening sockets. Bound before the control plane is asked for anything, so that a port in use is known at
@@ -65,6 +66,7 @@ pub struct Parts {
     pub limits: Arc<Shared>,
     pub inbound: Guard,
     pub outbound: Guard,
+    pub observed: Arc<Observed>,
 }
 
 /// Runs until both drains have let go of every connection. Must be called inside a `LocalRuntime`.
@@ -77,20 +79,23 @@ pub async fn run(listeners: Listeners, parts: Parts) -> io::Result<()> {
         limits,
         inbound: inbound_guard,
         outbound: outbound_guard,
+        observed,
     } = parts;
     let listening = listeners
         .outbound
         .iter()
         .map(std::net::TcpListener::local_addr)
         .collect::<io::Result<Vec<SocketAddr>>>()?;
+    let observer = observed.worker(&shard);
     let inbound = Inbound::new(
         config.clone(),
         discovery.clone(),
         epochs.clone(),
         shard.clone(),
         limits,
+        observer.clone(),
     );
-    let outbound = Outbound::new(config, discovery, epochs, shard, listening);
+    let outbound = Outbound::new(config, discovery, epochs, shard, listening, observer);
     inbound.forward_through(outbound.clone());
     let mut accepting = Vec::new();
     let plain = std::iter::once((listeners.inbound, None)).chain(

@@ -86,6 +86,7 @@ impl Config {
             log_json: reader
                 .get(&table::LOG_FORMAT, crate::log::format_is_json)
                 .unwrap_or_default(),
+            access_log: reader.get(&table::ACCESS_LOG, crate::observe::access::format),
             metrics_retain_idle: reader.duration(&table::METRICS_RETAIN_IDLE),
             workers: workers(reader),
             warnings: Vec::new(),

@@ -46,6 +46,8 @@ pub enum Form {
     LogLevels,
     /// plain | json
     LogFormat,
+    /// apache | json
+    AccessLog,
     /// anything
     Text,
 }
@@ -85,6 +87,7 @@ impl Form {
                 "levels separated by commas, such as warn,tulle=info (off, error, warn, info, debug)"
             }
             Self::LogFormat => "plain or json",
+            Self::AccessLog => "apache or json",
             Self::Text => "text",
         }
     }
@@ -166,6 +169,7 @@ variables! {
     // Observability.
     LOG "LINKERD2_PROXY_LOG" LogLevels "warn,tulle=info" "What is logged.";
     LOG_FORMAT "LINKERD2_PROXY_LOG_FORMAT" LogFormat "plain" "How it is written.";
+    ACCESS_LOG "LINKERD2_PROXY_ACCESS_LOG" AccessLog "" "One line on standard error per inbound HTTP request, in this format; unset is off.";
     INBOUND_METRICS_AUTHORITY_LABELS "LINKERD2_PROXY_INBOUND_METRICS_AUTHORITY_LABELS" Text "" "`unsafe`: inbound HTTP metrics carry the authority; clients then make series.";
     OUTBOUND_METRICS_HOSTNAME_LABELS "LINKERD2_PROXY_OUTBOUND_METRICS_HOSTNAME_LABELS" Flag "false" "Whether outbound route metrics carry the hostname.";
     METRICS_RETAIN_IDLE "LINKERD2_PROXY_METRICS_RETAIN_IDLE" Duration "10m" "How long an unused series stays on the metrics page.";
@@ -316,7 +320,6 @@ impl DirectionVariables {
 /// start when they ask for something. A name that ends in `*` is a prefix.
 pub const NOT_CARRIED_OUT: &[(&str, &str)] = &[
     ("LINKERD2_PROXY_TAP_SVC_NAME", "tap is not served yet"),
-    ("LINKERD2_PROXY_ACCESS_LOG", "there is no access log yet"),
     ("LINKERD2_PROXY_TRACE_*", "tracing spans are not exported"),
     (
         "LINKERD2_PROXY_IDENTITY_SPIRE_SOCKET",

@@ -12,11 +12,14 @@ use crate::http::answer::Refusal;
 use crate::http::exchange::{self, Exchange, Failure};
 use crate::metrics::http::{HttpMetrics, Outcome};
 use crate::metrics::route::{Edge, Ended};
+use crate::observe::access::Line;
 
 pub struct Account {
     pub started: Instant,
     /// It was HTTP/1 before another proxy carried it here in HTTP/2, and its answer has to say so too.
     pub bridged: bool,
+    /// The request's line in the access log, where there is one.
+    pub access: Option<Box<Line>>,
     answered: Option<Instant>,
     /// The request has been sent whole.
     sent: Option<Instant>,
@@ -33,6 +36,7 @@ impl Account {
         Account {
             started: Instant::now(),
             bridged: false,
+            access: None,
             answered: None,
             sent: None,
             own: false,
@@ -65,9 +69,19 @@ impl Account {
     pub fn answered(&mut self, head: &Head) -> Instant {
         let now = Instant::now();
         self.answered = Some(now);
+        if let Some(line) = &mut self.access {
+            line.answered(head);
+        }
         self.status = head.status();
         self.grpc_status = exchange::grpc_status(head);
         now
+    }
+
+    /// The request's head goes to the application.
+    pub fn handed_on(&mut self) {
+        if let Some(line) = &mut self.access {
+            line.handed_on(Instant::now());
+        }
     }
 
     /// The exchange is over: its trailers, and when the request had been sent.
@@ -109,6 +123,9 @@ impl Account {
     /// Counts the request. `error` is empty, or a word of a closed set.
     pub fn end(&self, metrics: &HttpMetrics, error: &'static str) {
         let now = Instant::now();
+        if let Some(line) = &self.access {
+            line.end(self.status, self.started, now);
+        }
         let success = error.is_empty()
             && self.status != 0
             && self.status < 500

@@ -1,6 +1,7 @@
 //! Answers that the proxy makes itself.
 //!
-//! Every one carries Linkerd's `l5d-proxy-error` with a text for people and `tulle-reason` with the stable code. A gRPC
+//! Every one carries Linkerd's `l5d-proxy-error` with a text for people and `tulle-reason` with the stable code; a failure also
+//! carries `tulle-request-id`. A gRPC
 //! caller gets HTTP 200 and the status in `grpc-status`, since gRPC libraries look at nothing else.
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use tulle_http::{Head, MethodKind};
 
 use crate::http::Fault;
 use crate::http::side::{Answer, Downstream};
+use crate::observe::request_id::{self, RequestId};
 use tulle_http::h1::BodyKind;
 
 /// The header with the stable code.
@@ -133,7 +135,12 @@ pub fn is_grpc(request: &Head) -> bool {
 }
 
 /// Writes the head of the answer into `head`, and its body.
-fn compose(refusal: &Refusal, grpc: bool, head: &mut Head) -> Result<Bytes, tulle_http::Error> {
+fn compose(
+    refusal: &Refusal,
+    id: Option<&RequestId>,
+    grpc: bool,
+    head: &mut Head,
+) -> Result<Bytes, tulle_http::Error> {
     let text = refusal.text();
     // A header value is one line of visible text.
     let line: String = text
@@ -152,6 +159,9 @@ fn compose(refusal: &Refusal, grpc: bool, head: &mut Head) -> Result<Bytes, tull
         head.push(PROXY_ERROR, &line)?;
     }
     head.push(REASON, refusal.reason.code())?;
+    if let Some(id) = id {
+        head.push(request_id::FIELD, id.as_str())?;
+    }
     let more = refusal.more.as_deref();
     for (name, value) in more.into_iter().flat_map(|more| &more.fields) {
         // The framing is the proxy's, and gRPC's answer has the type of gRPC.
@@ -188,10 +198,16 @@ fn compose(refusal: &Refusal, grpc: bool, head: &mut Head) -> Result<Bytes, tull
     Ok(body)
 }
 
-/// Answers `down` with `refusal`. `head` is the request's and is written over. The error is the caller's, who is gone.
-pub fn refuse(down: &mut Downstream<'_>, head: &mut Head, refusal: &Refusal) -> Result<(), Fault> {
+/// Answers `down` with `refusal`, under the id that [`Observer::refused`](crate::observe::Observer::refused) gave it.
+/// `head` is the request's and is written over. The error is the caller's, who is gone.
+pub fn refuse(
+    down: &mut Downstream<'_>,
+    head: &mut Head,
+    refusal: &Refusal,
+    id: Option<&RequestId>,
+) -> Result<(), Fault> {
     let (grpc, bodyless) = (is_grpc(head), head.method_kind() == MethodKind::Head);
-    let body = compose(refusal, grpc, head)?;
+    let body = compose(refusal, id, grpc, head)?;
     if refusal.close {
         down.close_after();
     }

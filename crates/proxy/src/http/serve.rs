@@ -13,6 +13,7 @@ use crate::http::answer::{self, Refusal};
 use crate::http::side::Downstream;
 use crate::http::{Fault, h1, h2};
 use crate::net::io::Io;
+use crate::observe::RequestId;
 
 /// Requests that are answered before they are complete: so much of the rest is taken in to keep the connection.
 const DISCARD: usize = 1024 * 1024;
@@ -50,6 +51,9 @@ pub trait Handler {
         head: &mut Head,
         down: &mut Downstream<'_>,
     ) -> impl Future<Output = Handled<Self::Tunnel>>;
+
+    /// Takes note of a head that could not be read, and names the id for its answer.
+    fn unreadable(&self, refusal: &Refusal) -> Option<RequestId>;
 
     /// Everything that the client sends from here on belongs to the tunnel.
     fn tunnel(&self, client: Io, to: Self::Tunnel, guard: Guard) -> impl Future<Output = ()>;
@@ -93,7 +97,7 @@ pub async fn http1<H: Handler>(
         {
             Ok(Some(request)) => request,
             Ok(None) => return,
-            Err(fault) => return refuse_head(connection, fault, &guard).await,
+            Err(fault) => return refuse_head(connection, handler, fault, &guard).await,
         };
         let answering = Answering {
             method: head.method_kind(),
@@ -135,7 +139,12 @@ pub async fn http1<H: Handler>(
 }
 
 /// Answers a head that could not be read.
-async fn refuse_head(mut connection: h1::Connection, fault: Fault, guard: &Guard) {
+async fn refuse_head<H: Handler>(
+    mut connection: h1::Connection,
+    handler: &H,
+    fault: Fault,
+    guard: &Guard,
+) {
     let refusal = match fault {
         Fault::Malformed(error) => Refusal::malformed(error),
         Fault::Timeout => Refusal {
@@ -163,7 +172,8 @@ async fn refuse_head(mut connection: h1::Connection, fault: Fault, guard: &Guard
         guard,
         close: true,
     };
-    if answer::refuse(&mut down, &mut head, &refusal).is_ok() {
+    let id = handler.unreadable(&refusal);
+    if answer::refuse(&mut down, &mut head, &refusal, id.as_ref()).is_ok() {
         connection.linger(PATIENCE).await;
     }
 }

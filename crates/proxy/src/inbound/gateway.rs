@@ -18,6 +18,7 @@ use crate::inbound::port::Ports;
 use crate::inbound::session::{ClientTls, Session};
 use crate::inbound::{Inbound, tcp};
 use crate::net::io::Io;
+use crate::observe::RequestId;
 use crate::outbound;
 use crate::transport_header::{SessionProtocol, TransportHeader};
 
@@ -155,12 +156,18 @@ impl Handler for Requests {
             Ok(onward) => Box::pin(onward.handle(head, down)).await,
             Err(refusal) => {
                 self.inbound.answered_itself(refusal.reason);
-                match answer::refuse(down, head, &refusal) {
+                let id = self.session.observe_refusal(&self.inbound, head, &refusal);
+                match answer::refuse(down, head, &refusal, id.as_ref()) {
                     Ok(()) => Handled::Answered,
                     Err(_) => Handled::Cut,
                 }
             }
         }
+    }
+
+    fn unreadable(&self, refusal: &Refusal) -> Option<RequestId> {
+        self.session
+            .observe_refusal(&self.inbound, &Head::new(), refusal)
     }
 
     async fn tunnel(&self, client: Io, to: Self::Tunnel, guard: Guard) {

@@ -39,6 +39,7 @@ use crate::metrics::route::Edge;
 use crate::net::io::Io;
 use crate::net::reach::ConnectError;
 use crate::net::relay;
+use crate::observe::RequestId;
 
 const CLIENT_ID: &str = "l5d-client-id";
 /// No route, or no authorization: no such place in the policy's lists.
@@ -294,10 +295,13 @@ impl Handler for Requests {
 
     async fn handle(&self, head: &mut Head, down: &mut Downstream<'_>) -> Handled<Box<Io>> {
         let Some(_in_flight) = InFlight::new(&self.inbound) else {
-            self.inbound.answered_itself(Reason::LoadShed);
-            return refuse(down, head, &Refusal::new(Reason::LoadShed));
+            return self.refuse(down, head, &Refusal::new(Reason::LoadShed));
         };
         let mut account = Account::begin();
+        account.access = self
+            .inbound
+            .observer
+            .access(head, || self.session.named_client());
         let peer = if self.session.peer().is_some() {
             Peer::Meshed
         } else {
@@ -352,6 +356,7 @@ impl Handler for Requests {
         let mut replay = Replay::off();
         let mut retried = false;
         loop {
+            account.handed_on();
             let (mut up, fresh) = match self.open(head, body, upgrade).await {
                 Ok(opened) => opened,
                 Err(error) => {
@@ -391,6 +396,11 @@ impl Handler for Requests {
                 )
                 .await;
         }
+    }
+
+    fn unreadable(&self, refusal: &Refusal) -> Option<RequestId> {
+        self.session
+            .observe_refusal(&self.inbound, &Head::new(), refusal)
     }
 
     async fn tunnel(&self, mut client: Io, mut server: Box<Io>, guard: Guard) {
@@ -596,11 +606,24 @@ impl Requests {
         account: &mut Account,
         metrics: &HttpMetrics,
     ) -> Handled<Box<Io>> {
-        self.inbound.answered_itself(refusal.reason);
-        let handled = refuse(down, head, refusal);
+        let handled = self.refuse(down, head, refusal);
         account.answered_itself(head);
         account.end(metrics, answer::error_label(refusal));
         handled
+    }
+
+    fn refuse(
+        &self,
+        down: &mut Downstream<'_>,
+        head: &mut Head,
+        refusal: &Refusal,
+    ) -> Handled<Box<Io>> {
+        self.inbound.answered_itself(refusal.reason);
+        let id = self.session.observe_refusal(&self.inbound, head, refusal);
+        match answer::refuse(down, head, refusal, id.as_ref()) {
+            Ok(()) => Handled::Answered,
+            Err(_) => Handled::Cut,
+        }
     }
 }
 
@@ -636,13 +659,6 @@ fn prepare_answer(
         wishes.apply(head)?;
     }
     Ok(())
-}
-
-fn refuse(down: &mut Downstream<'_>, head: &mut Head, refusal: &Refusal) -> Handled<Box<Io>> {
-    match answer::refuse(down, head, refusal) {
-        Ok(()) => Handled::Answered,
-        Err(_) => Handled::Cut,
-    }
 }
 
 /// One of the requests at once.

@@ -43,6 +43,7 @@ use crate::net::proxy_protocol;
 use crate::net::server_first::Silence;
 use crate::net::sniff::{self, Spoken};
 use crate::net::tls;
+use crate::observe::Observer;
 use crate::outbound::Outbound;
 use port::{Port, Ports};
 use session::{ClientTls, Session};
@@ -61,6 +62,7 @@ pub struct Inbound {
     gateway: OnceCell<Rc<Outbound>>,
     shared: Arc<admission::Shared>,
     audit: audit::Log,
+    observer: Rc<Observer>,
 }
 
 impl Inbound {
@@ -70,6 +72,7 @@ impl Inbound {
         epochs: Epochs,
         shard: Shard,
         shared: Arc<admission::Shared>,
+        observer: Rc<Observer>,
     ) -> Rc<Self> {
         let connections = &config.inbound.connections;
         let options = SocketOptions {
@@ -93,6 +96,7 @@ impl Inbound {
             in_flight: Cell::new(0),
             shared,
             audit: audit::Log::default(),
+            observer,
             config,
         })
     }

@@ -7,9 +7,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tulle_engine::inbound::{Grants, Peer, PeerTls, Server};
+use tulle_http::Head;
 
+use crate::http::answer::Refusal;
 use crate::identity::PeerIdentity;
+use crate::inbound::Inbound;
 use crate::inbound::port::Port;
+use crate::observe::{Caller, Derivation, RequestId};
 
 /// What is known of a client for sure.
 #[derive(Clone, Debug)]
@@ -63,6 +67,37 @@ impl Session {
         self.client.ip().to_canonical()
     }
 
+    /// What the engine weighs of the client.
+    fn as_peer(&self) -> Peer<'_> {
+        Peer {
+            addr: self.client_ip(),
+            tls: match &self.tls {
+                ClientTls::None(_) => PeerTls::None,
+                ClientTls::Unauthenticated => PeerTls::Unauthenticated,
+                ClientTls::Peer(peer) => PeerTls::Identity(&peer.name),
+            },
+        }
+    }
+
+    /// Its address and identity (empty without one), for the access log.
+    pub fn named_client(&self) -> (SocketAddr, String) {
+        let identity = self.peer().map(|peer| peer.name.clone());
+        (self.client, identity.unwrap_or_default())
+    }
+
+    /// Takes note of a refused request, and names the id for its answer.
+    pub fn observe_refusal(
+        &self,
+        inbound: &Inbound,
+        head: &Head,
+        refusal: &Refusal,
+    ) -> Option<RequestId> {
+        let caller = Caller::client(self.peer().map(|peer| peer.name.as_str()));
+        inbound.observer.refused(caller, head, refusal, || {
+            Derivation::inbound(&self.port.server(), &self.as_peer(), head)
+        })
+    }
+
     /// The newest policy and what it grants this client.
     pub fn policy(&self) -> (Arc<Server>, Rc<Grants>) {
         let server = self.port.server();
@@ -70,15 +105,7 @@ impl Session {
         match &*weighed {
             Some((known, grants)) if Arc::ptr_eq(known, &server) => (server, grants.clone()),
             _ => {
-                let tls = match &self.tls {
-                    ClientTls::None(_) => PeerTls::None,
-                    ClientTls::Unauthenticated => PeerTls::Unauthenticated,
-                    ClientTls::Peer(peer) => PeerTls::Identity(&peer.name),
-                };
-                let grants = Rc::new(server.grants(&Peer {
-                    addr: self.client_ip(),
-                    tls,
-                }));
+                let grants = Rc::new(server.grants(&self.as_peer()));
                 *weighed = Some((server.clone(), grants.clone()));
                 (server, grants)
             }

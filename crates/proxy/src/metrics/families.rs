@@ -383,6 +383,9 @@ families! {
     PROXY_WORKER_LAG_SECONDS Gauge, "proxy_worker_lag_seconds", [],
         "How far the slowest worker thread is behind its heartbeat.";
 
+    PROXY_LOG_LINES_DROPPED_TOTAL Counter, "proxy_log_lines_dropped_total", ["log"],
+        "Lines left out of a log (refusals: more than 10 a second on a worker; access: the writer is behind).";
+
     PROXY_PANICS_TOTAL Counter, "proxy_panics_total", [],
         "Panics caught: each is a bug and has ended one task.";
 

@@ -33,6 +33,7 @@ use crate::http::time_left;
 use crate::metrics::route::Edge;
 use crate::net::io::Io;
 use crate::net::relay;
+use crate::observe::{Caller, Derivation, RequestId};
 use crate::outbound::attempt::{Unsent, keep_authority, open_in_time, pick, restore, tried};
 use crate::outbound::backend::{Backend, InUse};
 use crate::outbound::hedge::{self, Slow};
@@ -122,18 +123,24 @@ impl Handler for Requests {
     async fn handle(&self, head: &mut Head, down: &mut Downstream<'_>) -> Handled<Tunnel> {
         let _in_flight = match InFlight::new(&self.outbound) {
             Some(in_flight) => in_flight,
-            None => return self.refused(down, head, &Refusal::new(Reason::LoadShed)),
+            None => {
+                return self.refused(down, head, &Refusal::new(Reason::LoadShed), |_| {
+                    Derivation::none()
+                });
+            }
         };
         let mut account = Account::begin();
         let target = match self.target(head) {
             Ok(target) => target,
-            Err(refusal) => return self.refused(down, head, &refusal),
+            Err(refusal) => return self.refused(down, head, &refusal, |_| Derivation::none()),
         };
         let compiled = match target.current() {
             Some(compiled) => compiled,
             None => match Box::pin(target.ready(DISCOVERY_TIMEOUT)).await {
                 Ok(compiled) => compiled,
-                Err(reason) => return self.refused(down, head, &Refusal::new(reason)),
+                Err(reason) => {
+                    return self.refused(down, head, &Refusal::new(reason), |_| Derivation::none());
+                }
             },
         };
         if self.is_explicit() && down.asks_tunnel() && head.method() == b"CONNECT" {
@@ -142,7 +149,11 @@ impl Handler for Requests {
         if matches!(self.to, To::Gateway(_)) {
             match unpack(head) {
                 Ok(bridged) => account.bridged = bridged,
-                Err(error) => return self.refused(down, head, &Refusal::malformed(error)),
+                Err(error) => {
+                    return self.refused(down, head, &Refusal::malformed(error), |_| {
+                        Derivation::none()
+                    });
+                }
             }
         }
         l5d::strip_unbelievable(head, Peer::Untrusted);
@@ -172,18 +183,26 @@ impl Handler for Requests {
                 self.send(&compiled, plan, wishes, head, down, &mut account)
                     .await
             }
-            Err(refusal) => Sent::Refused(*refusal),
+            Err(ref refusal) => Sent::Refused((**refusal).clone()),
         };
         match handled {
             Sent::Handled(handled) => handled,
             Sent::Refused(refusal) => {
                 compiled.metrics.request();
-                let handled = self.refused(down, head, &refusal);
+                let handled = self.refused(down, head, &refusal, |head| match &plan {
+                    Ok(plan) => Derivation::of_rule(plan.name()),
+                    Err(_) => Derivation::outbound(compiled.policy(), version, head),
+                });
                 account.answered_itself(head);
                 account.end(&compiled.metrics, answer::error_label(&refusal));
                 handled
             }
         }
+    }
+
+    fn unreadable(&self, refusal: &Refusal) -> Option<RequestId> {
+        let observer = &self.outbound.observer;
+        observer.refused(Caller::workload(), &Head::new(), refusal, Derivation::none)
     }
 
     async fn tunnel(&self, mut client: Io, to: Tunnel, guard: Guard) {
@@ -570,7 +589,7 @@ impl Requests {
         if let Some(origin) = &plan.origin {
             origin.mark_refusal(&mut refusal);
         }
-        let handled = self.refused(down, head, &refusal);
+        let handled = self.refused(down, head, &refusal, |_| Derivation::of_rule(plan.name()));
         account.answered_itself(head);
         account.end(metrics, refusal.reason.code());
         Sent::Handled(handled)
@@ -581,9 +600,12 @@ impl Requests {
         down: &mut Downstream<'_>,
         head: &mut Head,
         refusal: &Refusal,
+        derivation: impl FnOnce(&Head) -> Derivation,
     ) -> Handled<Tunnel> {
         self.outbound.answered_itself(refusal.reason);
-        match answer::refuse(down, head, refusal) {
+        let observer = &self.outbound.observer;
+        let id = observer.refused(Caller::workload(), head, refusal, || derivation(head));
+        match answer::refuse(down, head, refusal, id.as_ref()) {
             Ok(()) => Handled::Answered,
             Err(_) => Handled::Cut,
         }

@@ -45,6 +45,7 @@ use crate::net::io::Io;
 use crate::net::listen::{Accepted, SocketOptions};
 use crate::net::server_first::Silence;
 use crate::net::sniff::{self, Spoken};
+use crate::observe::Observer;
 pub use http::{Requests, Tunnel};
 
 /// How long a new target's policy is waited for.
@@ -66,6 +67,7 @@ pub struct Outbound {
     mirrored: mirror::AtOnce,
     /// For bodies that may have to be sent again.
     room: Rc<Room>,
+    observer: Rc<Observer>,
 }
 
 impl Outbound {
@@ -75,6 +77,7 @@ impl Outbound {
         epochs: Epochs,
         shard: Shard,
         listening: Vec<SocketAddr>,
+        observer: Rc<Observer>,
     ) -> Rc<Self> {
         let connections = &config.outbound.connections;
         let options = SocketOptions {
@@ -97,6 +100,7 @@ impl Outbound {
             shard,
             dialer,
             listening,
+            observer,
             targets: RefCell::default(),
             backends: RefCell::default(),
             in_flight: Cell::new(0),

@@ -170,3 +170,32 @@ fn control_admin_metrics_of_a_request_have_these_labels() {
         assert_eq!(labels(family)[0], "direction", "{family}");
     }
 }
+
+/// A refused request is one line in the log and a page at `/explain`.
+#[test]
+fn control_admin_explains_refused_requests() {
+    let proxy = alone(&[]);
+    let malformed = b"GET /secret HTTP/1.1\r\nHost: voting\r\nContent-Length: x\r\n\r\n";
+    let mut stream = std::net::TcpStream::connect(proxy.outbound()).unwrap();
+    std::io::Write::write_all(&mut stream, malformed).unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+    let field = |line: &str| line.strip_prefix("tulle-request-id: ").map(str::to_owned);
+    let id = answer.lines().find_map(field).unwrap();
+    let (status, page) = proxy.get(&format!("/explain/{id}")).unwrap();
+    assert_eq!(status, 200);
+    let told: serde_json::Value = serde_json::from_str(&page).unwrap();
+    assert_eq!(
+        (&told["reason"], &told["request_id"]),
+        (&"bad-request".into(), &id.as_str().into())
+    );
+    let all: serde_json::Value = serde_json::from_str(&proxy.get("/explain").unwrap().1).unwrap();
+    assert_eq!(all["requests"][0], told);
+    assert_eq!(proxy.get("/explain/unheard-of").unwrap().0, 404);
+    assert_eq!(proxy.get("/explained").unwrap().0, 404);
+    assert_eq!(proxy.ask("POST", "/explain", "").unwrap().0, 405);
+    let line = |line: &&str| line.contains("request refused") && line.contains(&id);
+    eventually("the refusal is logged", || {
+        proxy.log().lines().any(|l| line(&l))
+    });
+}

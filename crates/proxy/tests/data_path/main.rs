@@ -20,6 +20,7 @@ mod ingress;
 mod ipv6;
 mod mesh_conformance;
 mod meshed;
+mod observe;
 mod policy;
 mod retries;
 mod rig;

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -23,6 +23,7 @@ use tulle_proxy::discovery::{self, Discovery, OutboundView, Request, Source, Tar
 use tulle_proxy::drain::Drain;
 use tulle_proxy::identity::{Epoch, TrustAnchors};
 use tulle_proxy::metrics::{Format, Limits, Registry, render};
+use tulle_proxy::observe::{Observed, access};
 use tulle_proxy::worker::{self, Listeners, Parts};
 
 /// Runs a test on a worker's kind of runtime; 20 s catch what hangs.
@@ -164,6 +165,11 @@ impl Mesh {
                 mesh.answer(request, &known);
             }
         });
+        let access_lines = Lines::default();
+        let access = config
+            .access_log
+            .map(|format| access::Writer::start(format, access_lines.clone()).unwrap());
+        let observed = Observed::new(access);
         let parts = Parts {
             config: config.clone(),
             discovery,
@@ -172,6 +178,7 @@ impl Mesh {
             limits: Arc::default(),
             inbound: inbound.guard().unwrap(),
             outbound: outbound.guard().unwrap(),
+            observed: observed.clone(),
         };
         let listeners = Listeners::bind(&config).unwrap();
         tokio::task::spawn_local(async move { worker::run(listeners, parts).await.unwrap() });
@@ -184,6 +191,8 @@ impl Mesh {
             outbound,
             servers,
             discovery: asking,
+            observed,
+            access_lines,
         }
     }
 
@@ -444,6 +453,21 @@ pub fn plain(address: SocketAddr) -> destination::WeightedAddr {
     }
 }
 
+/// Where an access log is written to.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A pod and its sidecar.
 pub struct Pod {
     pub name: String,
@@ -454,6 +478,8 @@ pub struct Pod {
     pub outbound: Drain,
     servers: Rc<RefCell<BTreeMap<u16, watch::Sender<Arc<Server>>>>>,
     discovery: Discovery,
+    pub observed: Arc<Observed>,
+    access_lines: Lines,
 }
 
 impl Pod {
@@ -508,6 +534,17 @@ impl Pod {
         match servers.get(&port) {
             Some(sender) => drop(sender.send_replace(Arc::new(server))),
             None => drop(servers.insert(port, watch::channel(Arc::new(server)).0)),
+        }
+    }
+
+    /// The access log, once it has this many lines.
+    pub async fn access_log(&self, lines: usize) -> Vec<String> {
+        loop {
+            let text = String::from_utf8(self.access_lines.0.lock().unwrap().clone()).unwrap();
+            if text.lines().count() >= lines && text.ends_with('\n') {
+                return text.lines().map(str::to_owned).collect();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
