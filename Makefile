@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+# Always the same crates: what cargo compiles a dependency with depends on which are built together.
+CRATES := -p tulle-api -p tulle-engine -p tulle-engine-py -p tulle-http -p tulle-proxy
 RUST := $(shell find crates -name '*.rs' -o -name Cargo.toml -o -name '*.ld') Cargo.toml Cargo.lock
 
 .PHONY: demo test test-python test-rust bench lint types format protos docs wheel build clean need
@@ -28,7 +30,7 @@ $(VENV)/.synced: uv.lock pyproject.toml $(filter .uv/bin/uv,$(UV))
 
 # One cargo call makes the sidecar and the engine's Python module; cargo itself knows what is stale.
 $(TARGET)/release/tulle-proxy $(TARGET)/release/libtulle_engine_py.so &: $(RUST)
-	cargo build --release --locked -p tulle-proxy -p tulle-engine-py
+	cargo build --release --locked $(CRATES)
 	@touch $(TARGET)/release/tulle-proxy $(TARGET)/release/libtulle_engine_py.so
 
 src/tulle/_engine.abi3.so: $(TARGET)/release/libtulle_engine_py.so
@@ -37,11 +39,11 @@ src/tulle/_engine.abi3.so: $(TARGET)/release/libtulle_engine_py.so
 test: test-rust test-python
 
 test-rust: build
-	cargo test --release --locked
+	cargo test --release --locked $(CRATES)
 
 # The sidecar again, for `cargo test` leaves one in its place that has the features of the tests; nothing is compiled.
 test-python: build
-	cargo build --release --locked -p tulle-proxy -p tulle-engine-py
+	cargo build --release --locked $(CRATES)
 	$(BIN)/pytest
 
 bench: build

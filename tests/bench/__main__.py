@@ -1,15 +1,11 @@
 """`make bench`: run the measurements and print them; exit 1 when a target is missed."""
 
 import argparse
-import subprocess
 import sys
-from pathlib import Path
 
 from tests.bench import compare, start
+from tests.bench.load import TARGET, load_generator
 from tests.bench.scenarios import SCENARIOS
-
-ROOT = Path(__file__).parents[2]
-TARGET = ROOT / "target" / "release"
 
 
 def main() -> int:
@@ -33,13 +29,8 @@ def main() -> int:
         met = met and good
     scenarios = [name for name in SCENARIOS if name in what]
     if scenarios:
-        subprocess.run(
-            ["cargo", "build", "--release", "--locked", "-p", "tulle-proxy", "--example", "load"],
-            cwd=ROOT,
-            check=True,
-        )
         good = compare.run(
-            TARGET / "examples" / "load", TARGET / "tulle-proxy", scenarios, chosen.rounds, chosen.seconds,
+            load_generator(), TARGET / "tulle-proxy", scenarios, chosen.rounds, chosen.seconds,
             use_loopback=chosen.loopback, memory=not chosen.no_memory,
         )  # fmt: skip
         met = met and good

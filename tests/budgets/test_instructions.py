@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.load import load_generator
 from tests.bench.measure import served
 from tests.bench.places import loopback
 from tests.bench.processes import until
@@ -23,7 +24,6 @@ from tests.bench.sidecars import control_plane, sidecar_pair
 from tests.budgets.test_budgets import hold
 from tulle.local.proxy_binary import find_proxy
 
-ROOT = Path(__file__).parents[2]
 WARM_SECONDS, SECONDS = 1.0, 3.0
 
 pytestmark = [
@@ -35,9 +35,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def load() -> Path:
-    command = ["cargo", "build", "--release", "--locked", "-p", "tulle-proxy", "--example", "load"]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=600)
-    return ROOT / "target/release/examples/load"
+    return load_generator()
 
 
 @pytest.fixture(scope="module")

@@ -1,25 +1,22 @@
 """The comparison itself works: real sidecars under the real control plane answer the load generators. Nothing is timed."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.bench import compare
+from tests.bench.load import TARGET, load_generator
 from tests.bench.measure import Contestant, measure
 from tests.bench.places import Places, loopback, namespaces, why_no_namespaces
 from tests.bench.scenarios import SCENARIOS
 from tests.bench.sidecars import control_plane
 
-ROOT = Path(__file__).parents[2]
 SECONDS = 0.3
 
 
 @pytest.fixture(scope="module")
 def load() -> Path:
-    command = ["cargo", "build", "--release", "--locked", "-p", "tulle-proxy", "--example", "load"]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=600)
-    return ROOT / "target/release/examples/load"
+    return load_generator()
 
 
 def _check(name: str, contestant: Contestant, load: Path, places: Places) -> None:
@@ -35,7 +32,7 @@ def _check(name: str, contestant: Contestant, load: Path, places: Places) -> Non
 def test_on_loopback_requests_and_calls_pass_two_sidecars(load: Path, tmp_path: Path) -> None:
     places = loopback()
     with control_plane(places, tmp_path):
-        (tulle, *_), _ = compare.contestants(ROOT / "target/release/tulle-proxy", places, tmp_path)
+        (tulle, *_), _ = compare.contestants(TARGET / "tulle-proxy", places, tmp_path)
         for name in ("a", "b", "c"):
             _check(name, tulle, load, places)
 
@@ -45,6 +42,6 @@ def test_between_namespaces_every_scenario_passes_and_all_between_the_sidecars_i
     load: Path, tmp_path: Path
 ) -> None:
     with namespaces() as places, control_plane(places, tmp_path):
-        (tulle, *_), _ = compare.contestants(ROOT / "target/release/tulle-proxy", places, tmp_path)
+        (tulle, *_), _ = compare.contestants(TARGET / "tulle-proxy", places, tmp_path)
         for name in SCENARIOS:
             _check(name, tulle, load, places)

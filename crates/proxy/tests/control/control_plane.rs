@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use http::{Request, Response};
@@ -20,10 +21,10 @@ use rcgen::{
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_rustls::TlsAcceptor;
-use tokio_stream::{Stream, StreamExt as _};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tulle_api::destination::destination_server::{Destination, DestinationServer};
 use tulle_api::destination::{DestinationProfile, GetDestination, Update};
@@ -186,12 +187,10 @@ impl Script {
             .unwrap()
             .push(format!("{method} {target}"));
         let answers = topic(topics, target).subscribe();
-        Box::pin(
-            tokio_stream::wrappers::WatchStream::new(answers).filter_map(|answer| match answer? {
-                Answer::Say(message) => Some(Ok(message)),
-                Answer::Refuse(code) => Some(Err(Status::new(code, "scripted"))),
-            }),
-        )
+        said(answers, |answer| match answer? {
+            Answer::Say(message) => Some(Ok(message)),
+            Answer::Refuse(code) => Some(Err(Status::new(code, "scripted"))),
+        })
     }
 }
 
@@ -202,6 +201,29 @@ fn topic<M>(topics: &Topics<M>, target: &str) -> watch::Sender<Option<Answer<M>>
         .entry(target.to_owned())
         .or_insert_with(|| watch::Sender::new(None))
         .clone()
+}
+
+/// What a watched value says, now and whenever it changes, until nobody listens.
+fn said<V: Clone + Send + Sync + 'static, M: Send + 'static>(
+    mut values: watch::Receiver<V>,
+    say: impl Fn(V) -> Option<Result<M, Status>> + Send + 'static,
+) -> Said<M> {
+    let (tell, told) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            let value = values.borrow_and_update().clone();
+            if let Some(message) = say(value) {
+                if tell.send(message).await.is_err() {
+                    return;
+                }
+            }
+            tokio::select! {
+                changed = values.changed() => if changed.is_err() { return },
+                () = tell.closed() => return,
+            }
+        }
+    });
+    Box::pin(ReceiverStream::new(told))
 }
 
 type Said<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
@@ -221,10 +243,7 @@ impl Identity for Service {
         if told.borrow().is_none() {
             return Err(Status::unimplemented("as Linkerd's control plane answers"));
         }
-        let told = tokio_stream::wrappers::WatchStream::new(told);
-        Ok(tonic::Response::new(Box::pin(
-            told.filter_map(|message| message.map(Ok)),
-        )))
+        Ok(tonic::Response::new(said(told, |message| message.map(Ok))))
     }
 
     async fn certify(
@@ -352,7 +371,7 @@ impl Destination for Service {
 /// A running control plane; dropped, it is gone with all its connections.
 pub struct ControlPlane {
     pub address: SocketAddr,
-    runtime: Option<Runtime>,
+    thread: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
 impl ControlPlane {
@@ -380,26 +399,31 @@ impl ControlPlane {
         let listener: TcpListener = socket.into();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.spawn(serve(listener, script.clone(), tls));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let script = script.clone();
+        // A thread of its own: a test that is itself asynchronous may block, and its control plane may not.
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                tokio::spawn(serve(listener, script, tls));
+                let _ = stopped.await;
+            });
+        });
         Self {
             address,
-            runtime: Some(runtime),
+            thread: Some((stop, thread)),
         }
     }
 }
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // On a thread of its own: a test that is itself asynchronous may not block.
-            std::thread::spawn(move || runtime.shutdown_timeout(Duration::from_secs(5)))
-                .join()
-                .unwrap();
+        if let Some((stop, thread)) = self.thread.take() {
+            let _ = stop.send(());
+            thread.join().unwrap();
         }
     }
 }
