@@ -26,7 +26,7 @@ pub async fn follow(
     shard: Shard,
 ) {
     let listed: Gauge = shard.gauge(&families::IDENTITY_TRUST_ANCHORS, &Labels::none());
-    listed.set(anchors.borrow().len() as u64);
+    listed.set(anchors.borrow().count() as u64);
     let origin = channel.origin();
     let open = async |lease| {
         let mut client = IdentityClient::with_origin(lease, origin.clone())
@@ -44,8 +44,8 @@ pub async fn follow(
         if let Event::Message(message) = event {
             match read(message) {
                 Ok(told) if told != *anchors.borrow() => {
-                    tracing::info!(count = told.len(), "other trust anchors are in force");
-                    listed.set(told.len() as u64);
+                    tracing::info!(count = told.count(), "other trust anchors are in force");
+                    listed.set(told.count() as u64);
                     anchors.send_replace(told);
                 }
                 Ok(_) => {}

@@ -41,7 +41,7 @@ impl Control {
         let ready = self.readiness.check(SystemTime::now());
         json!({
             "ready": ready.as_ref().err().map_or("ready", String::as_str),
-            "identity": epoch.map(|epoch| json!({ "name": epoch.name(), "notAfter": seconds(epoch.not_after()), "trustAnchors": epoch.anchors().len() })),
+            "identity": epoch.map(|epoch| json!({ "name": epoch.name(), "notAfter": seconds(epoch.not_after()), "trustAnchors": epoch.anchors().count() })),
             "trustAnchors": { "stream": status(&self.watches.anchors, super::anchors::TARGET) },
             "inbound": Map::from_iter(inbound),
             "outbound": Map::from_iter(outbound),

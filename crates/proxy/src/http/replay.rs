@@ -28,6 +28,8 @@ const SPARE_BYTES: usize = 4 * 1024;
 pub struct Room {
     held: Cell<usize>,
     gauge: Gauge,
+    /// Boxed as a request holds it: taken and given back as they are.
+    #[allow(clippy::vec_box)]
     spare: RefCell<Vec<Box<Kept>>>,
 }
 

@@ -99,7 +99,7 @@ impl TrustAnchors {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.listed.len()
     }
 

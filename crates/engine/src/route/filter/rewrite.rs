@@ -101,5 +101,5 @@ pub(super) fn host(field: &str, text: &str) -> Result<Option<Box<str>>, Invalid>
     if !text.bytes().all(plain) {
         return Err(Invalid::new(field, format!("{text:?} is not a host")));
     }
-    Ok(Some(text.into()).filter(|host: &Box<str>| !host.is_empty()))
+    Ok((!text.is_empty()).then(|| text.into()))
 }
