@@ -39,7 +39,7 @@ use crate::metrics::route::Edge;
 use crate::net::io::Io;
 use crate::net::reach::ConnectError;
 use crate::net::relay;
-use crate::observe::RequestId;
+use crate::observe::{RequestId, request_id};
 
 const CLIENT_ID: &str = "l5d-client-id";
 /// No route, or no authorization: no such place in the policy's lists.
@@ -637,6 +637,7 @@ fn prepare_answer(
 ) -> Result<(), Fault> {
     l5d::strip_all(head);
     head.remove(answer::REASON);
+    head.remove(request_id::FIELD);
     if bridged && head.version() != Version::Http2 {
         l5d::bridge(head)?;
     }

@@ -33,7 +33,7 @@ use crate::http::time_left;
 use crate::metrics::route::Edge;
 use crate::net::io::Io;
 use crate::net::relay;
-use crate::observe::{Caller, Derivation, RequestId};
+use crate::observe::{Caller, Derivation, RequestId, request_id};
 use crate::outbound::attempt::{Unsent, keep_authority, open_in_time, pick, restore, tried};
 use crate::outbound::backend::{Backend, InUse};
 use crate::outbound::hedge::{self, Slow};
@@ -721,6 +721,7 @@ fn prepare_answer(
     } else {
         l5d::strip_all(head);
         head.remove(answer::REASON);
+        head.remove(request_id::FIELD);
     }
     if bridged {
         l5d::bridge(head)?;

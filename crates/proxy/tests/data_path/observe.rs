@@ -110,7 +110,7 @@ fn the_last_refusals_are_kept_in_bounded_room() {
         );
         let newest = format!("/{}/", KEPT + 9);
         assert!(paths.clone().next().unwrap().starts_with(&newest));
-        assert!(paths.clone().last().unwrap().starts_with("/10/"));
+        assert!(paths.clone().next_back().unwrap().starts_with("/10/"));
         // A line each would be a flood: the rest is counted.
         let dropped = voting.metric("proxy_log_lines_dropped_total", &["refusals"]);
         assert!(
