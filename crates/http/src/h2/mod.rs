@@ -17,6 +17,7 @@
 //! client.open(&head, true).expect("a new connection takes a stream");
 //!
 //! let mut wire = client.output();
+//! assert!(matches!(server.next(&mut wire, &mut head), Ok(Event::Settings)));
 //! let Ok(Event::Head { stream, end: true }) = server.next(&mut wire, &mut head) else { panic!() };
 //! assert_eq!(head.path(), b"/emoji");
 //! head.clear();

