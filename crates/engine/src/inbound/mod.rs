@@ -299,8 +299,12 @@ impl Server {
     }
 
     /// Whether a connection that is not looked into may come in. HTTP is authorized request by request instead.
+    ///
+    /// Where requests need a token or another service's word, no such connection may: it could carry requests past them.
     pub fn authorize_connection(&self, grants: &Grants) -> Result<Permit<'_>, Denial<'_>> {
-        self.permit(&self.own_authorizations, grants).ok_or(Denial {
+        let asks_requests = !self.jwt.is_empty() || self.external.is_some();
+        let permit = self.permit(&self.own_authorizations, grants);
+        permit.filter(|_| !asks_requests).ok_or(Denial {
             reason: Reason::Unauthorized,
             server: &self.meta,
             route: None,

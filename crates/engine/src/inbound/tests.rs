@@ -575,7 +575,19 @@ fn what_a_port_asks_for_beside_authorization_is_read_or_named() {
         authority: "[::1]:9000".into(),
         ..Default::default()
     });
-    let external = Server::compile(&message).unwrap().external.unwrap();
+    let compiled = Server::compile(&message).unwrap();
+    let grants = compiled.grants(&peer("10.0.0.1", PeerTls::None));
+    assert!(
+        compiled
+            .authorize(&grants, &compiled.route(&get("/")).unwrap())
+            .is_ok()
+    );
+    let unseen = compiled.authorize_connection(&grants);
+    assert!(
+        unseen.is_err(),
+        "bytes that nobody looks into pass no question"
+    );
+    let external = compiled.external.unwrap();
     assert_eq!(
         (
             external.timeout,
