@@ -9,7 +9,6 @@ use std::env;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=startup.ld");
-    println!("cargo:rerun-if-changed=startup.ld");
     let told = |name: &str| env::var(name).unwrap_or_default();
     let chosen_by_hand =
         env::var_os("RUSTC_LINKER").is_some() || told("CARGO_ENCODED_RUSTFLAGS").contains("link");

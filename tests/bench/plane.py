@@ -13,8 +13,8 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.fakes.cluster import Obj, endpoint, namespace, node, pod, service, slice_of
-from tests.unit.control.test_embedded_api import OTHERS
+from tests.fakes.cluster import Obj, endpoint, node, pod, service, slice_of
+from tests.unit.control.test_embedded_api import LEFT_OUT, create
 from tulle.clock import SystemClock
 from tulle.compile.mesh import Mesh
 from tulle.control.controller import Controller, Ports, Settings
@@ -22,7 +22,6 @@ from tulle.control.http import bind
 from tulle.control.issuing import from_api
 from tulle.inject.install import InstallValues, render
 from tulle.kube.client import Client, load_config
-from tulle.kube.world import kind_of
 from tulle.local.api import Api
 from tulle.local.api.http.server import ApiServer
 from tulle.local.api.kubeconfig import admin_kubeconfig, write_kubeconfig
@@ -31,14 +30,13 @@ __all__ = ["NAMESPACE", "PORTS"]
 
 NAMESPACE = "default"
 PORTS = {"identity": 18080, "destination": 18086, "policy": 18090}
-LEFT_OUT = ("Deployment", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 APP_PORTS = {"http": 8080, "large": 8090, "grpc": 8081, "sink": 8082, "echo": 8083}
 OPAQUE = {"config.linkerd.io/opaque-ports": "8082,8083"}
 
 
 def objects(client_ip: str, app_ip: str, plain_ip: str) -> list[Obj]:
     """Return a meshed client, a meshed application and one without a sidecar, with their Services."""
-    found: list[Obj] = [namespace(NAMESPACE), node("n1")]
+    found: list[Obj] = [node("n1")]
     for name, ip, meshed in (("client", client_ip, True), ("app", app_ip, True), ("plain", plain_ip, False)):
         found.append(
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": NAMESPACE}}
@@ -59,31 +57,15 @@ def objects(client_ip: str, app_ip: str, plain_ip: str) -> list[Obj]:
     return found
 
 
-async def _create(api: Api, each: Obj) -> None:
-    kind = kind_of(each)
-    plural = kind.plural if kind is not None else OTHERS[each["kind"]]
-    group = each["apiVersion"].rpartition("/")[0]
-    metadata = {k: v for k, v in each["metadata"].items() if k not in ("uid", "creationTimestamp")}
-    if plural == "namespaces" and metadata["name"] == NAMESPACE:
-        return
-    created = await api.create(
-        plural, {**each, "metadata": metadata}, group=group, namespace=metadata.get("namespace")
-    )
-    if "status" in each:
-        await api.update(plural, {**created, "status": each["status"]}, group=group, subresource="status")
-
-
 async def main(folder: Path, address: str, client_ip: str, app_ip: str, plain_ip: str) -> None:
     """Serve until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     api = Api()
     await api.seed()
-    for each in render(InstallValues(), SystemClock().now()):
-        if each["kind"] not in LEFT_OUT:
-            await _create(api, each)
-    for each in objects(client_ip, app_ip, plain_ip):
-        await _create(api, each)
+    installed = render(InstallValues(), SystemClock().now())
+    await create(api, *(each for each in installed if each["kind"] not in LEFT_OUT))
+    await create(api, *objects(client_ip, app_ip, plain_ip))
     roots = await api.get("configmaps", "linkerd-identity-trust-roots", namespace="linkerd")
     (folder / "anchors.pem").write_text(roots["data"]["ca-bundle.crt"])
     for name in ("client", "app"):
