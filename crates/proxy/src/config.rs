@@ -6,6 +6,7 @@
 
 mod from_env;
 pub mod help;
+mod near;
 pub mod reader;
 pub mod table;
 pub mod values;
@@ -141,8 +142,6 @@ pub struct Destination {
     pub context: String,
     /// Networks it is asked about; empty is all.
     pub profile_networks: Vec<Cidr>,
-    /// Names it is asked about.
-    pub profile_suffixes: Vec<String>,
 }
 
 /// The policy service.
@@ -214,6 +213,10 @@ pub struct Outbound {
     pub require_mesh_tls: bool,
     /// Outbound route metrics carry the hostname.
     pub hostname_labels: bool,
+    /// After failed connects.
+    pub connect_backoff: Backoff,
+    /// What waits for an endpoint of one backend until discovery has answered.
+    pub queue_capacity: usize,
     /// Limits.
     pub connections: Connections,
 }
@@ -235,16 +238,6 @@ pub struct Connections {
     pub accept_user_timeout: Option<Duration>,
     /// TCP_USER_TIMEOUT of own connections.
     pub connect_user_timeout: Option<Duration>,
-    /// After failed connects.
-    pub connect_backoff: Backoff,
-    /// Requests waiting for an endpoint.
-    pub queue_capacity: usize,
-    /// How long they wait.
-    pub failfast: Duration,
-    /// Connections waiting for an endpoint.
-    pub tcp_queue_capacity: usize,
-    /// How long they wait.
-    pub tcp_failfast: Duration,
     /// Requests at once.
     pub max_in_flight: usize,
     /// Idle HTTP/1 connections per endpoint.

@@ -20,7 +20,7 @@ impl Config {
         let (mut config, warnings) = {
             let reader = Reader::new(environment);
             let config = Self::read(&reader);
-            (config, reader.finish(table::is_known)?)
+            (config, reader.finish()?)
         };
         config.warnings = warnings;
         Ok(config)
@@ -39,9 +39,6 @@ impl Config {
             profile_networks: reader
                 .get(&table::DESTINATION_PROFILE_NETWORKS, values::networks)
                 .unwrap_or_default(),
-            profile_suffixes: reader
-                .get(&table::DESTINATION_PROFILE_SUFFIXES, values::suffixes)
-                .unwrap_or_default(),
         };
         let policy = Policy {
             service: control_service(reader, &table::POLICY_SVC_ADDR, &table::POLICY_SVC_NAME),
@@ -52,6 +49,7 @@ impl Config {
                 .get(&table::POLICY_CLUSTER_NETWORKS, values::networks)
                 .unwrap_or_default(),
         };
+        reader.ordered(&table::DNS_MIN_TTL, &table::DNS_MAX_TTL);
         Self {
             pod: pod(reader, &policy.workload, &destination.context),
             identity: identity(reader),
@@ -139,6 +137,7 @@ fn identity(reader: &Reader<'_>) -> Option<Identity> {
                 }
             }
         };
+    reader.ordered(&table::IDENTITY_MIN_REFRESH, &table::IDENTITY_MAX_REFRESH);
     Some(Identity {
         trust_anchors: reader.require(
             &table::IDENTITY_TRUST_ANCHORS,
@@ -214,9 +213,11 @@ fn inbound(reader: &Reader<'_>) -> Inbound {
             .get(&table::INBOUND_GATEWAY_SUFFIXES, values::suffixes)
             .unwrap_or_default(),
         authority_labels: reader
-            .get(&table::INBOUND_METRICS_AUTHORITY_LABELS, values::text)
-            .as_deref()
-            == Some("unsafe"),
+            .get(
+                &table::INBOUND_METRICS_AUTHORITY_LABELS,
+                values::authority_labels,
+            )
+            .is_some(),
         connections: connections(reader, &table::INBOUND),
     }
 }
@@ -233,19 +234,27 @@ fn outbound(reader: &Reader<'_>) -> Outbound {
         ingress_mode: reader.flag(&table::INGRESS_MODE),
         require_mesh_tls: reader.flag(&table::OUTBOUND_REQUIRE_MESH_TLS),
         hostname_labels: reader.flag(&table::OUTBOUND_METRICS_HOSTNAME_LABELS),
+        connect_backoff: {
+            reader.ordered(&table::OUTBOUND_BACKOFF_MIN, &table::OUTBOUND_BACKOFF_MAX);
+            Backoff {
+                min: reader.duration(&table::OUTBOUND_BACKOFF_MIN),
+                max: reader.duration(&table::OUTBOUND_BACKOFF_MAX),
+                jitter: reader
+                    .get(&table::OUTBOUND_BACKOFF_JITTER, values::ratio)
+                    .unwrap_or_default(),
+            }
+        },
+        queue_capacity: reader.number(&table::OUTBOUND_QUEUE_CAPACITY),
         connections: connections(reader, &table::OUTBOUND),
     }
 }
 
 fn connections(reader: &Reader<'_>, of: &DirectionVariables) -> Connections {
     let window = |own: &table::Variable, both: &table::Variable| {
-        let both = reader.get(both, values::number::<u32>);
-        match (reader.raw(own.name), both) {
-            (None, Some(both)) => {
-                reader.number::<u32>(own);
-                both
-            }
-            _ => reader.number(own),
+        let single = reader.number::<u32>(own);
+        match (reader.raw(own.name), reader.number_if_set(both)) {
+            (None, Some(both)) => both,
+            _ => single,
         }
     };
     Connections {
@@ -256,17 +265,6 @@ fn connections(reader: &Reader<'_>, of: &DirectionVariables) -> Connections {
         connect_keepalive: reader.duration_unless_zero(&of.connect_keepalive),
         accept_user_timeout: reader.duration_unless_zero(&of.accept_user_timeout),
         connect_user_timeout: reader.duration_unless_zero(&of.connect_user_timeout),
-        connect_backoff: Backoff {
-            min: reader.duration(&of.backoff_min),
-            max: reader.duration(&of.backoff_max),
-            jitter: reader
-                .get(&of.backoff_jitter, values::ratio)
-                .unwrap_or_default(),
-        },
-        queue_capacity: reader.number(&of.queue_capacity),
-        failfast: reader.duration(&of.failfast_timeout),
-        tcp_queue_capacity: reader.number(&of.tcp_queue_capacity),
-        tcp_failfast: reader.duration(&of.tcp_failfast_timeout),
         max_in_flight: reader.number(&of.max_in_flight),
         pool_max_idle: reader.number(&of.max_idle),
         pool_idle: reader.duration(&of.pool_idle),
@@ -287,9 +285,16 @@ fn connections(reader: &Reader<'_>, of: &DirectionVariables) -> Connections {
 
 /// As Linkerd: `CORES`; else the ratio of the machine's processors, rounded, between min and max; else 1.
 fn workers(reader: &Reader<'_>) -> usize {
-    let cores = reader.get(&table::CORES, values::number::<usize>);
+    let cores = reader.number_if_set::<usize>(&table::CORES);
     let min = reader.number::<usize>(&table::CORES_MIN).max(1);
-    let max = reader.get(&table::CORES_MAX, values::number::<usize>);
+    let max = reader.number_if_set::<usize>(&table::CORES_MAX);
+    if max.is_some_and(|max| max < min) {
+        reader.problem(
+            &table::CORES_MIN,
+            reader.raw(table::CORES_MIN.name),
+            "it is more than LINKERD2_PROXY_CORES_MAX",
+        );
+    }
     let ratio = reader.get(&table::CORES_MAX_RATIO, values::ratio);
     let wanted = match (cores, ratio) {
         (Some(cores), _) => cores,

@@ -5,11 +5,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use super::table::{NOT_CARRIED_OUT, Variable, WITHOUT_EFFECT};
+use super::near;
+use super::table::{self, NOT_CARRIED_OUT, Variable, WITHOUT_EFFECT};
 use super::values::{self, Parsed};
 
 /// The environment: names and values.
 pub type Environment = BTreeMap<String, String>;
+
+/// What stands in for each octet of a value that is not UTF-8 (U+FFFD, as [`String::from_utf8_lossy`] has it).
+const NOT_TEXT: char = char::REPLACEMENT_CHARACTER;
+
+/// The process's environment. Names that are not text cannot be ours and are left out; of values that are not, enough
+/// is kept for [`Reader`] to refuse them.
+pub fn of_process() -> Environment {
+    std::env::vars_os()
+        .filter_map(|(name, value)| {
+            Some((
+                name.into_string().ok()?,
+                value.to_string_lossy().into_owned(),
+            ))
+        })
+        .collect()
+}
 
 /// One value that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,22 +43,30 @@ pub struct Problem {
 
 /// All values that cannot be used. Its text is what the operator reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
+pub struct Problems {
+    /// At least one.
+    pub values: Vec<Problem>,
+    /// What is odd beside: a name that nobody knows may be why another is missing.
+    pub warnings: Vec<String>,
+}
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.0.len();
+        let count = self.values.len();
         writeln!(
             f,
             "tulle-proxy cannot start: {count} environment variable{} cannot be used.",
             if count == 1 { "" } else { "s" }
         )?;
-        for problem in &self.0 {
+        for problem in &self.values {
             match &problem.found {
                 Some(found) => writeln!(f, "  {} is {found:?}: {}.", problem.name, problem.why)?,
                 None => writeln!(f, "  {} is not set: {}.", problem.name, problem.why)?,
             }
             writeln!(f, "    accepted: {}", problem.accepted)?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "  {warning}")?;
         }
         write!(f, "`tulle-proxy --help` explains every variable.")
     }
@@ -84,7 +109,11 @@ impl<'a> Reader<'a> {
         self.read.borrow_mut().insert(variable.name);
         let set = self.raw(variable.name);
         let text = set.or(Some(variable.default).filter(|text| !text.is_empty()))?;
-        match parse(text) {
+        let parsed = match text.contains(NOT_TEXT) {
+            true => Err("it is not text in UTF-8".to_owned()),
+            false => parse(text),
+        };
+        match parsed {
             Ok(value) => Some(value),
             Err(why) => {
                 self.problem(variable, Some(text), &why);
@@ -124,9 +153,31 @@ impl<'a> Reader<'a> {
         self.get(variable, values::flag).unwrap_or_default()
     }
 
-    /// A number with a default.
+    /// A number with a default, within the range of the variable's form.
     pub fn number<T: TryFrom<u64> + Default>(&self, variable: &Variable) -> T {
-        self.get(variable, values::number).unwrap_or_default()
+        self.number_if_set(variable).unwrap_or_default()
+    }
+
+    /// The same; `None` where there is neither value nor default.
+    pub fn number_if_set<T: TryFrom<u64>>(&self, variable: &Variable) -> Option<T> {
+        let (least, most) = variable.form.range().unwrap_or((0, u64::MAX));
+        self.get(variable, |text| match values::number::<u64>(text)? {
+            number if number < least => Err("it is too small".to_owned()),
+            number if number > most => Err("it is too large".to_owned()),
+            number => T::try_from(number).map_err(|_| "it is too large".to_owned()),
+        })
+    }
+
+    /// Of two durations the first may not be longer; where one of them cannot be read, that is said elsewhere.
+    pub fn ordered(&self, min: &Variable, max: &Variable) {
+        let text = |variable: &Variable| self.raw(variable.name).unwrap_or(variable.default);
+        let (shortest, longest) = (text(min), text(max));
+        if let (Ok(least), Ok(most)) = (values::duration(shortest), values::duration(longest)) {
+            if least > most {
+                let why = format!("it is longer than {}, which is {longest}", max.name);
+                self.problem(min, Some(shortest), &why);
+            }
+        }
     }
 
     /// Notes a problem that only shows when several values are seen together.
@@ -139,12 +190,17 @@ impl<'a> Reader<'a> {
                 cut
             }
         });
-        self.problems.borrow_mut().push(Problem {
+        let problem = Problem {
             name: variable.name.to_owned(),
             found: shown,
             why: why.to_owned(),
             accepted: variable.form.accepts().to_owned(),
-        });
+        };
+        // What holds for both directions is read by both.
+        let mut problems = self.problems.borrow_mut();
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
     }
 
     /// Names that were asked for so far.
@@ -152,31 +208,35 @@ impl<'a> Reader<'a> {
         self.read.borrow().clone()
     }
 
-    /// The problems, if any; else warnings: names nobody knows, and wishes that are not carried out.
+    /// Warnings: names that nobody knows, and wishes that are not carried out.
     ///
     /// # Errors
-    /// Every value that could not be used.
-    pub fn finish(self, known: impl Fn(&str) -> bool) -> Result<Vec<String>, Problems> {
-        let problems = self.problems.into_inner();
-        if !problems.is_empty() {
-            return Err(Problems(problems));
-        }
+    /// Every value that could not be used, and the warnings.
+    pub fn finish(self) -> Result<Vec<String>, Problems> {
         let mut warnings = Vec::new();
         for (name, value) in self.environment {
-            let ours = name.starts_with("LINKERD2_PROXY_") || name.starts_with("TULLE_PROXY_");
+            let ours = near::PREFIXES.iter().any(|prefix| name.starts_with(prefix));
             if !ours
                 || value.trim().is_empty()
-                || known(name)
+                || table::is_known(name)
                 || listed(WITHOUT_EFFECT, name).is_some()
             {
                 continue;
             }
             warnings.push(match listed(NOT_CARRIED_OUT, name) {
                 Some(why) => format!("{name} is set but not carried out: {why}"),
-                None => format!("{name} is not a variable of this proxy; it has no effect"),
+                None => match near::nearest(name) {
+                    Some(near) => format!(
+                        "{name} is not a variable of this proxy and has no effect; is {near} meant?"
+                    ),
+                    None => format!("{name} is not a variable of this proxy and has no effect"),
+                },
             });
         }
-        Ok(warnings)
+        match self.problems.into_inner() {
+            values if values.is_empty() => Ok(warnings),
+            values => Err(Problems { values, warnings }),
+        }
     }
 }
 

@@ -10,6 +10,12 @@ pub enum Form {
     Flag,
     /// whole number
     Number,
+    /// number of worker threads
+    Workers,
+    /// HTTP/2 receive window
+    Window,
+    /// HTTP/2 frame size
+    FrameSize,
     /// 0 to 1
     Ratio,
     /// `ip:port`
@@ -48,6 +54,10 @@ pub enum Form {
     LogFormat,
     /// apache | json
     AccessLog,
+    /// unsafe
+    AuthorityLabels,
+    /// set or unset
+    Presence,
     /// anything
     Text,
 }
@@ -58,7 +68,10 @@ impl Form {
         match self {
             Self::Duration => "a whole number with ms, s, m, h or d, such as 250ms or 10s",
             Self::Flag => "true or false",
-            Self::Number => "a whole number",
+            Self::Number => "a whole number up to 4294967295",
+            Self::Workers => "a whole number from 1 to 64",
+            Self::Window => "a whole number of bytes from 1 to 2147483647",
+            Self::FrameSize => "a whole number of bytes from 16384 to 16777215",
             Self::Ratio => "a number from 0 to 1, such as 0.1",
             Self::Address => "an IP address with a port, such as 127.0.0.1:4140",
             Self::Addresses => {
@@ -88,7 +101,50 @@ impl Form {
             }
             Self::LogFormat => "plain or json",
             Self::AccessLog => "apache or json",
+            Self::AuthorityLabels => "unsafe",
+            Self::Presence => "any text; whether it is set is all that counts",
+            Self::Text => "text in UTF-8",
+        }
+    }
+
+    /// The type, in a word or two.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Duration => "duration",
+            Self::Flag => "flag",
+            Self::Number | Self::Workers | Self::Mark => "number",
+            Self::Window | Self::FrameSize => "bytes",
+            Self::Ratio => "ratio",
+            Self::Address => "address",
+            Self::Addresses => "addresses",
+            Self::Ips => "IP addresses",
+            Self::ServiceAddress => "name and port",
+            Self::Name => "DNS name",
+            Self::Suffixes => "DNS suffixes",
+            Self::Ports => "ports",
+            Self::PortMap => "port pairs",
+            Self::Listeners => "listeners",
+            Self::Networks => "networks",
+            Self::Policy | Self::LogFormat | Self::AccessLog | Self::AuthorityLabels => "choice",
+            Self::Json => "JSON",
+            Self::Pem => "PEM",
+            Self::Path => "path",
+            Self::LogLevels => "log levels",
+            Self::Presence => "presence",
             Self::Text => "text",
+        }
+    }
+
+    /// The smallest and the largest number taken, where the form is a whole number.
+    pub fn range(self) -> Option<(u64, u64)> {
+        match self {
+            Self::Number => Some((0, u32::MAX as u64)),
+            Self::Workers => Some((1, 64)),
+            // RFC 9113 §6.9.1, and a window of nothing would let nothing through.
+            Self::Window => Some((1, (1 << 31) - 1)),
+            // RFC 9113 §4.2.
+            Self::FrameSize => Some((1 << 14, (1 << 24) - 1)),
+            _ => None,
         }
     }
 }
@@ -107,19 +163,19 @@ pub struct Variable {
 }
 
 macro_rules! variables {
-    ($($(#[$attr:meta])* $id:ident $name:literal $form:ident $default:literal $meaning:literal;)*) => {
-        $(
+    ($($group:literal => $($id:ident $name:literal $form:ident $default:literal $meaning:literal;)*)*) => {
+        $($(
             #[doc = $meaning]
             pub const $id: Variable = Variable { name: $name, form: Form::$form, default: $default, meaning: $meaning };
-        )*
-        /// The variables that are the same for both directions.
-        pub const GENERAL: &[Variable] = &[$($id),*];
+        )*)*
+        /// The variables that no direction has to itself, by what they are about.
+        const GENERAL: &[(&str, &[&Variable])] = &[$(($group, &[$(&$id),*])),*];
     };
 }
 
 variables! {
-    // Identity.
-    IDENTITY_DISABLED "LINKERD2_PROXY_IDENTITY_DISABLED" Text "" "Any value: run without an identity; no mTLS in either direction.";
+    "Identity" =>
+    IDENTITY_DISABLED "LINKERD2_PROXY_IDENTITY_DISABLED" Presence "" "Any value: run without an identity; no mTLS in either direction.";
     IDENTITY_TRUST_ANCHORS "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS" Pem "" "Certificates of the authorities that every peer must chain to.";
     IDENTITY_TOKEN_FILE "LINKERD2_PROXY_IDENTITY_TOKEN_FILE" Path "" "The service-account token shown to the identity service; read again for every certificate.";
     IDENTITY_LOCAL_NAME "LINKERD2_PROXY_IDENTITY_LOCAL_NAME" Name "" "The identity to ask for.";
@@ -127,12 +183,11 @@ variables! {
     IDENTITY_SVC_NAME "LINKERD2_PROXY_IDENTITY_SVC_NAME" Name "" "The identity the identity service must have; not needed on loopback.";
     IDENTITY_MIN_REFRESH "LINKERD2_PROXY_IDENTITY_MIN_REFRESH" Duration "10s" "Shortest time between two renewals.";
     IDENTITY_MAX_REFRESH "LINKERD2_PROXY_IDENTITY_MAX_REFRESH" Duration "1d" "Longest time between two renewals.";
-    // Control plane.
+    "Control plane" =>
     DESTINATION_SVC_ADDR "LINKERD2_PROXY_DESTINATION_SVC_ADDR" ServiceAddress "" "Where the destination service is.";
     DESTINATION_SVC_NAME "LINKERD2_PROXY_DESTINATION_SVC_NAME" Name "" "The identity the destination service must have; not needed on loopback.";
     DESTINATION_CONTEXT "LINKERD2_PROXY_DESTINATION_CONTEXT" Text "" "Handed to the destination service as it is; JSON with ns, nodeName and pod.";
     DESTINATION_PROFILE_NETWORKS "LINKERD2_PROXY_DESTINATION_PROFILE_NETWORKS" Networks "" "Networks whose addresses the destination service is asked about; unset is all.";
-    DESTINATION_PROFILE_SUFFIXES "LINKERD2_PROXY_DESTINATION_PROFILE_SUFFIXES" Suffixes "." "Names that the destination service is asked about.";
     POLICY_SVC_ADDR "LINKERD2_PROXY_POLICY_SVC_ADDR" ServiceAddress "" "Where the policy service is.";
     POLICY_SVC_NAME "LINKERD2_PROXY_POLICY_SVC_NAME" Name "" "The identity the policy service must have; not needed on loopback.";
     POLICY_WORKLOAD "LINKERD2_PROXY_POLICY_WORKLOAD" Text "" "This workload, as the policy service knows it; JSON with ns and pod, or ns:pod.";
@@ -143,7 +198,7 @@ variables! {
     DNS_MIN_TTL "LINKERD2_PROXY_DNS_MIN_TTL" Duration "5s" "Shortest time a DNS answer is kept.";
     DNS_MAX_TTL "LINKERD2_PROXY_DNS_MAX_TTL" Duration "1m" "Longest time a DNS answer is kept.";
     DNS_SERVER "TULLE_PROXY_DNS_SERVER" Addresses "" "DNS servers to ask instead of those in /etc/resolv.conf.";
-    // Listeners.
+    "Listeners and traffic" =>
     ADMIN_LISTEN_ADDR "LINKERD2_PROXY_ADMIN_LISTEN_ADDR" Address "127.0.0.1:4191" "The admin server: /metrics /live /ready /shutdown /proxy-log-level /env.json /config.";
     OUTBOUND_LISTEN_ADDR "LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR" Address "127.0.0.1:4140" "Where the application's outgoing connections arrive.";
     OUTBOUND_LISTEN_ADDRS "LINKERD2_PROXY_OUTBOUND_LISTEN_ADDRS" Addresses "" "The same, several; wins over the single one.";
@@ -155,28 +210,32 @@ variables! {
     INBOUND_PORT_MAP "TULLE_PROXY_INBOUND_PORT_MAP" PortMap "" "Mesh port = the port on which the application really listens.";
     INBOUND_EXTRA_LISTENERS "TULLE_PROXY_INBOUND_EXTRA_LISTENERS" Listeners "" "Further inbound listeners, each standing for an original port.";
     INBOUND_GATEWAY_SUFFIXES "LINKERD2_PROXY_INBOUND_GATEWAY_SUFFIXES" Suffixes "" "Names to which this proxy forwards what other proxies send it with a name; `.` is every name. Unset: it is no gateway.";
+    OUTBOUND_BACKOFF_MIN "LINKERD2_PROXY_OUTBOUND_CONNECT_EXP_BACKOFF_MIN" Duration "100ms" "First pause after a failed connect to an endpoint.";
+    OUTBOUND_BACKOFF_MAX "LINKERD2_PROXY_OUTBOUND_CONNECT_EXP_BACKOFF_MAX" Duration "60s" "Longest pause after failed connects.";
+    OUTBOUND_BACKOFF_JITTER "LINKERD2_PROXY_OUTBOUND_CONNECT_EXP_BACKOFF_JITTER" Ratio "0.1" "Share of a pause that is random.";
+    OUTBOUND_QUEUE_CAPACITY "LINKERD2_PROXY_OUTBOUND_HTTP_QUEUE_CAPACITY" Number "1024" "Most requests and connections that wait for an endpoint of one backend until discovery has answered.";
     OUTBOUND_REQUIRE_MESH_TLS "TULLE_PROXY_OUTBOUND_REQUIRE_MESH_TLS" Flag "false" "Refuse what would leave in the clear, wherever it goes; a policy may demand the same of single destinations.";
     INGRESS_MODE "LINKERD2_PROXY_INGRESS_MODE" Flag "false" "Route each outgoing request by l5d-dst-override, else by its authority.";
     SO_MARK "TULLE_PROXY_MARK" Mark "" "Packet mark set on the proxy's own connections, so that capture rules can exempt them.";
     HTTP1_HEAD_TIMEOUT "TULLE_PROXY_HTTP1_HEAD_TIMEOUT" Duration "30s" "How long an HTTP/1 client may take from the first byte of a request's head to its last.";
     HTTP1_IDLE_TIMEOUT "TULLE_PROXY_HTTP1_IDLE_TIMEOUT" Duration "1h" "How long an HTTP/1 client may keep its connection open without a request; 0 is for ever.";
     HTTP_BODY_IDLE_TIMEOUT "TULLE_PROXY_HTTP_BODY_IDLE_TIMEOUT" Duration "0s" "An exchange of which nothing has moved for so long is cut, where its route has no idle timeout of its own; 0 is off.";
-    HTTP2_STREAM_WINDOW "LINKERD2_PROXY_HTTP2_INITIAL_STREAM_WINDOW_SIZE" Number "" "Receive window of a stream in both directions, where the direction's own setting is unset.";
-    HTTP2_CONNECTION_WINDOW "LINKERD2_PROXY_HTTP2_INITIAL_CONNECTION_WINDOW_SIZE" Number "" "Receive window of a connection in both directions, where the direction's own setting is unset.";
-    // Shutdown.
+    HTTP2_STREAM_WINDOW "LINKERD2_PROXY_HTTP2_INITIAL_STREAM_WINDOW_SIZE" Window "" "Receive window of a stream in both directions, where the direction's own setting is unset.";
+    HTTP2_CONNECTION_WINDOW "LINKERD2_PROXY_HTTP2_INITIAL_CONNECTION_WINDOW_SIZE" Window "" "Receive window of a connection in both directions, where the direction's own setting is unset.";
+    "Shutdown" =>
     SHUTDOWN_GRACE_PERIOD "LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD" Duration "120s" "How long connections may take to end after SIGTERM.";
     SHUTDOWN_ENDPOINT_ENABLED "LINKERD2_PROXY_SHUTDOWN_ENDPOINT_ENABLED" Flag "false" "Whether POST /shutdown is served.";
-    // Observability.
+    "Observability" =>
     LOG "LINKERD2_PROXY_LOG" LogLevels "warn,tulle=info" "What is logged.";
     LOG_FORMAT "LINKERD2_PROXY_LOG_FORMAT" LogFormat "plain" "How it is written.";
     ACCESS_LOG "LINKERD2_PROXY_ACCESS_LOG" AccessLog "" "One line on standard error per inbound HTTP request, in this format; unset is off.";
-    INBOUND_METRICS_AUTHORITY_LABELS "LINKERD2_PROXY_INBOUND_METRICS_AUTHORITY_LABELS" Text "" "`unsafe`: inbound HTTP metrics carry the authority; clients then make series.";
+    INBOUND_METRICS_AUTHORITY_LABELS "LINKERD2_PROXY_INBOUND_METRICS_AUTHORITY_LABELS" AuthorityLabels "" "`unsafe`: inbound HTTP metrics carry the authority; clients then make series.";
     OUTBOUND_METRICS_HOSTNAME_LABELS "LINKERD2_PROXY_OUTBOUND_METRICS_HOSTNAME_LABELS" Flag "false" "Whether outbound route metrics carry the hostname.";
     METRICS_RETAIN_IDLE "LINKERD2_PROXY_METRICS_RETAIN_IDLE" Duration "10m" "How long an unused series stays on the metrics page.";
-    // Runtime.
-    CORES "LINKERD2_PROXY_CORES" Number "" "Worker threads.";
-    CORES_MIN "LINKERD2_PROXY_CORES_MIN" Number "1" "Fewest worker threads, when CORES is unset.";
-    CORES_MAX "LINKERD2_PROXY_CORES_MAX" Number "" "Most worker threads, when CORES is unset.";
+    "Threads" =>
+    CORES "LINKERD2_PROXY_CORES" Workers "" "Worker threads.";
+    CORES_MIN "LINKERD2_PROXY_CORES_MIN" Workers "1" "Fewest worker threads, when CORES is unset.";
+    CORES_MAX "LINKERD2_PROXY_CORES_MAX" Workers "" "Most worker threads, when CORES is unset.";
     CORES_MAX_RATIO "LINKERD2_PROXY_CORES_MAX_RATIO" Ratio "" "Worker threads as a share of the machine's processors, when CORES is unset.";
 }
 
@@ -197,20 +256,6 @@ pub struct DirectionVariables {
     pub accept_user_timeout: Variable,
     /// TCP_USER_TIMEOUT of own connections.
     pub connect_user_timeout: Variable,
-    /// Back-off of failed connects.
-    pub backoff_min: Variable,
-    /// Its ceiling.
-    pub backoff_max: Variable,
-    /// Its jitter.
-    pub backoff_jitter: Variable,
-    /// Requests waiting for an endpoint.
-    pub queue_capacity: Variable,
-    /// How long they wait.
-    pub failfast_timeout: Variable,
-    /// Connections waiting for an endpoint.
-    pub tcp_queue_capacity: Variable,
-    /// How long they wait.
-    pub tcp_failfast_timeout: Variable,
     /// Requests in flight.
     pub max_in_flight: Variable,
     /// Idle h1 connections.
@@ -240,7 +285,7 @@ pub struct DirectionVariables {
 }
 
 macro_rules! direction {
-    ($dir:literal, $max_idle_name:literal, connect $connect:literal, failfast $failfast:literal, backoff $backoff:literal) => {
+    ($dir:literal, $max_idle_name:literal, connect $connect:literal) => {
         DirectionVariables {
             connect_timeout: direction!(@ $dir "_CONNECT_TIMEOUT" Duration $connect "Longest time to connect."),
             detect_timeout: direction!(@ $dir "_DETECT_TIMEOUT" Duration "10s" "A connection whose protocol is unknown after so long is treated as opaque."),
@@ -249,23 +294,16 @@ macro_rules! direction {
             connect_keepalive: direction!(@ $dir "_CONNECT_KEEPALIVE" Duration "10s" "TCP keep-alive of the proxy's own connections; 0 is off."),
             accept_user_timeout: direction!(@ $dir "_ACCEPT_USER_TIMEOUT" Duration "30s" "TCP_USER_TIMEOUT of accepted connections; 0 is off."),
             connect_user_timeout: direction!(@ $dir "_CONNECT_USER_TIMEOUT" Duration "30s" "TCP_USER_TIMEOUT of the proxy's own connections; 0 is off."),
-            backoff_min: direction!(@ $dir "_CONNECT_EXP_BACKOFF_MIN" Duration "100ms" "First pause after a failed connect."),
-            backoff_max: direction!(@ $dir "_CONNECT_EXP_BACKOFF_MAX" Duration $backoff "Longest pause after failed connects."),
-            backoff_jitter: direction!(@ $dir "_CONNECT_EXP_BACKOFF_JITTER" Ratio "0.1" "Share of a pause that is random."),
-            queue_capacity: direction!(@ $dir "_HTTP_QUEUE_CAPACITY" Number "1024" "Most requests waiting for an endpoint of one target."),
-            failfast_timeout: direction!(@ $dir "_HTTP_FAILFAST_TIMEOUT" Duration $failfast "How long a request waits for an endpoint."),
-            tcp_queue_capacity: direction!(@ $dir "_TCP_QUEUE_CAPACITY" Number "1024" "Most connections waiting for an endpoint of one target."),
-            tcp_failfast_timeout: direction!(@ $dir "_TCP_FAILFAST_TIMEOUT" Duration $failfast "How long a connection waits for an endpoint."),
             max_in_flight: direction!(@ $dir "_MAX_IN_FLIGHT" Number "100000" "Most requests at once; more are answered 503."),
             max_idle: Variable { name: concat!("LINKERD2_PROXY_", $max_idle_name), form: Form::Number, default: "64", meaning: "Most idle HTTP/1 connections kept per endpoint." },
             pool_idle: direction!(@ $dir "_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT" Duration "3s" "How long an idle HTTP/1 connection is kept."),
             backlog: direction!(@ $dir "_TCP_LISTEN_BACKLOG" Number "1024" "Connections the kernel queues before they are accepted."),
             h2_keep_alive_interval: direction!(@ $dir "_SERVER_HTTP2_KEEP_ALIVE_INTERVAL" Duration "10s" "Time between pings on accepted HTTP/2 connections; 0 is off."),
             h2_keep_alive_timeout: direction!(@ $dir "_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT" Duration "3s" "How long such a ping may go unanswered."),
-            h2_stream_window: direction!(@ $dir "_SERVER_HTTP2_INITIAL_STREAM_WINDOW_SIZE" Number "65535" "Receive window of a stream."),
-            h2_connection_window: direction!(@ $dir "_SERVER_HTTP2_INITIAL_CONNECTION_WINDOW_SIZE" Number "1048576" "Receive window of a connection."),
+            h2_stream_window: direction!(@ $dir "_SERVER_HTTP2_INITIAL_STREAM_WINDOW_SIZE" Window "65535" "Receive window of a stream."),
+            h2_connection_window: direction!(@ $dir "_SERVER_HTTP2_INITIAL_CONNECTION_WINDOW_SIZE" Window "1048576" "Receive window of a connection."),
             h2_max_streams: direction!(@ $dir "_SERVER_HTTP2_MAX_CONCURRENT_STREAMS" Number "1000" "Most streams a client may open at once."),
-            h2_max_frame: direction!(@ $dir "_SERVER_HTTP2_MAX_FRAME_SIZE" Number "16384" "Largest frame accepted."),
+            h2_max_frame: direction!(@ $dir "_SERVER_HTTP2_MAX_FRAME_SIZE" FrameSize "16384" "Largest frame accepted."),
             h2_max_header_list: direction!(@ $dir "_SERVER_HTTP2_MAX_HEADER_LIST_SIZE" Number "65536" "Largest header list accepted."),
             h2_max_pending_resets: direction!(@ $dir "_SERVER_HTTP2_MAX_PENDING_ACCEPT_RESET_STREAMS" Number "20" "Most streams reset by the client before they were served; more end the connection."),
             h2_max_send_buffer: direction!(@ $dir "_SERVER_HTTP2_MAX_SEND_BUF_SIZE" Number "409600" "Most bytes buffered for a stream."),
@@ -277,13 +315,15 @@ macro_rules! direction {
 }
 
 /// Inbound variables.
-pub const INBOUND: DirectionVariables = direction!("INBOUND", "MAX_IDLE_CONNS_PER_ENDPOINT", connect "300ms", failfast "1s", backoff "10s");
+pub const INBOUND: DirectionVariables =
+    direction!("INBOUND", "MAX_IDLE_CONNS_PER_ENDPOINT", connect "300ms");
 /// Outbound variables.
-pub const OUTBOUND: DirectionVariables = direction!("OUTBOUND", "OUTBOUND_MAX_IDLE_CONNS_PER_ENDPOINT", connect "1s", failfast "3s", backoff "60s");
+pub const OUTBOUND: DirectionVariables =
+    direction!("OUTBOUND", "OUTBOUND_MAX_IDLE_CONNS_PER_ENDPOINT", connect "1s");
 
 impl DirectionVariables {
     /// All of them, in the order of the table.
-    pub fn all(&self) -> [&Variable; 27] {
+    pub fn all(&self) -> [&Variable; 20] {
         [
             &self.connect_timeout,
             &self.detect_timeout,
@@ -292,13 +332,6 @@ impl DirectionVariables {
             &self.connect_keepalive,
             &self.accept_user_timeout,
             &self.connect_user_timeout,
-            &self.backoff_min,
-            &self.backoff_max,
-            &self.backoff_jitter,
-            &self.queue_capacity,
-            &self.failfast_timeout,
-            &self.tcp_queue_capacity,
-            &self.tcp_failfast_timeout,
             &self.max_in_flight,
             &self.max_idle,
             &self.pool_idle,
@@ -341,10 +374,42 @@ pub const NOT_CARRIED_OUT: &[(&str, &str)] = &[
         "LINKERD2_PROXY_OUTBOUND_SERVER_HTTP2_ADAPTIVE_FLOW_CONTROL",
         "windows are fixed",
     ),
+    (
+        "LINKERD2_PROXY_OUTBOUND_HTTP_FAILFAST_TIMEOUT",
+        "each backend's policy says how long is waited for an endpoint, else it is 3s",
+    ),
+    (
+        "LINKERD2_PROXY_OUTBOUND_TCP_FAILFAST_TIMEOUT",
+        "each backend's policy says how long is waited for an endpoint, else it is 3s",
+    ),
+    (
+        "LINKERD2_PROXY_OUTBOUND_TCP_QUEUE_CAPACITY",
+        "LINKERD2_PROXY_OUTBOUND_HTTP_QUEUE_CAPACITY bounds connections too",
+    ),
+    (
+        "LINKERD2_PROXY_INBOUND_HTTP_QUEUE_CAPACITY",
+        "nothing waits inbound: the application takes a request or the connect fails",
+    ),
+    (
+        "LINKERD2_PROXY_INBOUND_HTTP_FAILFAST_TIMEOUT",
+        "nothing waits inbound: the application takes a request or the connect fails",
+    ),
+    (
+        "LINKERD2_PROXY_INBOUND_TCP_*",
+        "nothing waits inbound: the application takes a connection or the connect fails",
+    ),
+    (
+        "LINKERD2_PROXY_INBOUND_CONNECT_EXP_BACKOFF_*",
+        "each request tries the application at once",
+    ),
 ];
 
 /// Variables of Linkerd that ask for nothing this proxy would have to do: accepted in silence, with the reason.
 pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    (
+        "LINKERD2_PROXY_DESTINATION_PROFILE_SUFFIXES",
+        "the policy controller decides which names it knows",
+    ),
     (
         "LINKERD2_PROXY_IDENTITY_DIR",
         "the key never leaves the process, so no directory is needed",
@@ -372,9 +437,20 @@ pub fn is_known(name: &str) -> bool {
     all().any(|variable| variable.name == name)
 }
 
-/// Every variable: the general ones, then inbound's, then outbound's.
+/// Every variable, in the order of [`groups`].
 pub fn all() -> impl Iterator<Item = &'static Variable> {
+    groups().flat_map(|(_, variables)| variables)
+}
+
+/// The variables by what they are about: the general groups, then what inbound and outbound have alike.
+pub fn groups() -> impl Iterator<Item = (&'static str, Vec<&'static Variable>)> {
     static IN: DirectionVariables = INBOUND;
     static OUT: DirectionVariables = OUTBOUND;
-    GENERAL.iter().chain(IN.all()).chain(OUT.all())
+    GENERAL
+        .iter()
+        .map(|(title, variables)| (*title, variables.to_vec()))
+        .chain([
+            ("Inbound connections", IN.all().to_vec()),
+            ("Outbound connections", OUT.all().to_vec()),
+        ])
 }

@@ -60,7 +60,7 @@ fn every_bad_value_is_reported_at_once_with_its_accepted_form() {
     ]))
     .expect_err("nothing there is usable");
     let names: BTreeSet<&str> = problems
-        .0
+        .values
         .iter()
         .map(|problem| problem.name.as_str())
         .collect();

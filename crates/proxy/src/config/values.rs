@@ -30,8 +30,12 @@ pub fn duration(text: &str) -> Parsed<Duration> {
     number
         .checked_mul(ms_per_unit)
         .map(Duration::from_millis)
-        .ok_or_else(|| "it is too long".to_owned())
+        .filter(|length| *length <= LONGEST)
+        .ok_or_else(|| "it is longer than 36500d".to_owned())
 }
+
+/// A longer time is a slip of the keyboard, and could not be added to a clock.
+const LONGEST: Duration = Duration::from_secs(36_500 * 86_400);
 
 /// `true` or `false`.
 pub fn flag(text: &str) -> Parsed<bool> {
@@ -39,6 +43,14 @@ pub fn flag(text: &str) -> Parsed<bool> {
         "true" => Ok(true),
         "false" => Ok(false),
         _ => Err("it is neither".to_owned()),
+    }
+}
+
+/// `unsafe`, in any case; as Linkerd, which has no other setting.
+pub fn authority_labels(text: &str) -> Parsed<()> {
+    match text.trim().eq_ignore_ascii_case("unsafe") {
+        true => Ok(()),
+        false => Err("there is no such setting".to_owned()),
     }
 }
 
@@ -234,7 +246,7 @@ pub fn pem_certificates(text: &str) -> Parsed<String> {
     }
 }
 
-/// Any text that is not empty.
+/// Any text.
 pub fn text(text: &str) -> Parsed<String> {
     Ok(text.trim().to_owned())
 }

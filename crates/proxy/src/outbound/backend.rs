@@ -379,7 +379,7 @@ impl Backend {
         }
         state.balancer.set_ready(member.id, false);
         self.settle(&mut state);
-        let backoff = outbound.config.outbound.connections.connect_backoff;
+        let backoff = outbound.config.outbound.connect_backoff;
         tokio::task::spawn_local(recover(Rc::downgrade(self), Rc::downgrade(member), backoff));
     }
 

@@ -36,7 +36,7 @@ impl Backend {
     fn capacity(&self, queue: Queue) -> u32 {
         let configured = match self.outbound.upgrade() {
             Some(outbound) if self.state.borrow().known == Known::Unknown => {
-                outbound.config.outbound.connections.queue_capacity
+                outbound.config.outbound.queue_capacity
             }
             _ => 1,
         };
