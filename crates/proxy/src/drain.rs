@@ -3,10 +3,18 @@
 //! Every connection holds a `Guard`. When draining begins, guards are told (`connection: close`, GOAWAY, idle ones
 //! close at once), and `Drain::finish` waits until the last is dropped or its deadline has passed. The outbound side
 //! begins only when the inbound side has ended, since applications still call out while they finish.
+//!
+//! A connection whose peer has lost its standing (its trust anchor was dropped) drains by itself in the same way.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+
+use crate::identity::Standing;
 
 /// The end that begins draining and waits. Lives with the control side.
 pub struct Drain {
@@ -21,6 +29,8 @@ pub struct Drain {
 pub struct Guard {
     begun: watch::Receiver<bool>,
     _alive: mpsc::Sender<()>,
+    /// Of the peer, where one has proved itself.
+    standing: Option<Arc<Standing>>,
 }
 
 impl Default for Drain {
@@ -33,6 +43,7 @@ impl Default for Drain {
             first: Some(Guard {
                 begun,
                 _alive: alive,
+                standing: None,
             }),
         }
     }
@@ -59,14 +70,44 @@ impl Drain {
 }
 
 impl Guard {
+    /// For a connection with a verified peer: it also drains when the peer loses its standing.
+    pub fn with(self, standing: Option<&Arc<Standing>>) -> Self {
+        Guard {
+            standing: standing.cloned(),
+            ..self
+        }
+    }
+
+    /// For what only has to keep the process alive.
+    pub fn of_process(&self) -> Self {
+        Guard {
+            begun: self.begun.clone(),
+            _alive: self._alive.clone(),
+            standing: None,
+        }
+    }
+
     pub fn is_draining(&self) -> bool {
-        *self.begun.borrow()
+        *self.begun.borrow() || self.standing.as_ref().is_some_and(|peer| peer.is_lost())
+    }
+
+    /// The peer has lost its standing, and the time to finish is over.
+    pub fn is_cut(&self) -> bool {
+        self.standing.as_ref().is_some_and(|peer| peer.is_cut())
     }
 
     /// Resolves when draining begins; at once if it has.
     pub async fn draining(&mut self) {
-        // An error means that the process is ending without a drain: the same to us.
-        let _ended = self.begun.wait_for(|begun| *begun).await;
+        let Guard {
+            begun, standing, ..
+        } = self;
+        let mut begun = pin!(begun.wait_for(|begun| *begun));
+        poll_fn(|cx| match standing {
+            Some(peer) if peer.poll_lost(cx).is_ready() => Poll::Ready(()),
+            // An error means that the process is ending without a drain: the same to us.
+            _ => begun.as_mut().poll(cx).map(|_ended| ()),
+        })
+        .await
     }
 }
 

@@ -18,7 +18,7 @@ use crate::config::{Config, Environment};
 use crate::control;
 use crate::discovery::{self, Discovery};
 use crate::drain::{self, Drain};
-use crate::identity::Epochs;
+use crate::identity::Trust;
 use crate::inbound::admission::Shared;
 use crate::liveness::{Heartbeat, Liveness};
 use crate::log::LogLevels;
@@ -71,6 +71,10 @@ async fn live(
         &registry,
         &shard,
     )?;
+    let trust = Trust::new(received);
+    if config.identity.is_some() {
+        spawn_local(trust.clone().review(config.shutdown_grace, shard));
+    }
     let (mut inbound, mut outbound) = (Drain::default(), Drain::default());
     let liveness = Liveness::new(config.workers);
     let limits_of_ports: Arc<Shared> = Arc::default();
@@ -92,7 +96,7 @@ async fn live(
                 .map_err(|error| format!("a listener cannot be shared: {error}"))?,
             config: config.clone(),
             discovery: discovery.clone(),
-            epochs: received.clone(),
+            trust: trust.clone(),
             registry: registry.clone(),
             limits: limits_of_ports.clone(),
             inbound,
@@ -148,7 +152,7 @@ struct Start {
     listeners: Listeners,
     config: Arc<Config>,
     discovery: Discovery,
-    epochs: Epochs,
+    trust: Trust,
     registry: Registry,
     limits: Arc<Shared>,
     inbound: drain::Guard,
@@ -220,7 +224,7 @@ async fn worker(start: Start) -> io::Result<()> {
         listeners,
         config,
         discovery,
-        mut epochs,
+        mut trust,
         registry,
         limits,
         inbound,
@@ -234,8 +238,10 @@ async fn worker(start: Start) -> io::Result<()> {
         // Before the first certificate a meshed peer could only be refused: it waits in the kernel's queue instead.
         let mut ending = inbound.clone();
         tokio::select! {
-            certified = epochs.wait_for(Option::is_some) => {
-                certified.map_err(|_| io::Error::other("the identity task ended"))?;
+            certified = trust.certified() => {
+                if !certified {
+                    return Err(io::Error::other("the identity task ended"));
+                }
             }
             () = ending.draining() => return Ok(()),
         }
@@ -244,7 +250,7 @@ async fn worker(start: Start) -> io::Result<()> {
         shard: registry.shard(),
         config,
         discovery,
-        epochs,
+        trust,
         limits,
         inbound,
         outbound,

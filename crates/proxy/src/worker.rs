@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use crate::config::Config;
 use crate::discovery::Discovery;
 use crate::drain::Guard;
-use crate::identity::Epochs;
+use crate::identity::Trust;
 use crate::inbound::admission::Shared;
 use crate::inbound::{self, Inbound};
 use crate::metrics::Shard;
@@ -60,7 +60,7 @@ impl Listeners {
 pub struct Parts {
     pub config: Arc<Config>,
     pub discovery: Discovery,
-    pub epochs: Epochs,
+    pub trust: Trust,
     pub shard: Shard,
     /// The limits that hold for all workers together.
     pub limits: Arc<Shared>,
@@ -74,7 +74,7 @@ pub async fn run(listeners: Listeners, parts: Parts) -> io::Result<()> {
     let Parts {
         config,
         discovery,
-        epochs,
+        trust,
         shard,
         limits,
         inbound: inbound_guard,
@@ -90,12 +90,12 @@ pub async fn run(listeners: Listeners, parts: Parts) -> io::Result<()> {
     let inbound = Inbound::new(
         config.clone(),
         discovery.clone(),
-        epochs.clone(),
+        trust.clone(),
         shard.clone(),
         limits,
         observer.clone(),
     );
-    let outbound = Outbound::new(config, discovery, epochs, shard, listening, observer);
+    let outbound = Outbound::new(config, discovery, trust, shard, listening, observer);
     inbound.forward_through(outbound.clone());
     let mut accepting = Vec::new();
     let plain = std::iter::once((listeners.inbound, None)).chain(

@@ -138,7 +138,7 @@ impl Connection {
                         return Poll::Ready(Err(Fault::Timeout));
                     }
                 }
-                if ready!(self.io.poll_read_onto(cx, &mut self.input))? == 0 {
+                if ready!(self.poll_more(cx))? == 0 {
                     return Poll::Ready(match self.decoder.eof(&self.input) {
                         Eof::Clean => Ok(None),
                         _ => Err(Fault::Closed),
@@ -182,7 +182,7 @@ impl Connection {
                 Ok(_) => return Poll::Ready(Err(self.broken(Fault::Closed))),
                 Err(error) => return Poll::Ready(Err(self.broken(Fault::Malformed(error)))),
             }
-            match ready!(self.io.poll_read_onto(cx, &mut self.input)) {
+            match ready!(self.poll_more(cx)) {
                 Ok(0) => return Poll::Ready(Err(self.broken(Fault::Closed))),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Err(self.broken(error.into()))),
@@ -221,7 +221,7 @@ impl Connection {
                 }
                 Err(error) => return Poll::Ready(Err(self.broken(Fault::Malformed(error)))),
             }
-            match ready!(self.io.poll_read_onto(cx, &mut self.input)) {
+            match ready!(self.poll_more(cx)) {
                 Ok(0) => {
                     self.persist = false;
                     if self.decoder.eof(&self.input) == Eof::EndOfMessage {
@@ -261,13 +261,31 @@ impl Connection {
     /// The same before the request's body has been asked for: what comes of it meanwhile is kept, up to the bound.
     pub fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
         while self.input.len() < READ_AHEAD {
-            match ready!(self.io.poll_read_onto(cx, &mut self.input)) {
+            match ready!(self.poll_more(cx)) {
                 Ok(0) => return Poll::Ready(self.broken(Fault::Closed)),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(self.broken(error.into())),
             }
         }
         Poll::Pending
+    }
+
+    /// Reads more of what comes in.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let read = self.io.poll_read_onto(cx, &mut self.input);
+        self.unless_cut(cx, read)
+    }
+
+    /// Who would have to wait is told that the peer's time is over.
+    fn unless_cut(
+        &self,
+        cx: &Context<'_>,
+        done: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match done {
+            Poll::Pending => self.io.poll_cut(cx).map(Err),
+            done => done,
+        }
     }
 
     // --- the message going out ---------------------------------------------------------------------------------------
@@ -375,7 +393,8 @@ impl Connection {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        match ready!(Pin::new(&mut self.io).poll_write(cx, &self.out[self.sent..])) {
+        let written = Pin::new(&mut self.io).poll_write(cx, &self.out[self.sent..]);
+        match ready!(self.unless_cut(cx, written)) {
             Ok(0) => Poll::Ready(Err(self.broken(Fault::Closed))),
             Ok(count) => {
                 self.sent += count;
@@ -432,6 +451,7 @@ impl Connection {
     /// nothing came that nobody asked for.
     pub fn is_reusable(&self) -> bool {
         self.persists()
+            && !self.io.is_distrusted()
             && self.incoming_done
             && self.writer.is_none()
             && self.decoder.is_idle()
@@ -446,10 +466,12 @@ impl Connection {
     }
 
     /// Has the peer closed an idle connection, or sent something on it? No system call while it has not.
+    /// Or is the peer one that would not be believed any more?
     pub fn is_stale(&self) -> bool {
-        self.io
-            .poll_idle_readable(&mut Context::from_waker(Waker::noop()))
-            .is_ready()
+        let readable = self
+            .io
+            .poll_idle_readable(&mut Context::from_waker(Waker::noop()));
+        readable.is_ready() || self.io.is_distrusted()
     }
 
     /// Server: after an answer that came before the request's end, takes in the rest so that the connection can go on.

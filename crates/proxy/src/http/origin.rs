@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::http::h1;
 use crate::http::h2::{self, client};
-use crate::identity::Epochs;
+use crate::identity::Trust;
 use crate::net::dial::Dialer;
 use crate::net::io::{Io, Meter};
 use crate::net::reach::{ConnectError, Reach};
@@ -32,7 +32,7 @@ pub struct Limits {
 pub struct Origin {
     reach: Reach,
     dialer: Dialer,
-    epochs: Epochs,
+    trust: Trust,
     limits: Limits,
     meter: Meter,
     idle: RefCell<Vec<Idle>>,
@@ -63,14 +63,14 @@ impl Origin {
     pub fn new(
         reach: Reach,
         dialer: Dialer,
-        epochs: Epochs,
+        trust: Trust,
         limits: Limits,
         meter: Meter,
     ) -> Rc<Self> {
         Rc::new(Origin {
             reach,
             dialer,
-            epochs,
+            trust,
             limits,
             meter,
             idle: RefCell::new(Vec::new()),
@@ -92,7 +92,7 @@ impl Origin {
             .reach
             .connect(
                 &self.dialer,
-                &self.epochs,
+                &self.trust,
                 self.limits.connect_timeout,
                 session,
             )

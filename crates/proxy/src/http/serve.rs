@@ -185,7 +185,7 @@ pub async fn http2<H: Handler + 'static>(
     settings: h2::Settings,
     guard: Guard,
 ) -> Result<(), Fault> {
-    let held = guard.clone();
+    let held = guard.of_process();
     h2::server::serve(io, settings, guard, move |head, stream| {
         let mut boxed = spare_boxed_head();
         keep_head(std::mem::replace(&mut *boxed, head));

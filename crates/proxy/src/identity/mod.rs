@@ -2,15 +2,16 @@
 //!
 //! An [`Epoch`] is everything that goes with one certificate, immutable, prebuilt and replaced whole: server and
 //! client configurations per ALPN with their own session stores, so that resumption never crosses a renewal.
-//! Connections of an older epoch go on as they are; a trust anchor that is dropped is refused in new handshakes. The key
-//! is made in this process and never leaves it.
+//! Connections of an older epoch go on as they are. A trust anchor that is dropped is refused in new handshakes, and
+//! connections that only it vouched for drain. The key is made in this process and never leaves it.
 //!
-//! `csr.rs` makes keys and requests, `verify.rs` judges peers, `peer.rs` reads who a verified peer is, `der.rs` reads
-//! and writes the encoding; `control/identity.rs` talks to the identity service.
+//! `csr.rs` makes keys and requests, `verify.rs` judges peers, `peer.rs` reads who a verified peer is, `peers.rs` knows
+//! those of open connections, `der.rs` reads and writes the encoding; `control/identity.rs` talks to the identity service.
 
 mod csr;
 mod der;
 mod peer;
+mod peers;
 mod verify;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 pub use csr::{Request, request};
 pub use der::Malformed;
 pub use peer::PeerIdentity;
+pub use peers::{Direction, Distrusted, Standing, Trust};
 pub use verify::{MAX_ANCHORS, TrustAnchors, failure_reason};
 
 /// The ALPN of connections that begin with a transport header.

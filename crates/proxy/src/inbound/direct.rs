@@ -29,7 +29,7 @@ pub async fn serve(
     let Ok(spoken) = sniff::sniff(&mut io, detect_timeout).await else {
         return;
     };
-    let Some(epoch) = ours(&inbound.epochs, &spoken) else {
+    let Some(epoch) = ours(&inbound.trust, &spoken) else {
         return inbound.refused("direct connections must be mutually authenticated");
     };
     let mut io = match tls::accept(
@@ -42,7 +42,7 @@ pub async fn serve(
         Ok(io) => io,
         Err(error) => return inbound.handshake_failed(&error),
     };
-    let Some(tls @ ClientTls::Peer(_)) = client_tls(&io) else {
+    let Some(tls @ ClientTls::Peer(_)) = client_tls(&inbound.trust, &epoch, &mut io) else {
         return inbound.refused("direct connections must be mutually authenticated");
     };
     let header = match tokio::time::timeout(HEADER_TIMEOUT, read_header(&mut io)).await {

@@ -59,6 +59,7 @@ pub async fn serve(
         };
     };
     io.measure(labels::client_meter(&inbound, &session));
+    let guard = guard.with(io.standing());
     let settings = inbound.server_settings();
     let timeouts = inbound.h1_timeouts();
     let requests = Requests {

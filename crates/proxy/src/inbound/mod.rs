@@ -34,7 +34,7 @@ use crate::drain::Guard;
 use crate::http::answer::Refusal;
 use crate::http::decision::{fault_labels, preflight_labels};
 use crate::http::{h2, serve};
-use crate::identity::{Epochs, PeerIdentity, ServerAlpn, failure_reason};
+use crate::identity::{Direction, Epoch, PeerIdentity, ServerAlpn, Trust, failure_reason};
 use crate::metrics::{Labels, Shard, families};
 use crate::net::dial::Dialer;
 use crate::net::io::Io;
@@ -52,7 +52,7 @@ use session::{ClientTls, Session};
 pub struct Inbound {
     config: Arc<Config>,
     discovery: Discovery,
-    epochs: Epochs,
+    trust: Trust,
     shard: Shard,
     dialer: Dialer,
     ports: RefCell<Ports>,
@@ -69,7 +69,7 @@ impl Inbound {
     pub fn new(
         config: Arc<Config>,
         discovery: Discovery,
-        epochs: Epochs,
+        trust: Trust,
         shard: Shard,
         shared: Arc<admission::Shared>,
         observer: Rc<Observer>,
@@ -89,7 +89,7 @@ impl Inbound {
             gateway: OnceCell::new(),
             silence: Silence::new(shard.clone(), family),
             discovery,
-            epochs,
+            trust,
             shard,
             dialer,
             ports: RefCell::default(),
@@ -273,13 +273,13 @@ async fn transparent(
     if let Some(epoch) = spoken
         .as_ref()
         .ok()
-        .and_then(|spoken| ours(&inbound.epochs, spoken))
+        .and_then(|spoken| ours(&inbound.trust, spoken))
     {
         io = match tls::accept(io, epoch.server(ServerAlpn::None), detect_timeout).await {
             Ok(io) => io,
             Err(error) => return inbound.handshake_failed(&error),
         };
-        let Some(tls) = client_tls(&io) else {
+        let Some(tls) = client_tls(&inbound.trust, &epoch, &mut io) else {
             return inbound.refused("bad certificate");
         };
         session = Session::new(port.clone(), client, tls);
@@ -333,39 +333,35 @@ async fn fronted(io: &mut Io, client: SocketAddr, timeout: Duration) -> Option<S
 }
 
 /// Our certificates, if the client begins TLS for our name.
-fn ours(epochs: &Epochs, spoken: &Spoken) -> Option<Arc<crate::identity::Epoch>> {
+fn ours(trust: &Trust, spoken: &Spoken) -> Option<Arc<Epoch>> {
     let Spoken::Tls {
         server_name: Some(name),
     } = spoken
     else {
         return None;
     };
-    epochs
-        .borrow()
-        .clone()
+    trust
+        .epoch()
         .filter(|epoch| epoch.name().eq_ignore_ascii_case(name))
 }
 
-/// Who the client is, after a handshake. `None`: a certificate that names nobody we could name, or one that a resumed
-/// session has brought back after its end.
-fn client_tls(io: &Io) -> Option<ClientTls> {
-    let (_, connection) = io.tls()?.get_ref();
-    match connection
-        .peer_certificates()
-        .and_then(|chain| chain.first())
-    {
-        None => Some(ClientTls::Unauthenticated),
-        Some(leaf) => {
-            let peer = PeerIdentity::from_leaf(leaf)
-                .ok()
-                .filter(|peer| peer.not_after > SystemTime::now())?;
-            Some(ClientTls::Peer(Rc::new(peer)))
-        }
-    }
+/// Who the client is, after a handshake. `None`: a certificate that names nobody we could name, one that a resumed
+/// session has brought back after its end, or one whose anchor was dropped during the handshake.
+fn client_tls(trust: &Trust, epoch: &Epoch, io: &mut Io) -> Option<ClientTls> {
+    let Some(chain) = io.peer_certificates() else {
+        return Some(ClientTls::Unauthenticated);
+    };
+    let peer = PeerIdentity::from_leaf(chain.first()?)
+        .ok()
+        .filter(|peer| peer.not_after > SystemTime::now())?;
+    let standing = trust.admit(epoch, chain, Direction::Inbound).ok()?;
+    io.proved(standing);
+    Some(ClientTls::Peer(Rc::new(peer)))
 }
 
 async fn serve_http(inbound: Rc<Inbound>, mut io: Io, session: Session, http2: bool, guard: Guard) {
     io.measure(labels::client_meter(&inbound, &session));
+    let guard = guard.with(io.standing());
     let (settings, timeouts) = (inbound.server_settings(), inbound.h1_timeouts());
     let requests = http::Requests::new(inbound, session);
     if http2 {

@@ -99,7 +99,7 @@ impl Port {
             application: Origin::new(
                 Reach::plain(address),
                 inbound.dialer,
-                inbound.epochs.clone(),
+                inbound.trust.clone(),
                 limits,
                 meter,
             ),

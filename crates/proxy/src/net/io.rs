@@ -10,13 +10,16 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use crate::identity::Standing;
 use crate::metrics::tcp::TcpMetrics;
 
 /// Two full TLS records.
@@ -149,6 +152,8 @@ pub struct Io {
     stream: Stream,
     ahead: Ahead,
     metered: Option<Metered>,
+    /// Of the peer, where one has proved itself.
+    standing: Option<Arc<Standing>>,
 }
 
 /// The series that a connection's bytes are counted in; `None` counts nothing.
@@ -187,6 +192,7 @@ impl From<TcpStream> for Io {
             stream: Stream::Tcp(stream),
             ahead: Ahead::default(),
             metered: None,
+            standing: None,
         }
     }
 }
@@ -197,6 +203,7 @@ impl From<TlsStream<Transport>> for Io {
             stream: Stream::Tls(Box::new(stream)),
             ahead: Ahead::default(),
             metered: None,
+            standing: None,
         }
     }
 }
@@ -210,6 +217,37 @@ impl Io {
             metrics.read_bytes.add(self.ahead.as_slice().len() as u64);
             Metered { metrics, errno: "" }
         });
+    }
+
+    /// What the peer has shown in its TLS handshake, the leaf first.
+    pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        self.tls()?.get_ref().1.peer_certificates()
+    }
+
+    /// The peer has proved itself.
+    pub fn proved(&mut self, standing: Arc<Standing>) {
+        self.standing = Some(standing);
+    }
+
+    /// Of a peer that has proved itself.
+    pub fn standing(&self) -> Option<&Arc<Standing>> {
+        self.standing.as_ref()
+    }
+
+    /// The peer has proved itself, and would not any more.
+    pub fn is_distrusted(&self) -> bool {
+        self.standing.as_ref().is_some_and(|peer| peer.is_lost())
+    }
+
+    /// For who waits for this connection: an error when its peer has lost its standing and the time to finish is over.
+    /// Else the task is woken then.
+    pub fn poll_cut(&self, cx: &Context<'_>) -> Poll<io::Error> {
+        match &self.standing {
+            Some(peer) => peer
+                .poll_cut(cx)
+                .map(|()| io::ErrorKind::ConnectionAborted.into()),
+            None => Poll::Pending,
+        }
     }
 
     /// The bytes read ahead so far; they stay in front of the stream.

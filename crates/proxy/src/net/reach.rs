@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tulle_engine::Reason;
 use tulle_engine::destination::Endpoint;
 
-use crate::identity::{self, ClientAlpn, Epochs};
+use crate::identity::{self, ClientAlpn, Direction, Trust};
 use crate::net::dial::Dialer;
 use crate::net::io::Io;
 use crate::net::tls;
@@ -149,11 +149,20 @@ impl Reach {
         self.tls.as_ref().map(|peer| &*peer.identity)
     }
 
+    /// The anchors have changed during the handshake.
+    fn distrusted(&self) -> ConnectError {
+        let why = "unknown_issuer";
+        ConnectError {
+            handshake: Some(why),
+            ..ConnectError::new(Reason::TlsFailed, format!("{}: {why}", self.address))
+        }
+    }
+
     /// Connects. `session` goes into the transport header; `None` announces opaque bytes.
     pub async fn connect(
         &self,
         dialer: &Dialer,
-        epochs: &Epochs,
+        trust: &Trust,
         timeout: Duration,
         session: Option<SessionProtocol>,
     ) -> Result<Io, ConnectError> {
@@ -164,7 +173,7 @@ impl Reach {
         let Some(peer) = &self.tls else {
             return Ok(stream.into());
         };
-        let Some(epoch) = epochs.borrow().clone() else {
+        let Some(epoch) = trust.epoch() else {
             return Err(ConnectError::new(Reason::NoCertificate, self.address));
         };
         let alpn = if peer.header.is_some() {
@@ -180,6 +189,9 @@ impl Reach {
         let mut io = tls::connect(stream, config, peer.name.clone(), TLS_TIMEOUT)
             .await
             .map_err(|error| ConnectError::of_tls(self.address, &error))?;
+        let chain = io.peer_certificates().unwrap_or_default();
+        let standing = trust.admit(&epoch, chain, Direction::Outbound);
+        io.proved(standing.map_err(|_| self.distrusted())?);
         if let Some(to) = &peer.header {
             let mut header = Vec::new();
             TransportHeader {

@@ -51,7 +51,11 @@ pub async fn relay(client: &mut Io, server: &mut Io) -> Result<Relayed, Broken> 
                 client_to_server: up.relayed,
                 server_to_client: down.relayed,
             })),
-            _ => Poll::Pending,
+            _ => match (client.poll_cut(cx), server.poll_cut(cx)) {
+                (Poll::Ready(error), _) => Poll::Ready(Err(Broken::Client(error))),
+                (_, Poll::Ready(error)) => Poll::Ready(Err(Broken::Server(error))),
+                _ => Poll::Pending,
+            },
         }
     })
     .await

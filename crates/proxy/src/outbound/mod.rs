@@ -38,7 +38,7 @@ use crate::http::answer::Refusal;
 use crate::http::decision::{Origin, fault_labels, preflight_labels};
 use crate::http::replay::Room;
 use crate::http::{h2, serve};
-use crate::identity::Epochs;
+use crate::identity::Trust;
 use crate::metrics::{Labels, Shard, families};
 use crate::net::dial::Dialer;
 use crate::net::io::Io;
@@ -55,7 +55,7 @@ const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Outbound {
     config: Arc<Config>,
     discovery: Discovery,
-    epochs: Epochs,
+    trust: Trust,
     shard: Shard,
     dialer: Dialer,
     /// Our own listeners: a request for one of them would come back.
@@ -74,7 +74,7 @@ impl Outbound {
     pub fn new(
         config: Arc<Config>,
         discovery: Discovery,
-        epochs: Epochs,
+        trust: Trust,
         shard: Shard,
         listening: Vec<SocketAddr>,
         observer: Rc<Observer>,
@@ -96,7 +96,7 @@ impl Outbound {
                 shard.gauge(&families::OUTBOUND_HTTP_RETRY_BUFFER_BYTES, &Labels::none()),
             ),
             discovery,
-            epochs,
+            trust,
             shard,
             dialer,
             listening,

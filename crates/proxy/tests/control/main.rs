@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin;
+mod control_anchors;
 mod control_discovery;
 mod control_environment;
 mod control_identity;

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::OnceLock;
 
-use tulle_api::destination::protocol_hint::OpaqueTransport;
+use tulle_api::destination::protocol_hint::{self, OpaqueTransport};
 use tulle_api::destination::tls_identity::{DnsLikeIdentity, Strategy};
 use tulle_api::destination::{
     AddrSet, DestinationProfile, ProtocolHint, TlsIdentity, Update, WeightedAddr, WeightedAddrSet,
@@ -167,6 +167,23 @@ pub fn meshed(address: SocketAddr, identity: &str, inbound_port: u16) -> Weighte
         }),
         ..plain(address)
     }
+}
+
+/// The same, which takes HTTP/2.
+pub fn hinted_h2(mut endpoint: WeightedAddr) -> WeightedAddr {
+    let hint = endpoint.protocol_hint.get_or_insert_default();
+    hint.protocol = Some(protocol_hint::Protocol::H2(protocol_hint::H2 {}));
+    endpoint
+}
+
+/// The same port, of which nobody knows what is spoken.
+pub fn opaque(mut server: Server) -> Server {
+    server.protocol = Some(inbound::ProxyProtocol {
+        kind: Some(inbound::proxy_protocol::Kind::Opaque(
+            inbound::proxy_protocol::Opaque {},
+        )),
+    });
+    server
 }
 
 pub fn add(addrs: Vec<WeightedAddr>) -> Update {

@@ -48,6 +48,7 @@ pub fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
 /// A running sidecar; killed when dropped.
 pub struct Proxy {
     pub ip: String,
+    pub pod: String,
     pub token_file: PathBuf,
     child: Child,
     folder: PathBuf,
@@ -130,6 +131,7 @@ impl Proxy {
             .unwrap();
         let proxy = Self {
             ip,
+            pod: pod.to_owned(),
             token_file,
             child,
             folder,

@@ -21,7 +21,7 @@ use tulle_engine::outbound::Policy;
 use tulle_proxy::config::{Config, Environment};
 use tulle_proxy::discovery::{self, Discovery, OutboundView, Request, Source, Target};
 use tulle_proxy::drain::Drain;
-use tulle_proxy::identity::{Epoch, TrustAnchors};
+use tulle_proxy::identity::{Epoch, Trust, TrustAnchors};
 use tulle_proxy::metrics::{Format, Limits, Registry, render};
 use tulle_proxy::observe::{Observed, access};
 use tulle_proxy::worker::{self, Listeners, Parts};
@@ -173,7 +173,7 @@ impl Mesh {
         let parts = Parts {
             config: config.clone(),
             discovery,
-            epochs: received,
+            trust: Trust::new(received),
             shard: registry.shard(),
             limits: Arc::default(),
             inbound: inbound.guard().unwrap(),

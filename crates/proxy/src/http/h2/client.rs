@@ -8,7 +8,7 @@ use tulle_http::{Error, Head, h2};
 
 use crate::http::Fault;
 use crate::http::h2::Settings;
-use crate::http::h2::driver::Driver;
+use crate::http::h2::driver::{Driver, Over};
 use crate::http::h2::link::Link;
 use crate::http::h2::stream::Stream;
 use crate::net::io::Io;
@@ -28,9 +28,29 @@ impl Drop for Handle {
 /// Makes a connection and spawns the task that drives it. `on_end` is called when it has ended, or takes no more streams.
 pub fn connect(io: Io, settings: Settings, on_end: impl FnOnce() + 'static) -> Connection {
     let link = Rc::new(Link::new(h2::Connection::client(settings.codec())));
+    let standing = io.standing().cloned();
     let mut driver = Driver::new(io, link.clone(), settings);
+    let driven = link.clone();
     tokio::task::spawn_local(async move {
-        let over = poll_fn(|cx| driver.poll_round(cx)).await;
+        let (mut watching, mut leaving) = (false, false);
+        let over = poll_fn(|cx| {
+            if let Some(peer) = &standing {
+                if !watching {
+                    // Once: it keeps this task's waker.
+                    watching = true;
+                    peer.watch(cx);
+                }
+                if !leaving && peer.is_lost() {
+                    leaving = true;
+                    driven.with(|state| state.codec.shutdown());
+                }
+                if peer.is_cut() {
+                    return Poll::Ready(Over::Gone(Fault::Closed));
+                }
+            }
+            driver.poll_round(cx)
+        })
+        .await;
         on_end();
         // The streams have been told why.
         let _told = Box::pin(driver.end(over)).await;

@@ -3,13 +3,14 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Poll;
 
 use tulle_http::{Head, h2};
 
 use crate::drain::Guard;
 use crate::http::Fault;
 use crate::http::h2::Settings;
-use crate::http::h2::driver::Driver;
+use crate::http::h2::driver::{Driver, Over};
 use crate::http::h2::link::Link;
 use crate::http::h2::stream::Stream;
 use crate::net::io::Io;
@@ -41,6 +42,9 @@ pub async fn serve(
         if !leaving && watched.is_draining() {
             leaving = true;
             link.with(|state| state.codec.shutdown());
+        }
+        if watched.is_cut() {
+            return Poll::Ready(Over::Gone(Fault::Closed));
         }
         let over = driver.poll_round(cx);
         while let Some((key, head)) = link.with(|state| state.opened.pop_front()) {

@@ -93,7 +93,7 @@ impl Member {
             origin: Origin::new(
                 reach,
                 outbound.dialer,
-                outbound.epochs.clone(),
+                outbound.trust.clone(),
                 limits,
                 meter,
             ),

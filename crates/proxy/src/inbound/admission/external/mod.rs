@@ -190,8 +190,8 @@ impl Service {
 
     fn origin(&self, inbound: &Inbound, endpoint: &Endpoint) -> Option<Rc<Origin>> {
         let reach = Reach::endpoint(endpoint).ok()?;
-        let epochs = inbound.epochs.clone();
-        Some(Origin::new(reach, self.dialer, epochs, self.limits, None))
+        let trust = inbound.trust.clone();
+        Some(Origin::new(reach, self.dialer, trust, self.limits, None))
     }
 
     /// Whether this is the service that the policy names.
