@@ -93,6 +93,10 @@ def main() -> None:
         for file in folder.glob("profile.*"):
             with file.open() as profile:
                 touched |= executed(profile, str(binary))
+    if not touched:
+        sys.exit(
+            "no sidecar left a profile: it was killed before valgrind had written it. Run it again, on a quieter machine."
+        )
     functions = _functions(binary)
     addresses = [address for address, _ in functions]
     starts = {addresses[bisect(addresses, address) - 1] for address in touched}

@@ -195,10 +195,6 @@ def test_an_idle_sidecar_has_little_of_its_own(pair: Pair) -> None:
     hold("idle_private_mb", kib * 1024 / 1e6)
 
 
-@pytest.mark.xfail(
-    reason="7.4 to 8.1 MB, by how the linker and the page cache lay out the file (docs/performance.md)",
-    strict=False,
-)
 def test_an_idle_sidecar_is_small(pair: Pair) -> None:
     hold("idle_resident_mb", max(resident(pair.outbound), resident(pair.inbound)) / 1e6)
 
