@@ -28,9 +28,9 @@ const SLOTS: usize = 10;
 const TRY: u64 = 1_000_000_000;
 /// One try, in the units of the ratio.
 const MILLION: u64 = 1_000_000;
-/// The longest time that a request may count, in seconds; as in Linkerd.
+/// The longest time that a request may count for a retry budget, in seconds; as in Linkerd.
 const MAX_TTL: u64 = 60;
-/// The largest ratio; as in Linkerd.
+/// The largest ratio of a retry budget; as in Linkerd.
 const MAX_RATIO: f32 = 1000.0;
 
 /// What is allowed. The default is Linkerd's: 0.2, 10 per second, 10 s.

@@ -321,7 +321,7 @@ impl Reason {
              Every answer that a proxy makes itself carries its code in `tulle-reason` and the text, often with a detail,\n\
              in `l5d-proxy-error`; gRPC callers get the status in `grpc-status`. Codes never change. This page is\n\
              generated from `crates/engine/src/reason.rs`\n\
-             (`cargo run --release -p tulle-engine --example reasons > docs/reference/reasons.md`).\n\n\
+             (`cargo run --release -p tulle-proxy --example reference`).\n\n\
              | code | HTTP | gRPC | meaning | what to do |\n|---|---|---|---|---|\n",
         );
         for row in &ROWS {
@@ -369,7 +369,7 @@ mod tests {
         assert_eq!(
             committed,
             Reason::reference_page(),
-            "run: cargo run -p tulle-engine --example reasons"
+            "run: cargo run --release -p tulle-proxy --example reference"
         );
     }
 }

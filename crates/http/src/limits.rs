@@ -28,10 +28,10 @@ impl Limits {
     pub const MAX_TRAILER_FIELDS: usize = 64;
     /// Octets that a [`Head`](crate::Head) may hold whatever the codec allowed: edits append to its buffer.
     pub const MAX_HEAD_BUFFER: usize = 1 << 20;
-    /// Octets of buffer and fields of table that an emptied [`Head`](crate::Head) keeps: one large message must not cost
+    /// Octets of buffer that an emptied [`Head`](crate::Head) keeps: one large message must not cost
     /// its memory for the rest of a connection.
     pub const KEPT_HEAD_BUFFER: usize = 8 * 1024;
-    /// See [`Limits::KEPT_HEAD_BUFFER`].
+    /// Fields of table that it keeps; see [`Limits::KEPT_HEAD_BUFFER`].
     pub const KEPT_FIELDS: usize = 64;
     /// Options in all Connection fields of a message (400): each is compared with each field.
     pub const MAX_CONNECTION_OPTIONS: usize = 32;

@@ -32,8 +32,9 @@ use crate::metrics::process::Process;
 use crate::metrics::text::{Format, render};
 use crate::observe::{KEPT, Observed};
 
-/// Most clients at once; further ones wait in the kernel's queue.
+/// Most clients of the admin server at once; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 64;
+/// How long a client of the admin server may take for the head of its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the admin server shows and changes.

@@ -16,7 +16,7 @@ use super::members::EndpointId;
 use crate::destination::ORDINARY_WEIGHT;
 
 const POINTS: u64 = 64;
-/// Of one endpoint, whatever it weighs.
+/// Points of one endpoint on the ring of consistent hashing, whatever it weighs.
 const MAX_POINTS: u64 = 1024;
 
 #[derive(Clone, Debug, Default)]

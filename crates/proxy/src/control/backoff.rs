@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// First pause.
 pub const MIN: Duration = Duration::from_millis(100);
-/// Longest pause.
+/// Longest pause between two attempts.
 pub const MAX: Duration = Duration::from_secs(10);
 /// An attempt that held for so long starts the pauses anew.
 pub const HEALTHY: Duration = Duration::from_secs(10);

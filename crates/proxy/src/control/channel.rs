@@ -36,10 +36,13 @@ use crate::net::dial::Dialer;
 pub const STREAMS_PER_CONNECTION: usize = 500;
 /// Largest message that is read from the control plane.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
+/// For one address of the control plane.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// For TLS with it.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A controller that is gone without a word is noticed after at most the sum of these two.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// See [`KEEP_ALIVE_INTERVAL`]: how long the controller may take to answer a ping.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a connection is secured.

@@ -19,9 +19,9 @@ use super::dns_message::{self, Answer, Record, RecordType};
 use crate::config::{Dns, ServiceAddr};
 use crate::metrics::{Counter, Labels, Shard, families};
 
-/// Waiting for one server.
+/// How long one DNS server is waited for.
 const ATTEMPT: Duration = Duration::from_secs(2);
-/// Rounds over all servers.
+/// Rounds over all DNS servers.
 const ROUNDS: usize = 2;
 /// Largest UDP answer that is read; servers keep to 512 bytes unless asked otherwise.
 const UDP_BYTES: usize = 4_096;

@@ -18,7 +18,7 @@ use crate::config;
 use crate::identity::{self, Epoch, TrustAnchors};
 use crate::metrics::{Counter, Gauge, Labels, Shard, families};
 
-/// For one attempt, the connection included.
+/// How long one attempt at a certificate may take, the connection included.
 const ATTEMPT: Duration = Duration::from_secs(10);
 /// Largest token that is sent; Kubernetes' are about 1 KB.
 const MAX_TOKEN_BYTES: u64 = 64 << 10;

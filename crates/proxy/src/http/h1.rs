@@ -29,7 +29,7 @@ use crate::net::io::Io;
 
 /// Bytes waiting to be written that stop the other side from giving more.
 const HIGH_WATER: usize = 64 * 1024;
-/// Bytes of buffer that an idle connection keeps.
+/// Bytes of buffer that an idle HTTP/1 connection keeps.
 const KEPT: usize = 4 * 1024;
 /// When draining begins, a request may be on its way on a connection that looks idle: it is waited for so long, served,
 /// and told that it is the last.

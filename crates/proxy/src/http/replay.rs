@@ -20,8 +20,9 @@ use crate::metrics::Gauge;
 pub const MAX_HELD: usize = 16 * 1024 * 1024;
 /// What is kept without a rule for retries, for a peer that refuses the request after its body has begun.
 pub const UNASKED: usize = 16 * 1024;
-/// Buffers kept for the next requests, and the most that each of them keeps.
+/// Replay buffers kept for the next requests.
 const SPARE: usize = 64;
+/// Bytes that each of them keeps.
 const SPARE_BYTES: usize = 4 * 1024;
 
 /// The room for bodies of one worker.

@@ -12,6 +12,7 @@ use super::der::{Malformed, Reader, tag};
 
 /// Most subject alternative names that are looked at; a certificate with more is refused.
 const MAX_NAMES: usize = 16;
+/// Longest name in a certificate, in bytes: a DNS name has no more.
 const MAX_NAME_BYTES: usize = 253;
 
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];

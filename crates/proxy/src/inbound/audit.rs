@@ -9,7 +9,7 @@ use tulle_engine::Meta;
 use crate::clock;
 use crate::inbound::session::{ClientTls, Session};
 
-/// Log lines per second and worker.
+/// Audit lines in the log per second and worker.
 const LINES: u64 = 10;
 const SECOND: u64 = 1_000_000_000;
 

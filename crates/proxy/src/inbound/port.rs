@@ -24,7 +24,7 @@ pub struct Ports {
     known: HashMap<(u16, SocketAddr), Rc<Port>>,
 }
 
-/// More than a workload has.
+/// Ports that a worker remembers: more than a workload has.
 const MAX_PORTS: usize = 1024;
 /// Sets of series that one port keeps at hand; the registry has the series themselves.
 const MAX_SERIES: usize = 512;

@@ -22,7 +22,7 @@ use tokio_rustls::TlsStream;
 use crate::identity::Standing;
 use crate::metrics::tcp::TcpMetrics;
 
-/// Two full TLS records.
+/// Octets read at once from a connection: two full TLS records.
 const SHARED: usize = 32 * 1024;
 /// A caller with this much room reads straight into its own buffer.
 const DIRECT: usize = 16 * 1024;

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::io::Io;
 
-/// Holds one gulp of a fast sender; also the most that one direction may keep.
+/// Octets of a relayed connection that one direction may keep: one gulp of a fast sender.
 const SHARED: usize = 64 * 1024;
 /// Gulps per turn and direction before others get theirs.
 const TURN: usize = 8;

@@ -19,10 +19,11 @@ use super::Observer;
 use super::text::{timestamp, visible};
 use crate::metrics::Counter;
 
-/// Most lines that wait for the writer.
+/// Most lines of the access log that wait for the writer.
 const WAITING: usize = 1_024;
-/// Longest URI and longest other value in a line, in bytes.
+/// Longest URI in a line of the access log, in bytes.
 const LONGEST_URI: usize = 2_048;
+/// Longest other value in a line of the access log, in bytes.
 const LONGEST: usize = 256;
 
 /// How a line looks.

@@ -25,9 +25,9 @@ pub use refused::{Direction, KEPT};
 use refused::{Refused, Ring};
 pub use request_id::RequestId;
 
-/// Log lines about refusals: so many at once on a worker …
+/// Log lines about refusals at once on a worker.
 const LINES_AT_ONCE: u32 = 20;
-/// … and so many per second in the long run. Further ones are counted, and the next line says how many.
+/// Log lines about refusals per second and worker, in the long run. Further ones are counted, and the next line says how many.
 const LINES_PER_SECOND: f64 = 10.0;
 
 /// The process's side: what the admin server reads, and what each worker begins with.

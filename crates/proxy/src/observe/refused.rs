@@ -13,11 +13,13 @@ use super::request_id::RequestId;
 use super::text::{timestamp, visible};
 use crate::http::answer::Refusal;
 
-/// So many are kept per worker, and shown.
+/// Refused requests that are kept per worker, and shown.
 pub const KEPT: usize = 64;
+/// Longest method that is kept of a refused request, in bytes.
 const LONGEST_METHOD: usize = 32;
+/// Longest path that is kept of a refused request, in bytes.
 const LONGEST_PATH: usize = 512;
-/// Longest of every other text, in bytes.
+/// Longest of every other text that is kept of a refused request, in bytes.
 const LONGEST: usize = 256;
 
 /// Which way the request went.

@@ -26,7 +26,7 @@ use crate::outbound::attempt::{Unsent, open};
 use crate::outbound::backend::{Backend, Choice, InUse};
 use crate::outbound::target::Compiled;
 
-/// Copies at once per worker, being made or under way.
+/// Copies of requests at once per worker, being made or under way.
 pub const MAX_MIRRORED: usize = 128;
 /// The longest body that is copied, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;

@@ -265,18 +265,3 @@ fn an_argument_that_means_nothing_is_wrong_usage() {
             .contains("`serve` is not something it can do")
     );
 }
-
-#[test]
-fn the_reference_pages_are_those_of_this_source() {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/");
-    for (page, text) in [
-        ("environment.md", tulle_proxy::config::help::markdown()),
-        ("metrics.md", tulle_proxy::metrics::families::markdown()),
-    ] {
-        let written = std::fs::read_to_string(format!("{root}{page}")).unwrap_or_default();
-        assert!(
-            written == text,
-            "docs/reference/{page} is stale: run `cargo run --release -p tulle-proxy --example reference`"
-        );
-    }
-}

@@ -11,6 +11,7 @@ mod control_identity;
 mod control_init;
 mod control_lifecycle;
 mod control_plane;
+mod control_reference;
 mod control_workers;
 mod mesh;
 mod proxy;

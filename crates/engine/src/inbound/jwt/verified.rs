@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-/// Entries per generation.
+/// Verified tokens per generation; two generations are kept per requirement and worker.
 pub const GENERATION: usize = 512;
 
 /// What is remembered of a token, by the SHA-256 of its text: a hash that nobody can aim at.

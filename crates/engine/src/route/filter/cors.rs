@@ -12,7 +12,7 @@ use crate::invalid::{Invalid, duration};
 use crate::request::{Headers, RequestView};
 use crate::route::matcher::is_token;
 
-/// The most entries of each list.
+/// The most entries of each list of a CORS filter.
 const MAX_LIST: usize = 256;
 
 /// Who may read answers, and what their requests may be.

@@ -23,7 +23,7 @@ use crate::net::io::Io;
 const READS: usize = 4;
 /// How long a connection that ends is kept for the peer to read our last words.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Octets that such a peer may still send.
+/// Octets that the peer of a connection that ends may still send.
 const DISCARDED: usize = 1024 * 1024;
 
 pub struct Driver {
