@@ -7,15 +7,17 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
+use http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -28,8 +30,9 @@ use crate::control::Control;
 use crate::liveness::Liveness;
 use crate::log::{LogLevels, MAX_LEVELS};
 use crate::metrics::Registry;
+use crate::metrics::gzip::Gzip;
 use crate::metrics::process::Process;
-use crate::metrics::text::{Format, render};
+use crate::metrics::text::{self, Format, PIECE};
 use crate::observe::{KEPT, Observed};
 
 /// Most clients of the admin server at once; further ones wait in the kernel's queue.
@@ -115,7 +118,75 @@ async fn connection(stream: TcpStream, client: SocketAddr, admin: Rc<Admin>) {
     }
 }
 
-type Answer = Response<Full<Bytes>>;
+type Answer = Response<Page>;
+
+/// The body of an answer.
+enum Page {
+    Text(Full<Bytes>),
+    Metrics(Box<Scrape>),
+}
+
+/// The metrics, written as fast as the client takes them.
+struct Scrape {
+    /// The first piece, which had to be written to know whether there is another.
+    first: Option<Bytes>,
+    page: text::Page,
+    gzip: Option<Gzip>,
+    ended: bool,
+}
+
+impl Scrape {
+    fn next(&mut self) -> Option<Bytes> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        while !self.ended {
+            let mut piece = String::with_capacity(PIECE + PIECE / 4);
+            self.ended = !self.page.piece(&mut piece);
+            let Some(gzip) = &mut self.gzip else {
+                return (!piece.is_empty()).then(|| piece.into());
+            };
+            let mut packed = Vec::new();
+            gzip.piece(piece.as_bytes(), &mut packed);
+            if self.ended {
+                gzip.end(&mut packed);
+            }
+            if !packed.is_empty() {
+                return Some(packed.into());
+            }
+        }
+        None
+    }
+}
+
+impl Body for Page {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Page::Text(text) => Pin::new(text).poll_frame(cx),
+            Page::Metrics(scrape) => Poll::Ready(scrape.next().map(|piece| Ok(Frame::data(piece)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Page::Text(text) => text.is_end_stream(),
+            Page::Metrics(scrape) => scrape.ended && scrape.first.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Page::Text(text) => text.size_hint(),
+            Page::Metrics(_) => SizeHint::default(),
+        }
+    }
+}
 
 impl Admin {
     async fn answer(&self, request: Request<Incoming>, client: SocketAddr) -> Answer {
@@ -127,8 +198,8 @@ impl Admin {
         match path.as_str() {
             "/live" if read => self.live(),
             "/ready" if read => match self.control.readiness.check(SystemTime::now()) {
-                Ok(()) => text(StatusCode::OK, "ready\n"),
-                Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+                Ok(()) => plain(StatusCode::OK, "ready\n"),
+                Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
             },
             "/metrics" if read => self.metrics(&request),
             "/env.json" if read => json(&self.environment()),
@@ -136,14 +207,14 @@ impl Admin {
             "/shutdown" | "/proxy-log-level" if !is_loopback(client) => from_loopback(),
             _ if explain.is_some() && !is_loopback(client) => from_loopback(),
             _ if explain.is_some() && !read => only("GET"),
-            "/shutdown" if self.shutdown.is_none() => text(
+            "/shutdown" if self.shutdown.is_none() => plain(
                 StatusCode::NOT_FOUND,
                 "not enabled; set LINKERD2_PROXY_SHUTDOWN_ENDPOINT_ENABLED=true\n",
             ),
             "/shutdown" if method == Method::POST => self.shut_down(),
             "/shutdown" => only("POST"),
             "/proxy-log-level" if read => {
-                text(StatusCode::OK, format!("{}\n", self.levels.current()))
+                plain(StatusCode::OK, format!("{}\n", self.levels.current()))
             }
             "/proxy-log-level" if method == Method::PUT || method == Method::POST => {
                 self.change_levels(request).await
@@ -152,7 +223,7 @@ impl Admin {
             "/live" | "/ready" | "/metrics" | "/env.json" | "/config" => only("GET"),
             _ => match explain {
                 Some(rest) => self.explain(rest.strip_prefix('/').unwrap_or_default()),
-                None => text(
+                None => plain(
                     StatusCode::NOT_FOUND,
                     "not found; here are /metrics /live /ready /shutdown /proxy-log-level /env.json /config /explain\n",
                 ),
@@ -167,7 +238,7 @@ impl Admin {
         }
         match self.observed.explain_one(id) {
             Some(refused) => json(&refused),
-            None => text(
+            None => plain(
                 StatusCode::NOT_FOUND,
                 format!("no such request among the last {KEPT} that were refused or failed\n"),
             ),
@@ -176,23 +247,43 @@ impl Admin {
 
     fn live(&self) -> Answer {
         match self.liveness.stalled() {
-            None => text(StatusCode::OK, "live\n"),
-            Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+            None => plain(StatusCode::OK, "live\n"),
+            Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         }
     }
 
     fn metrics(&self, request: &Request<Incoming>) -> Answer {
-        let accept = request
-            .headers()
-            .get(ACCEPT)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("");
-        let format = Format::from_accept(accept);
+        let header = |name| {
+            let value = request.headers().get(name);
+            value.and_then(|value| value.to_str().ok()).unwrap_or("")
+        };
+        let format = Format::from_accept(header(ACCEPT));
+        if format == Format::OpenMetrics {
+            self.registry.want_exemplars();
+        }
         let mut computed = self.control.samples();
         computed.extend(self.liveness.samples());
         computed.extend(self.process.samples(&self.registry));
-        let page = render(&self.registry, &computed, format);
-        with_type(StatusCode::OK, format.content_type(), page)
+        let packed = text::wanted(header(ACCEPT_ENCODING), "gzip") > 0.0;
+        let mut scrape = Box::new(Scrape {
+            first: None,
+            page: text::Page::new(&self.registry, computed, format),
+            gzip: packed.then(Gzip::default),
+            ended: false,
+        });
+        scrape.first = scrape.next();
+        // A small page has a length.
+        let mut answer = Response::new(match scrape.ended {
+            true => Page::Text(Full::new(scrape.first.take().unwrap_or_default())),
+            false => Page::Metrics(scrape),
+        });
+        let headers = answer.headers_mut();
+        let content_type = http::HeaderValue::from_static(format.content_type());
+        headers.insert(CONTENT_TYPE, content_type);
+        if packed {
+            headers.insert(CONTENT_ENCODING, http::HeaderValue::from_static("gzip"));
+        }
+        answer
     }
 
     /// The proxy's own variables. Nothing else of the environment leaves the process: it may hold the application's
@@ -213,32 +304,32 @@ impl Admin {
 
     fn shut_down(&self) -> Answer {
         let Some(shutdown) = &self.shutdown else {
-            return text(StatusCode::NOT_FOUND, "not enabled\n");
+            return plain(StatusCode::NOT_FOUND, "not enabled\n");
         };
         // A full queue means that one is on its way already.
         let _asked = shutdown.try_send(());
-        text(StatusCode::OK, "shutdown\n")
+        plain(StatusCode::OK, "shutdown\n")
     }
 
     async fn change_levels(&self, request: Request<Incoming>) -> Answer {
         let body = Limited::new(request.into_body(), MAX_LEVELS);
         let collected = tokio::time::timeout(HEADER_TIMEOUT, body.collect()).await;
         let Ok(Ok(collected)) = collected else {
-            return text(
+            return plain(
                 StatusCode::BAD_REQUEST,
                 "the body is too long, or did not arrive\n",
             );
         };
         let bytes = collected.to_bytes();
         let Ok(wanted) = std::str::from_utf8(&bytes) else {
-            return text(StatusCode::BAD_REQUEST, "the body is not text\n");
+            return plain(StatusCode::BAD_REQUEST, "the body is not text\n");
         };
         match self.levels.change(wanted) {
             Ok(()) => {
                 tracing::info!(levels = self.levels.current(), "log levels changed");
-                text(StatusCode::NO_CONTENT, "")
+                plain(StatusCode::NO_CONTENT, "")
             }
-            Err(why) => text(
+            Err(why) => plain(
                 StatusCode::BAD_REQUEST,
                 format!("{why}; accepted: warn,tulle=info\n"),
             ),
@@ -251,10 +342,10 @@ fn is_loopback(client: SocketAddr) -> bool {
 }
 
 fn from_loopback() -> Answer {
-    text(StatusCode::FORBIDDEN, "only from loopback\n")
+    plain(StatusCode::FORBIDDEN, "only from loopback\n")
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+fn plain(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     with_type(status, "text/plain; charset=utf-8", body)
 }
 
@@ -263,7 +354,7 @@ fn json(value: &serde_json::Value) -> Answer {
 }
 
 fn only(allowed: &'static str) -> Answer {
-    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed}\n"));
+    let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed}\n"));
     answer
         .headers_mut()
         .insert(ALLOW, http::HeaderValue::from_static(allowed));
@@ -271,7 +362,7 @@ fn only(allowed: &'static str) -> Answer {
 }
 
 fn with_type(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    let mut answer = Response::new(Page::Text(Full::new(body.into())));
     *answer.status_mut() = status;
     answer
         .headers_mut()

@@ -218,6 +218,12 @@ impl Policy {
         }
     }
 
+    /// The profile that finds the rules of this policy's requests, where one does.
+    #[must_use]
+    pub fn profile(&self) -> Option<&Arc<ProfileRoutes>> {
+        self.http(HttpVersion::Http1)?.profile.as_ref()
+    }
+
     #[inline]
     fn found<'a, H: Headers + ?Sized, R: Recorder>(
         &'a self,

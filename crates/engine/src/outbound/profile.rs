@@ -30,6 +30,7 @@ const GRPC_FAILURES: u32 = 1 << 2 | 1 << 4 | 1 << 7 | 1 << 13 | 1 << 14 | 1 << 1
 /// The routes of a profile, in their order.
 #[derive(Clone, Debug)]
 pub struct ProfileRoutes {
+    destination: Box<str>,
     routes: Vec<ProfileRoute>,
     /// For what no route takes.
     default: RuleId,
@@ -41,6 +42,15 @@ pub struct ProfileRoutes {
 struct ProfileRoute {
     condition: Condition,
     rule: RuleId,
+    outcomes: Outcomes,
+    labels: Vec<(Box<str>, Box<str>)>,
+}
+
+/// What the classes of a route say of statuses.
+#[derive(Clone, Copy, Debug, Default)]
+struct Outcomes {
+    /// Those that some class speaks of.
+    classified: Statuses,
     failures: Statuses,
 }
 
@@ -112,18 +122,21 @@ fn fits(message: Option<&profile::ResponseMatch>, status: u16) -> bool {
     }
 }
 
-/// The statuses that are failures: by the first class that fits, else 5xx.
-fn failures(classes: &[profile::ResponseClass]) -> Statuses {
-    (100..=599).fold(Statuses::default(), |known, status| {
+/// What each status is: by the first class that fits; a 5xx that none fits is a failure.
+fn outcomes(classes: &[profile::ResponseClass]) -> Outcomes {
+    let mut known = Outcomes::default();
+    for status in 100..=599 {
         let class = classes
             .iter()
             .find(|class| fits(class.condition.as_ref(), status));
-        if class.map_or(status >= 500, |class| class.is_failure) {
-            known.with(status..=status)
-        } else {
-            known
+        if class.is_some() {
+            known.classified = known.classified.with(status..=status);
         }
-    })
+        if class.map_or(status >= 500, |class| class.is_failure) {
+            known.failures = known.failures.with(status..=status);
+        }
+    }
+    known
 }
 
 impl ProfileRoutes {
@@ -140,14 +153,31 @@ impl ProfileRoutes {
         )
     }
 
-    /// Whether an answer with this status counts as a failure of the rule's route.
+    /// What the profile is of, as metrics name it: the service's full name with the port.
     #[must_use]
-    pub fn is_failure(&self, rule: RuleId, status: u16) -> bool {
-        let mut routes = self.routes.iter();
-        match routes.find(|route| route.rule == rule) {
-            Some(route) => route.failures.contains(status),
-            None => status >= 500,
+    pub fn destination(&self) -> &str {
+        &self.destination
+    }
+
+    /// The labels of the rule's route; none for what no route takes.
+    #[must_use]
+    pub fn labels(&self, rule: RuleId) -> &[(Box<str>, Box<str>)] {
+        self.of(rule).map_or(&[], |route| &route.labels)
+    }
+
+    /// Whether an answer counts as a failure of the rule's route. A class that speaks of the HTTP status decides; else a
+    /// gRPC status does (`grpc`: it is there, and is a failure), else 5xx is a failure.
+    #[must_use]
+    pub fn is_failure(&self, rule: RuleId, status: u16, grpc: Option<bool>) -> bool {
+        let outcomes = self.of(rule).map(|route| route.outcomes);
+        match outcomes.filter(|outcomes| outcomes.classified.contains(status)) {
+            Some(outcomes) => outcomes.failures.contains(status),
+            None => grpc.unwrap_or(status >= 500),
         }
+    }
+
+    fn of(&self, rule: RuleId) -> Option<&ProfileRoute> {
+        self.routes.iter().find(|route| route.rule == rule)
     }
 }
 
@@ -183,19 +213,27 @@ impl Policy {
                     Condition::Never
                 }),
                 rule: RuleId::new(index),
-                failures: failures(&route.response_classes),
+                outcomes: outcomes(&route.response_classes),
+                labels: route
+                    .metrics_labels
+                    .iter()
+                    .map(|(name, value)| (name.as_str().into(), value.as_str().into()))
+                    .collect::<std::collections::BTreeMap<_, _>>()
+                    .into_iter()
+                    .collect(),
             });
         }
         for (rule, route) in policy.rules.iter_mut().zip(&routes) {
             if let (Some(retry), Some(budget)) = (&mut rule.retry, budget) {
                 retry.budget = budget;
-                retry.conditions.http = route.failures;
+                retry.conditions.http = route.outcomes.failures;
                 retry.conditions.grpc = GRPC_FAILURES;
                 retry.conditions.non_idempotent = true;
             }
         }
         policy.problems.extend(problems);
         let routes = Arc::new(ProfileRoutes {
+            destination: format!("{}:{port}", message.fully_qualified_name).into(),
             default: RuleId::new(routes.len()),
             routes,
             everything: Matcher::everything(),

@@ -163,6 +163,15 @@ fn a_retryable_route_retries_failures_under_the_budget() {
     let retry = rule.retry.unwrap();
     let calls = |status| retry.conditions.http.contains(status);
     assert!(calls(429) && calls(500) && !calls(503) && !calls(200));
+
+    // The same classes tell success from failure; a gRPC status counts where they say nothing.
+    let profile = policy.profile().unwrap();
+    let fails = |rule, status, grpc| profile.is_failure(RuleId::new(rule), status, grpc);
+    assert!(fails(0, 429, None) && fails(0, 500, Some(false)) && !fails(0, 503, Some(true)));
+    assert!(fails(0, 200, Some(true)) && !fails(0, 200, Some(false)) && !fails(0, 404, None));
+    let rest = 1;
+    assert!(fails(rest, 503, None) && !fails(rest, 429, None) && !fails(rest, 500, Some(false)));
+    assert_eq!(profile.destination(), "voting.default.svc.cluster.local:80");
     assert_eq!(retry.budget, RetryBudget::default());
 
     // Without a budget, or with one that makes no sense, nothing is tried again.

@@ -14,7 +14,9 @@ use crate::request::{Headers, RequestView};
 pub struct RuleId(u32);
 
 impl RuleId {
-    pub(crate) fn new(index: usize) -> Self {
+    /// The rule at this place of the policy's `rules`.
+    #[must_use]
+    pub fn new(index: usize) -> Self {
         Self(u32::try_from(index).unwrap_or(u32::MAX))
     }
 

@@ -10,8 +10,10 @@ use tulle_http::h2::Code;
 use crate::http::Fault;
 use crate::http::answer::Refusal;
 use crate::http::exchange::{self, Exchange, Failure};
+use crate::metrics::Shard;
+use crate::metrics::exemplar::Name;
 use crate::metrics::http::{HttpMetrics, Outcome};
-use crate::metrics::route::{Edge, Ended};
+use crate::metrics::route::{Edge, Ended, is_grpc_failure};
 use crate::observe::access::Line;
 
 pub struct Account {
@@ -23,6 +25,8 @@ pub struct Account {
     answered: Option<Instant>,
     /// The request has been sent whole.
     sent: Option<Instant>,
+    /// What the request is called elsewhere, while somebody asks for exemplars.
+    name: Option<Box<Name>>,
     /// The answer is the proxy's own.
     own: bool,
     /// The route that took the request, once there is one.
@@ -32,13 +36,19 @@ pub struct Account {
 }
 
 impl Account {
-    pub fn begin() -> Self {
+    pub fn begin(shard: &Shard, head: &Head) -> Self {
+        let started = Instant::now();
+        let name = match shard.wants_name(started.into_std()) {
+            true => name(head),
+            false => None,
+        };
         Account {
-            started: Instant::now(),
+            started,
             bridged: false,
             access: None,
             answered: None,
             sent: None,
+            name,
             own: false,
             edge: None,
             status: 0,
@@ -49,7 +59,7 @@ impl Account {
     /// The request is that of a route, and is tried for the first time.
     pub fn of_route(&mut self, edge: Option<Rc<Edge>>) {
         if let Some(edge) = &edge {
-            edge.begun();
+            edge.arrived();
         }
         self.edge = edge;
     }
@@ -107,8 +117,9 @@ impl Account {
             error,
         };
         let took = since.elapsed();
-        metrics.response(outcome, took, took);
+        metrics.response(outcome, took, took, None);
         if let Some(edge) = &self.edge {
+            edge.profile_try_ended(outcome);
             let ended = Ended {
                 status,
                 grpc_status,
@@ -129,18 +140,21 @@ impl Account {
         let success = error.is_empty()
             && self.status != 0
             && self.status < 500
-            && !self.grpc_status.is_some_and(is_failure);
-        let outcome = Outcome {
+            && !self.grpc_status.is_some_and(is_grpc_failure);
+        let mut outcome = Outcome {
             status: self.status,
             grpc_status: self.grpc_status,
             success,
             error,
         };
-        metrics.response(
-            outcome,
-            self.answered.unwrap_or(now) - self.started,
-            now - self.started,
-        );
+        let first_byte = self.answered.unwrap_or(now) - self.started;
+        if let Some(edge) = &self.edge {
+            outcome = edge.judge(outcome);
+            edge.profile_try_ended(outcome);
+            edge.profile_ended(outcome, first_byte);
+        }
+        let name = self.name.as_deref();
+        metrics.response(outcome, first_byte, now - self.started, name);
         if let Some(edge) = &self.edge {
             let own_error = self.own && !error.is_empty();
             let ended = Ended {
@@ -154,9 +168,17 @@ impl Account {
     }
 }
 
-/// The gRPC statuses that are the server's failure and not the caller's.
-fn is_failure(status: u8) -> bool {
-    matches!(status, 2 | 4 | 7 | 13 | 14 | 15)
+/// The request's trace, else the id that its caller gave it.
+#[cold]
+fn name(head: &Head) -> Option<Box<Name>> {
+    // version-trace-parent-flags (W3C), trace-span-sampled (B3's single field).
+    let part = |field, number| head.get(field)?.split(|byte| *byte == b'-').nth(number);
+    let trace = part("traceparent", 1)
+        .or_else(|| head.get("x-b3-traceid"))
+        .or_else(|| part("b3", 0));
+    let name = trace.and_then(Name::trace);
+    let id = || Name::request(head.get("x-request-id")?);
+    name.or_else(id).map(Box::new)
 }
 
 /// The `error` label of a failed exchange.

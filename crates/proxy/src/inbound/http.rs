@@ -297,7 +297,7 @@ impl Handler for Requests {
         let Some(_in_flight) = InFlight::new(&self.inbound) else {
             return self.refuse(down, head, &Refusal::new(Reason::LoadShed));
         };
-        let mut account = Account::begin();
+        let mut account = Account::begin(&self.inbound.shard, head);
         account.access = self
             .inbound
             .observer

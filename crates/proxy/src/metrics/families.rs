@@ -98,6 +98,20 @@ families! {
         ["direction", "authority", "{target}", "{tls}", "{srv}", "{route}", "{authz}", "{dst}", "status_code"],
         "Milliseconds from the request's head to the first byte of the answer's body.";
 
+    // ServiceProfiles.
+    ROUTE_REQUEST_TOTAL Counter, "route_request_total", ["direction", "dst", "rt_*"],
+        "HTTP requests that a ServiceProfile's route took, as their callers sent them; rt_* are the route's labels (rt_route), none for what no route took.";
+    ROUTE_RESPONSE_TOTAL Counter, "route_response_total", ["direction", "dst", "rt_*", "status_code", "classification", "grpc_status", "error"],
+        "Answers that those callers got; the classification is by the route's response classes.";
+    ROUTE_RESPONSE_LATENCY_MS Histogram(&LATENCY_MS), "route_response_latency_ms", ["direction", "dst", "rt_*", "status_code"],
+        "Milliseconds from such a request's head to the first byte of its answer's body, retries included.";
+    ROUTE_ACTUAL_REQUEST_TOTAL Counter, "route_actual_request_total", ["direction", "dst", "rt_*"],
+        "Tries of such requests, retries included (outbound).";
+    ROUTE_ACTUAL_RESPONSE_TOTAL Counter, "route_actual_response_total", ["direction", "dst", "rt_*", "status_code", "classification", "grpc_status", "error"],
+        "Answers to those tries (outbound).";
+    ROUTE_RETRYABLE_TOTAL Counter, "route_retryable_total", ["direction", "dst", "rt_*", "skipped"],
+        "Tries whose outcome the profile asks to try again; with skipped (no_budget) those that were not for want of budget (outbound).";
+
     // TCP.
     TCP_OPEN_TOTAL Counter, "tcp_open_total", ["direction", "peer", "{target}", "{tls}", "{srv}", "{authz}", "{dst}"],
         "Connections opened.";
@@ -396,7 +410,7 @@ families! {
     PROXY_METRICS_SERIES Gauge, "proxy_metrics_series", [],
         "Series held in the registry.";
     PROXY_METRICS_SERIES_REFUSED_TOTAL Counter, "proxy_metrics_series_refused_total", [],
-        "Series refused because the registry was full (20,000).";
+        "Series that found no room (20,000 in all, 5,000 of a family) and are counted in their family's overflow.";
     PROXY_METRICS_SERIES_EVICTED_TOTAL Counter, "proxy_metrics_series_evicted_total", [],
         "Idle series forgotten.";
 }
@@ -407,9 +421,11 @@ pub fn markdown() -> String {
     let mut page = String::from(
         "# The sidecar's metrics\n\n\
          <!-- Generated from crates/proxy/src/metrics/families.rs by `cargo run -p tulle-proxy --example reference`. -->\n\n\
-         Served at `:4191/metrics`, as Prometheus text or OpenMetrics. At most 20,000 series are kept; further ones are\n\
-         refused and counted. A series that nothing uses and that has not changed for `LINKERD2_PROXY_METRICS_RETAIN_IDLE`\n\
-         (10 minutes) is forgotten.\n\n\
+         Served at `:4191/metrics` as Prometheus text; as OpenMetrics, with exemplars, to a scraper whose `Accept`\n\
+         prefers it; compressed to one whose `Accept-Encoding` has gzip.\n\n\
+         At most 20,000 series are kept, and 5,000 of one family. What comes beyond is counted in the family's series\n\
+         `{overflow=\"true\"}`, and in `proxy_metrics_series_refused_total`. A series that nothing uses and that has not\n\
+         changed for `LINKERD2_PROXY_METRICS_RETAIN_IDLE` (10 minutes) is forgotten.\n\n\
          | metric | type | labels | meaning |\n|---|---|---|---|\n",
     );
     for family in ALL {

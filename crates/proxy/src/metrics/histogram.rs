@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::exemplar::{Exemplars, Name};
+
 /// Upper bounds of a histogram, in the integer unit in which it records, with the text of each `le` label.
 #[derive(Debug)]
 pub struct Bounds {
@@ -98,6 +100,13 @@ impl Histogram {
     /// Records a duration (whole microseconds).
     pub fn record(&self, took: Duration) {
         self.record_units(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// Names a request for the bucket that it was recorded in.
+    pub(super) fn exemplify(&self, took: Duration, name: &Name, exemplars: &Exemplars) {
+        let value = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = self.bounds.upper.partition_point(|upper| *upper < value);
+        exemplars.put(bucket, value, name);
     }
 
     /// Records a value in the histogram's own unit.

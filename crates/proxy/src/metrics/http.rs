@@ -4,9 +4,11 @@
 //! Cost per request: one counter at the head; at the end a scan of the few outcomes seen so far on this edge, four
 //! counters and two histograms. The first sight of an outcome resolves its series through the registry.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::exemplar::{Exemplars, Name};
 use super::families;
 use super::{Counter, Histogram, Labels, Shard};
 
@@ -27,6 +29,37 @@ pub struct Outcome {
     pub error: &'static str,
 }
 
+impl Outcome {
+    /// Status 2…5 stands for a whole class; see [`MAX_OUTCOMES`].
+    pub(super) fn coarse(self) -> Self {
+        Outcome {
+            status: self.status / 100,
+            grpc_status: None,
+            success: self.success,
+            error: "",
+        }
+    }
+
+    /// The labels of a `response_total`.
+    pub(super) fn response(self, labels: &Labels) -> Labels {
+        let grpc = self.grpc_status.map(|code| code.to_string());
+        let classification = if self.success { "success" } else { "failure" };
+        labels
+            .extend()
+            .add("status_code", &status_text(self.status))
+            .add("classification", classification)
+            .add_some("grpc_status", grpc.as_deref())
+            .add_some("error", (!self.error.is_empty()).then_some(self.error))
+            .build()
+    }
+
+    /// The labels of a `response_latency_ms`, and of the article's families.
+    pub(super) fn latency(self, labels: &Labels) -> Labels {
+        let status = status_text(self.status);
+        labels.extend().add("status_code", &status).build()
+    }
+}
+
 #[derive(Debug)]
 struct OutcomeSeries {
     of: Outcome,
@@ -34,6 +67,8 @@ struct OutcomeSeries {
     response_latency_ms: Histogram,
     requests_total: Counter,
     request_duration_ms: Histogram,
+    /// Of the two histograms, once there is one.
+    exemplars: OnceCell<(Arc<Exemplars>, Arc<Exemplars>)>,
 }
 
 /// The two label sets of one edge.
@@ -72,20 +107,27 @@ impl HttpMetrics {
 
     /// A request has ended. `first_byte`: from the request's head to the first byte of the answer's body (or its end,
     /// when it has none). `total`: to the end of the answer.
-    pub fn response(&self, outcome: Outcome, first_byte: Duration, total: Duration) {
+    /// `name`: what the request is called elsewhere, if it is to stand for its buckets.
+    pub fn response(
+        &self,
+        outcome: Outcome,
+        first_byte: Duration,
+        total: Duration,
+        name: Option<&Name>,
+    ) {
         let mut outcomes = self.outcomes.borrow_mut();
         let known = outcomes
             .iter()
             .position(|series| series.of == outcome)
             .or_else(|| {
-                let coarse = coarse(outcome);
+                let coarse = outcome.coarse();
                 (outcomes.len() >= MAX_OUTCOMES)
                     .then(|| outcomes.iter().position(|series| series.of == coarse))
                     .flatten()
             });
         let at = known.unwrap_or_else(|| {
             let of = if outcomes.len() >= MAX_OUTCOMES {
-                coarse(outcome)
+                outcome.coarse()
             } else {
                 outcome
             };
@@ -97,56 +139,37 @@ impl HttpMetrics {
         series.response_latency_ms.record(first_byte);
         series.requests_total.inc();
         series.request_duration_ms.record(total);
+        if let Some(name) = name {
+            self.remember(series, name, first_byte, total);
+        }
+    }
+
+    #[cold]
+    fn remember(&self, series: &OutcomeSeries, name: &Name, first_byte: Duration, total: Duration) {
+        let (linkerd, article) = series.exemplars.get_or_init(|| {
+            let of =
+                |family, labels: &Labels| self.shard.exemplars(family, &series.of.latency(labels));
+            let linkerd = of(&families::RESPONSE_LATENCY_MS, &self.labels.linkerd);
+            let article = of(&families::HTTP_REQUEST_DURATION_MS, &self.labels.article);
+            (linkerd, article)
+        });
+        series
+            .response_latency_ms
+            .exemplify(first_byte, name, linkerd);
+        series.request_duration_ms.exemplify(total, name, article);
     }
 
     fn resolve(&self, of: Outcome) -> OutcomeSeries {
-        let status = status_text(of.status);
-        let grpc = of.grpc_status.map(|code| code.to_string());
-        let response = self
-            .labels
-            .linkerd
-            .extend()
-            .add("status_code", &status)
-            .add(
-                "classification",
-                if of.success { "success" } else { "failure" },
-            )
-            .add_some("grpc_status", grpc.as_deref())
-            .add_some("error", (!of.error.is_empty()).then_some(of.error))
-            .build();
-        let latency = self
-            .labels
-            .linkerd
-            .extend()
-            .add("status_code", &status)
-            .build();
-        let article = self
-            .labels
-            .article
-            .extend()
-            .add("status_code", &status)
-            .build();
+        let (linkerd, article) = (&self.labels.linkerd, of.latency(&self.labels.article));
+        let (shard, latency) = (&self.shard, of.latency(linkerd));
         OutcomeSeries {
             of,
-            response_total: self.shard.counter(&families::RESPONSE_TOTAL, &response),
-            response_latency_ms: self
-                .shard
-                .histogram(&families::RESPONSE_LATENCY_MS, &latency),
-            requests_total: self.shard.counter(&families::HTTP_REQUESTS_TOTAL, &article),
-            request_duration_ms: self
-                .shard
-                .histogram(&families::HTTP_REQUEST_DURATION_MS, &article),
+            response_total: shard.counter(&families::RESPONSE_TOTAL, &of.response(linkerd)),
+            response_latency_ms: shard.histogram(&families::RESPONSE_LATENCY_MS, &latency),
+            requests_total: shard.counter(&families::HTTP_REQUESTS_TOTAL, &article),
+            request_duration_ms: shard.histogram(&families::HTTP_REQUEST_DURATION_MS, &article),
+            exemplars: OnceCell::new(),
         }
-    }
-}
-
-/// Status 2…5 stands for a whole class; see [`MAX_OUTCOMES`].
-fn coarse(of: Outcome) -> Outcome {
-    Outcome {
-        status: of.status / 100,
-        grpc_status: None,
-        success: of.success,
-        error: "",
     }
 }
 
@@ -197,8 +220,9 @@ mod tests {
             },
             Duration::from_millis(3),
             Duration::from_millis(7),
+            Name::request(b"r-1").as_ref(),
         );
-        let page = render(&registry, &[], Format::Prometheus);
+        let page = render(&registry, Vec::new(), Format::Prometheus);
         for line in [
             "request_total{direction=\"inbound\"} 1",
             "response_total{direction=\"inbound\",status_code=\"200\",classification=\"failure\",grpc_status=\"14\"} 1",
@@ -211,6 +235,21 @@ mod tests {
         ] {
             assert!(page.lines().any(|shown| shown == line), "{line}\n{page}");
         }
+        let page = render(&registry, Vec::new(), Format::OpenMetrics);
+        for start in [
+            "response_latency_ms_bucket{direction=\"inbound\",status_code=\"200\",le=\"3\"} 1 # {request_id=\"r-1\"} 3 ",
+            "http_request_duration_ms_bucket{direction=\"inbound\",dst_pod=\"web\",status_code=\"200\",le=\"10\"} 1 # {request_id=\"r-1\"} 7 ",
+        ] {
+            assert!(
+                page.lines().any(|shown| shown.starts_with(start)),
+                "{start}\n{page}"
+            );
+        }
+        assert_eq!(
+            page.matches('#').count(),
+            page.matches("# {").count() + page.lines().filter(|line| line.starts_with('#')).count()
+        );
+        assert_eq!(page.matches("# {").count(), 2, "one bucket each");
     }
 
     #[test]
@@ -218,14 +257,14 @@ mod tests {
         let registry = Registry::new(Limits::default());
         let edge = edge(&registry);
         for status in 100..1_000 {
-            edge.response(outcome(status), Duration::ZERO, Duration::ZERO);
+            edge.response(outcome(status), Duration::ZERO, Duration::ZERO, None);
         }
         assert!(
             registry.series() <= 1 + 4 * (MAX_OUTCOMES + 10),
             "{}",
             registry.series()
         );
-        let page = render(&registry, &[], Format::Prometheus);
+        let page = render(&registry, Vec::new(), Format::Prometheus);
         assert!(
             page.contains("status_code=\"9xx\",classification=\"failure\"} 100\n"),
             "{page}"

@@ -5,15 +5,18 @@
 //! that no other thread writes: no lock, no hash, no locked instruction. The registry sums the writers' cells at
 //! scrape time.
 //!
-//! Bounds (both have their home in [`Limits`]): at most `max_series` series, after which new ones are counted as
-//! refused and written into a cell nobody reads; a series that no handle refers to and that has not changed for
-//! `retain_idle` is forgotten.
+//! Bounds (they have their home in [`Limits`]): at most `max_series` series, and `max_family` of one family, after which
+//! new ones are counted as refused and go to the family's series `overflow="true"`; a series that no handle refers to
+//! and that has not changed for `retain_idle` is forgotten.
 
+pub mod exemplar;
 pub mod families;
+pub mod gzip;
 mod histogram;
 pub mod http;
 mod labels;
 pub mod process;
+pub mod profile;
 mod registry;
 pub mod route;
 pub mod tcp;

@@ -2,23 +2,36 @@
 //!
 //! The lock is taken when a series is resolved (configuration changed), at a scrape and at a sweep; never on a
 //! request. Every writer (a thread) has its own cells for a series, so `store(load + n)` loses nothing.
+//!
+//! What comes beyond the bounds is counted all the same: in the family's one series `overflow="true"`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, btree_map};
 use std::marker::PhantomData;
+use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::exemplar::{self, Exemplars, Kept, Pace};
 use super::families::{Family, Kind};
 use super::histogram::{Histogram, bump};
 use super::labels::Labels;
 
-/// The two bounds of the registry.
+/// Most series of a proxy; with `MAX_FAMILY` what a hostile client can make it hold (about 10 MiB).
+pub const MAX_SERIES: usize = 20_000;
+/// Most series of one family.
+pub const MAX_FAMILY: usize = 5_000;
+/// The labels of what has no series of its own.
+const OVERFLOW: &str = "overflow";
+
+/// The bounds of the registry.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Most series kept at once; a series beyond it is refused and counted.
+    /// Most series kept at once, the overflows of families aside.
     pub max_series: usize,
+    /// Most series of one family, so that those that clients can multiply leave room for the others.
+    pub max_family: usize,
     /// How long a series that nothing refers to may stay unchanged before it is forgotten.
     pub retain_idle: Duration,
 }
@@ -26,7 +39,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_series: 20_000,
+            max_series: MAX_SERIES,
+            max_family: MAX_FAMILY,
             retain_idle: Duration::from_secs(600),
         }
     }
@@ -45,6 +59,10 @@ struct Inner {
     evicted: AtomicU64,
     writers: AtomicU64,
     state: Mutex<State>,
+    started: Instant,
+    /// Seconds after the start until which exemplars are kept; 0 is never.
+    exemplars_until: AtomicU64,
+    exemplars: Kept,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +74,7 @@ struct State {
 #[derive(Debug)]
 struct FamilySeries {
     family: &'static Family,
-    series: HashMap<Labels, Series>,
+    series: BTreeMap<Labels, Series>,
 }
 
 #[derive(Debug)]
@@ -69,6 +87,24 @@ struct Series {
 }
 
 impl Series {
+    fn new() -> Self {
+        Series {
+            cells: Vec::with_capacity(1),
+            last_total: 0,
+            changed: Instant::now(),
+        }
+    }
+
+    /// The cells of one writer.
+    fn cells_by(&mut self, writer: u64, family: &Family) -> Arc<[AtomicU64]> {
+        if let Some((_, cells)) = self.cells.iter().find(|(by, _)| *by == writer) {
+            return cells.clone();
+        }
+        let cells = fresh(family);
+        self.cells.push((writer, cells.clone()));
+        cells
+    }
+
     fn totals(&self, family: &Family) -> Vec<u64> {
         let mut totals = vec![0u64; cells_of(family)];
         for (_, cells) in &self.cells {
@@ -98,13 +134,6 @@ fn fresh(family: &Family) -> Arc<[AtomicU64]> {
     (0..cells_of(family)).map(|_| AtomicU64::new(0)).collect()
 }
 
-/// One family as a scrape sees it: its series sorted by label text, each with its summed cells.
-#[derive(Debug)]
-pub(super) struct Scraped {
-    pub(super) family: &'static Family,
-    pub(super) series: Vec<(Labels, Vec<u64>)>,
-}
-
 impl Registry {
     /// An empty registry.
     pub fn new(limits: Limits) -> Self {
@@ -115,6 +144,9 @@ impl Registry {
                 evicted: AtomicU64::new(0),
                 writers: AtomicU64::new(0),
                 state: Mutex::new(State::default()),
+                started: Instant::now(),
+                exemplars_until: AtomicU64::new(0),
+                exemplars: Kept::default(),
             }),
         }
     }
@@ -124,6 +156,7 @@ impl Registry {
         Shard {
             registry: self.clone(),
             writer: self.inner.writers.fetch_add(1, Relaxed),
+            pace: Rc::default(),
             one_thread: PhantomData,
         }
     }
@@ -133,7 +166,7 @@ impl Registry {
         self.lock().count
     }
 
-    /// How many series were refused since the start, because the registry was full.
+    /// How often a series was refused since the start, and its numbers went to the family's overflow.
     pub fn refused(&self) -> u64 {
         self.inner.refused.load(Relaxed)
     }
@@ -170,55 +203,70 @@ impl Registry {
         self.inner.evicted.fetch_add(forgotten as u64, Relaxed);
     }
 
-    pub(super) fn scrape(&self) -> Vec<Scraped> {
+    /// The family whose name comes after this one.
+    pub(super) fn family_after(&self, name: &str) -> Option<&'static Family> {
         let state = self.lock();
-        let mut families = Vec::with_capacity(state.families.len());
-        for entry in state.families.values() {
-            let mut series: Vec<_> = entry
-                .series
-                .iter()
-                .map(|(labels, series)| (labels.clone(), series.totals(entry.family)))
-                .collect();
-            series.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-            families.push(Scraped {
-                family: entry.family,
-                series,
-            });
+        let mut later = state
+            .families
+            .range::<str, _>((Bound::Excluded(name), Bound::Unbounded));
+        later.next().map(|(_, entry)| entry.family)
+    }
+
+    /// Hands on the series of a family that come after these labels, each with its summed cells, until `take` says that
+    /// it has enough. Returns the labels it has come to; `None` at the family's end.
+    pub(super) fn series_after(
+        &self,
+        family: &Family,
+        after: Option<&Labels>,
+        mut take: impl FnMut(&Labels, &[u64]) -> bool,
+    ) -> Option<Labels> {
+        let state = self.lock();
+        let entry = state.families.get(family.name)?;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        for (labels, series) in entry.series.range((from, Bound::Unbounded)) {
+            if !take(labels, &series.totals(family)) {
+                return Some(labels.clone());
+            }
         }
-        families
+        None
+    }
+
+    /// Somebody reads exemplars: they are kept for the next minutes.
+    pub fn want_exemplars(&self) {
+        let until = self.inner.started.elapsed() + exemplar::WANTED_FOR;
+        self.inner.exemplars_until.store(until.as_secs(), Relaxed);
+    }
+
+    pub(super) fn exemplars(&self, family: &Family, labels: &Labels) -> Option<Arc<Exemplars>> {
+        self.inner.exemplars.find(family, labels)
     }
 
     fn resolve(&self, writer: u64, family: &'static Family, labels: &Labels) -> Arc<[AtomicU64]> {
         let mut state = self.lock();
-        let full = state.count >= self.inner.limits.max_series;
-        let entry = state
-            .families
-            .entry(family.name)
-            .or_insert_with(|| FamilySeries {
-                family,
-                series: HashMap::new(),
-            });
+        let State { count, families } = &mut *state;
+        let entry = families.entry(family.name).or_insert_with(|| FamilySeries {
+            family,
+            series: BTreeMap::new(),
+        });
         if let Some(series) = entry.series.get_mut(labels) {
-            if let Some((_, cells)) = series.cells.iter().find(|(by, _)| *by == writer) {
-                return cells.clone();
-            }
-            let cells = fresh(family);
-            series.cells.push((writer, cells.clone()));
-            return cells;
+            return series.cells_by(writer, family);
         }
-        if full {
+        let limits = &self.inner.limits;
+        if *count >= limits.max_series || entry.series.len() >= limits.max_family {
             self.inner.refused.fetch_add(1, Relaxed);
-            return fresh(family);
+            let overflow = Labels::builder().add(OVERFLOW, "true").build();
+            let series = match entry.series.entry(overflow) {
+                btree_map::Entry::Occupied(known) => known.into_mut(),
+                btree_map::Entry::Vacant(place) => {
+                    *count += 1;
+                    place.insert(Series::new())
+                }
+            };
+            return series.cells_by(writer, family);
         }
-        let cells = fresh(family);
-        let series = Series {
-            cells: vec![(writer, cells.clone())],
-            last_total: 0,
-            changed: Instant::now(),
-        };
-        entry.series.insert(labels.clone(), series);
-        state.count += 1;
-        cells
+        *count += 1;
+        let series = entry.series.entry(labels.clone());
+        series.or_insert_with(Series::new).cells_by(writer, family)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -235,6 +283,7 @@ impl Registry {
 pub struct Shard {
     registry: Registry,
     writer: u64,
+    pace: Rc<Pace>,
     one_thread: PhantomData<Rc<()>>,
 }
 
@@ -250,6 +299,19 @@ impl Shard {
             cells: self.registry.resolve(self.writer, family, labels),
             one_thread: PhantomData,
         }
+    }
+
+    /// Whether the name of a request that begins now is to be kept for exemplars.
+    pub fn wants_name(&self, now: Instant) -> bool {
+        let inner = &self.registry.inner;
+        let until = inner.exemplars_until.load(Relaxed);
+        let wanted = || now.saturating_duration_since(inner.started).as_secs() <= until;
+        until != 0 && wanted() && self.pace.admits(now)
+    }
+
+    /// The exemplars of a histogram.
+    pub fn exemplars(&self, family: &'static Family, labels: &Labels) -> Arc<Exemplars> {
+        self.registry.inner.exemplars.of(family, labels)
     }
 
     /// The gauge of this family and label set. Writers' values are added up.
@@ -339,15 +401,12 @@ mod tests {
     }
 
     fn value(registry: &Registry, family: &Family, labels: &Labels) -> Option<u64> {
-        let scraped = registry.scrape();
-        let family = scraped
-            .iter()
-            .find(|scraped| scraped.family.name == family.name)?;
-        family
-            .series
-            .iter()
-            .find(|(of, _)| of == labels)
-            .map(|(_, cells)| cells[0])
+        let mut value = None;
+        registry.series_after(family, None, |of, cells| {
+            value = value.or((of == labels).then(|| cells[0]));
+            true
+        });
+        value
     }
 
     #[test]
@@ -365,17 +424,25 @@ mod tests {
     }
 
     #[test]
-    fn series_beyond_the_cap_are_refused_and_counted() {
-        let registry = Registry::new(Limits {
-            max_series: 2,
-            ..Limits::default()
-        });
-        let shard = registry.shard();
-        for n in 0..5 {
-            shard.counter(&families::REQUEST_TOTAL, &labels(n)).inc();
+    fn what_comes_beyond_the_bounds_is_counted_in_one_series() {
+        for (max_series, max_family) in [(2, 100), (100, 2)] {
+            let registry = Registry::new(Limits {
+                max_series,
+                max_family,
+                ..Limits::default()
+            });
+            let shard = registry.shard();
+            for n in 0..5 {
+                shard.counter(&families::REQUEST_TOTAL, &labels(n)).inc();
+            }
+            assert_eq!((registry.series(), registry.refused()), (3, 3));
+            assert_eq!(value(&registry, &families::REQUEST_TOTAL, &labels(4)), None);
+            let overflow = Labels::builder().add("overflow", "true").build();
+            let beyond = value(&registry, &families::REQUEST_TOTAL, &overflow);
+            assert_eq!(beyond, Some(3), "nothing is lost");
+            let held = value(&registry, &families::REQUEST_TOTAL, &labels(1));
+            assert_eq!(held, Some(1));
         }
-        assert_eq!((registry.series(), registry.refused()), (2, 3));
-        assert_eq!(value(&registry, &families::REQUEST_TOTAL, &labels(4)), None);
     }
 
     #[test]

@@ -4,9 +4,16 @@
 //! histogram per piece of body. The first sight of an outcome resolves its series through the registry.
 
 use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tulle_engine::outbound::ProfileRoutes;
+use tulle_engine::route::RuleId;
+
 use super::families as f;
+use super::http::Outcome;
+use super::profile::ProfileRoute;
 use super::{Counter, Family, Histogram, Labels, Shard};
 
 /// Most different outcomes (status and error) that one edge keeps apart; what comes after is counted with the error
@@ -35,6 +42,38 @@ pub struct Edge {
     backend_statuses: Option<Statuses>,
     request_frames: Histogram,
     response_frames: Option<Histogram>,
+    /// Where a profile rules.
+    profile: Option<Classified>,
+}
+
+/// A profile's route: its series, and its word on what is a failure.
+#[derive(Debug)]
+pub struct Classified {
+    /// The series.
+    pub series: Rc<ProfileRoute>,
+    /// The profile.
+    pub routes: Arc<ProfileRoutes>,
+    /// The route's rule.
+    pub rule: RuleId,
+}
+
+impl Classified {
+    /// The outcome as the profile's classes see it. What the proxy or the transport has failed stays a failure.
+    fn judge(&self, outcome: Outcome) -> Outcome {
+        let grpc = outcome.grpc_status.map(is_grpc_failure);
+        let failed = outcome.status == 0
+            || !outcome.error.is_empty()
+            || self.routes.is_failure(self.rule, outcome.status, grpc);
+        Outcome {
+            success: !failed,
+            ..outcome
+        }
+    }
+}
+
+/// The gRPC statuses that are the server's failure and not the caller's.
+pub fn is_grpc_failure(status: u8) -> bool {
+    matches!(status, 2 | 4 | 7 | 13 | 14 | 15)
 }
 
 /// The statuses of one family and label set.
@@ -88,6 +127,7 @@ impl Edge {
                 .map(|labels| Statuses::new(shard, backend_statuses, labels, grpc)),
             request_frames: shard.histogram(frames, route),
             response_frames: backend.map(|labels| shard.histogram(backend_frames, labels)),
+            profile: None,
         }
     }
 
@@ -126,11 +166,51 @@ impl Edge {
             backend_statuses: None,
             request_frames: shard.histogram(request_frames, labels),
             response_frames: Some(shard.histogram(response_frames, labels)),
+            profile: None,
         }
     }
 
-    /// A request, or one more try of it, begins.
+    /// The same, where a profile rules.
+    #[must_use]
+    pub fn of_profile(self, profile: Option<Classified>) -> Self {
+        Edge { profile, ..self }
+    }
+
+    /// A request has come, and its first try begins.
+    pub fn arrived(&self) {
+        if let Some(profile) = &self.profile {
+            profile.series.request();
+        }
+        self.begun();
+    }
+
+    /// Whether the outcome is a success.
+    pub fn judge(&self, outcome: Outcome) -> Outcome {
+        match &self.profile {
+            Some(profile) => profile.judge(outcome),
+            None => outcome,
+        }
+    }
+
+    /// The profile's count of a try.
+    pub fn profile_try_ended(&self, outcome: Outcome) {
+        if let Some(profile) = &self.profile {
+            profile.series.try_ended(outcome);
+        }
+    }
+
+    /// The profile's count of a request.
+    pub fn profile_ended(&self, outcome: Outcome, first_byte: Duration) {
+        if let Some(profile) = &self.profile {
+            profile.series.ended(outcome, first_byte);
+        }
+    }
+
+    /// One more try of a request begins.
     pub fn begun(&self) {
+        if let Some(profile) = &self.profile {
+            profile.series.tried();
+        }
         if let Some(requests) = &self.requests {
             requests.inc();
         }
@@ -291,7 +371,7 @@ mod tests {
         edge.response_frame(2_000);
         edge.try_ended(answered(200), Duration::from_millis(10));
         edge.ended(answered(200), Duration::from_millis(45));
-        let page = render(&registry, &[], Format::Prometheus);
+        let page = render(&registry, Vec::new(), Format::Prometheus);
         for line in [
             r#"outbound_http_route_request_statuses_total{route_name="r",http_status="200",error=""} 1"#,
             r#"outbound_http_route_request_duration_seconds_bucket{route_name="r",le="0.05"} 1"#,
@@ -323,7 +403,7 @@ mod tests {
             };
             edge.ended(ended, Duration::ZERO);
         }
-        let page = render(&registry, &[], Format::Prometheus);
+        let page = render(&registry, Vec::new(), Format::Prometheus);
         let shown: Vec<&str> = page
             .lines()
             .filter_map(|line| line.strip_prefix("inbound_grpc_statuses_total"))
@@ -348,7 +428,7 @@ mod tests {
             edge.ended(answered(status), Duration::ZERO);
         }
         assert_eq!(registry.series() - before, MAX_STATUSES + 1);
-        let page = render(&registry, &[], Format::Prometheus);
+        let page = render(&registry, Vec::new(), Format::Prometheus);
         let other = format!(
             "inbound_http_statuses_total{{http_status=\"\",error=\"UNKNOWN\"}} {}\n",
             900 - MAX_STATUSES

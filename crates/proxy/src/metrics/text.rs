@@ -1,10 +1,17 @@
 //! The page at `/metrics`: Prometheus' text format 0.0.4, or OpenMetrics 1.0 when the scraper asks for it.
+//!
+//! It is written in pieces of [`PIECE`] bytes, each under the registry's lock for as long as it takes: a scrape of
+//! thousands of series holds one piece and its place, not the page.
 
 use std::fmt::Write as _;
 
+use super::exemplar::Exemplars;
 use super::families::{Family, Kind};
 use super::labels::Labels;
-use super::registry::{Registry, Scraped};
+use super::registry::Registry;
+
+/// A piece of the page ends after so many bytes, with the series that it is in.
+pub const PIECE: usize = 16 << 10;
 
 /// The two expositions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,9 +23,11 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that an `Accept` header asks for. OpenMetrics only when it is named.
+    /// The format that an `Accept` header asks for: OpenMetrics only when it is named, and not less wanted than plain
+    /// text (RFC 9110 §12.5.1).
     pub fn from_accept(accept: &str) -> Self {
-        if accept.contains("application/openmetrics-text") {
+        let open = wanted(accept, "application/openmetrics-text");
+        if open > 0.0 && open >= wanted(accept, "text/plain") {
             Self::OpenMetrics
         } else {
             Self::Prometheus
@@ -45,33 +54,116 @@ pub struct Sample {
     pub value: f64,
 }
 
-/// Renders the whole page: the registry's families in the order of their names, then the computed samples.
-pub fn render(registry: &Registry, computed: &[Sample], format: Format) -> String {
-    let scraped = registry.scrape();
-    let mut page = String::with_capacity(4_096 + registry.series() * 160);
-    for family in &scraped {
-        head(&mut page, family.family, format);
-        series(&mut page, family);
-    }
-    let mut previous = "";
-    for sample in computed {
-        if sample.family.name != previous {
-            head(&mut page, sample.family, format);
-            previous = sample.family.name;
+/// How much a list like that of `Accept` wants this; 0 is not at all.
+pub fn wanted(list: &str, this: &str) -> f32 {
+    let mut entries = list.split(',').map(|entry| {
+        let mut parts = entry.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let weight = parts.find_map(|part| part.strip_prefix("q="));
+        (name, weight.map_or(1.0, |q| q.parse().unwrap_or(0.0)))
+    });
+    entries
+        .find(|(name, _)| name.eq_ignore_ascii_case(this))
+        .map_or(0.0, |(_, weight)| weight)
+}
+
+/// A page that is being written: the registry's families in the order of their names, then the computed samples.
+#[derive(Debug)]
+pub struct Page {
+    registry: Registry,
+    computed: Vec<Sample>,
+    format: Format,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// In a family; before the first one without a name.
+    Family(&'static str),
+    /// Behind these labels of a family.
+    Series(&'static Family, Labels),
+    Computed,
+    End,
+}
+
+impl Page {
+    /// A page at its begin.
+    pub fn new(registry: &Registry, computed: Vec<Sample>, format: Format) -> Self {
+        Page {
+            registry: registry.clone(),
+            computed,
+            format,
+            place: Place::Family(""),
         }
-        line(
-            &mut page,
-            sample.family.name,
-            "",
-            sample.labels.as_str(),
-            None,
-            sample.value,
-        );
     }
-    if format == Format::OpenMetrics {
-        page.push_str("# EOF\n");
+
+    /// Writes the next piece; false when that was the last.
+    pub fn piece(&mut self, page: &mut String) -> bool {
+        let full = page.len() + PIECE;
+        while page.len() < full {
+            self.place = match std::mem::replace(&mut self.place, Place::End) {
+                Place::Family(before) => match self.registry.family_after(before) {
+                    Some(family) => {
+                        head(page, family, self.format);
+                        self.series(family, None, full, page)
+                    }
+                    None => Place::Computed,
+                },
+                Place::Series(family, labels) => self.series(family, Some(&labels), full, page),
+                Place::Computed => {
+                    self.computed(page);
+                    Place::End
+                }
+                Place::End => return false,
+            };
+        }
+        true
     }
-    page
+
+    fn series(
+        &self,
+        family: &'static Family,
+        after: Option<&Labels>,
+        full: usize,
+        page: &mut String,
+    ) -> Place {
+        let is_open = self.format == Format::OpenMetrics;
+        let stopped = self.registry.series_after(family, after, |labels, cells| {
+            let exemplars = match family.kind {
+                Kind::Histogram(_) if is_open => self.registry.exemplars(family, labels),
+                _ => None,
+            };
+            one(page, family, labels.as_str(), cells, exemplars.as_deref());
+            page.len() < full
+        });
+        match stopped {
+            Some(labels) => Place::Series(family, labels),
+            None => Place::Family(family.name),
+        }
+    }
+
+    fn computed(&self, page: &mut String) {
+        let mut previous = "";
+        for sample in &self.computed {
+            let name = sample.family.name;
+            if name != previous {
+                head(page, sample.family, self.format);
+                previous = name;
+            }
+            start(page, name, "", sample.labels.as_str(), None);
+            let _ = writeln!(page, "{}", sample.value);
+        }
+        if self.format == Format::OpenMetrics {
+            page.push_str("# EOF\n");
+        }
+    }
+}
+
+/// The whole page at once.
+pub fn render(registry: &Registry, computed: Vec<Sample>, format: Format) -> String {
+    let (mut page, mut text) = (Page::new(registry, computed, format), String::new());
+    while page.piece(&mut text) {}
+    text
 }
 
 fn head(page: &mut String, family: &Family, format: Format) {
@@ -88,30 +180,51 @@ fn head(page: &mut String, family: &Family, format: Format) {
     };
     let _ = writeln!(page, "# HELP {name} {}", family.help);
     let _ = writeln!(page, "# TYPE {name} {kind}");
-}
-
-fn series(page: &mut String, scraped: &Scraped) {
-    let name = scraped.family.name;
-    for (labels, cells) in &scraped.series {
-        let labels = labels.as_str();
-        match scraped.family.kind {
-            // A gauge's cells may each be "below zero": the wrapped sum is the true one.
-            Kind::Counter => whole(page, name, "", labels, None, cells[0]),
-            Kind::Gauge => line(page, name, "", labels, None, cells[0] as i64 as f64),
-            Kind::Histogram(bounds) => {
-                let mut so_far = 0u64;
-                for (le, count) in bounds.le.iter().zip(cells) {
-                    so_far += count;
-                    whole(page, name, "_bucket", labels, Some(le), so_far);
-                }
-                so_far += cells[bounds.upper.len()];
-                whole(page, name, "_bucket", labels, Some("+Inf"), so_far);
-                let sum = cells[bounds.upper.len() + 1] as f64 / bounds.per_shown as f64;
-                line(page, name, "_sum", labels, None, sum);
-                whole(page, name, "_count", labels, None, so_far);
+    if format == Format::OpenMetrics {
+        for unit in ["seconds", "bytes", "ms"] {
+            if name.rsplit('_').next() == Some(unit) {
+                let _ = writeln!(page, "# UNIT {name} {unit}");
             }
         }
     }
+}
+
+fn one(
+    page: &mut String,
+    family: &Family,
+    labels: &str,
+    cells: &[u64],
+    exemplars: Option<&Exemplars>,
+) {
+    let name = family.name;
+    let mut line = |suffix: &str, le: Option<&str>, value: &dyn std::fmt::Display| {
+        start(page, name, suffix, labels, le);
+        let _ = write!(page, "{value}");
+        page.push('\n');
+    };
+    let bounds = match family.kind {
+        Kind::Counter => return line("", None, &cells[0]),
+        // A gauge's cells may each be "below zero": the wrapped sum is the true one.
+        Kind::Gauge => return line("", None, &(cells[0] as i64 as f64)),
+        Kind::Histogram(bounds) => bounds,
+    };
+    let mut so_far = 0u64;
+    for (bucket, (le, count)) in bounds.le.iter().chain(&["+Inf"]).zip(cells).enumerate() {
+        so_far += count;
+        start(page, name, "_bucket", labels, Some(le));
+        let _ = write!(page, "{so_far}");
+        if let Some(exemplar) = exemplars.and_then(|exemplars| exemplars.get(bucket)) {
+            exemplar.write(bounds.per_shown, page);
+        }
+        page.push('\n');
+    }
+    let sum = cells[bounds.upper.len() + 1] as f64 / bounds.per_shown as f64;
+    let mut line = |suffix: &str, value: &dyn std::fmt::Display| {
+        start(page, name, suffix, labels, None);
+        let _ = writeln!(page, "{value}");
+    };
+    line("_sum", &sum);
+    line("_count", &so_far);
 }
 
 fn start(page: &mut String, name: &str, suffix: &str, labels: &str, le: Option<&str>) {
@@ -130,16 +243,6 @@ fn start(page: &mut String, name: &str, suffix: &str, labels: &str, le: Option<&
         }
     }
     page.push(' ');
-}
-
-fn whole(page: &mut String, name: &str, suffix: &str, labels: &str, le: Option<&str>, value: u64) {
-    start(page, name, suffix, labels, le);
-    let _ = writeln!(page, "{value}");
-}
-
-fn line(page: &mut String, name: &str, suffix: &str, labels: &str, le: Option<&str>, value: f64) {
-    start(page, name, suffix, labels, le);
-    let _ = writeln!(page, "{value}");
 }
 
 #[cfg(test)]
@@ -164,7 +267,7 @@ mod tests {
             .gauge(&families::TCP_OPEN_CONNECTIONS, &Labels::none())
             .set(2);
         assert_eq!(
-            render(&registry, &[], Format::Prometheus),
+            render(&registry, Vec::new(), Format::Prometheus),
             "# HELP tcp_open_connections Connections open now.\n\
              # TYPE tcp_open_connections gauge\n\
              tcp_open_connections 2\n\
@@ -184,7 +287,7 @@ mod tests {
         histogram.record(Duration::from_micros(500));
         histogram.record(Duration::from_millis(50));
         histogram.record(Duration::from_secs(2));
-        let page = render(&registry, &[], Format::Prometheus);
+        let page = render(&registry, Vec::new(), Format::Prometheus);
         let lines: Vec<&str> = page.lines().skip(2).collect();
         assert_eq!(
             lines,
@@ -207,7 +310,7 @@ mod tests {
         shard
             .counter(&families::IDENTITY_CERT_REFRESH_COUNT, &Labels::none())
             .inc();
-        let page = render(&registry, &[], Format::OpenMetrics);
+        let page = render(&registry, Vec::new(), Format::OpenMetrics);
         assert!(
             page.contains("# TYPE tcp_open counter\ntcp_open_total 1\n"),
             "{page}"

@@ -129,7 +129,7 @@ impl Handler for Requests {
                 });
             }
         };
-        let mut account = Account::begin();
+        let mut account = Account::begin(&self.outbound.shard, head);
         let target = match self.target(head) {
             Ok(target) => target,
             Err(refusal) => return self.refused(down, head, &refusal, |_| Derivation::none()),

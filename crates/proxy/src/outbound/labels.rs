@@ -5,6 +5,8 @@ use std::rc::Rc;
 
 use tulle_engine::Meta;
 use tulle_engine::destination::Endpoint;
+use tulle_engine::outbound::ProfileRoutes;
+use tulle_engine::route::RuleId;
 
 use crate::discovery::Target;
 use crate::metrics::Labels;
@@ -77,6 +79,18 @@ pub fn route(parent: &Meta, route: Option<&Meta>) -> Labels {
         .add("route_namespace", route.namespace())
         .add("route_name", route.name())
         .build()
+}
+
+/// For a profile's route.
+pub fn profile_route(routes: &ProfileRoutes, rule: RuleId) -> Labels {
+    let labels = Labels::builder()
+        .add("direction", "outbound")
+        .add("dst", routes.destination());
+    let own = routes.labels(rule).iter();
+    own.fold(labels, |labels, (name, value)| {
+        labels.add(&format!("rt_{name}"), value)
+    })
+    .build()
 }
 
 /// The host of an authority, as it is asked for: without its port, in lower case.

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use tulle_engine::Meta;
 use tulle_engine::budget::{Bucket, RetryBudget};
 use tulle_engine::hedge::Latencies;
-use tulle_engine::outbound::{Policy, RouteKind, Rule};
+use tulle_engine::outbound::{Policy, ProfileRoutes, RouteKind, Rule};
 use tulle_engine::retry::Skip;
 use tulle_engine::route::RuleId;
 
-use crate::metrics::route::Edge;
+use crate::metrics::profile::ProfileRoute;
+use crate::metrics::route::{Classified, Edge};
 use crate::metrics::{Counter, Family, Labels, Shard, families};
 use crate::outbound::labels;
 
@@ -26,7 +27,15 @@ pub struct RuleState {
     labels: Labels,
     grpc: bool,
     counters: OnceCell<Counters>,
+    profile: Option<Profiled>,
     edges: RefCell<Vec<KnownEdge>>,
+}
+
+/// The profile that the rule is of, and its series once a request has come.
+struct Profiled {
+    routes: RefCell<Arc<ProfileRoutes>>,
+    rule: RuleId,
+    series: OnceCell<Rc<ProfileRoute>>,
 }
 
 /// The series of the rule's route with one backend, and one hostname where those are told apart.
@@ -58,12 +67,16 @@ impl Rules {
                 let same = meta(old, known) == meta(policy, rule)
                     && known.number == rule.number
                     && known.hedge == rule.hedge
-                    && budget(known) == budget(rule);
+                    && budget(known) == budget(rule)
+                    && profile_labels(old, index) == profile_labels(policy, index);
                 states.0.get(index)?.get().filter(|_| same)
             });
             kept.map_or_else(OnceCell::new, |kept| {
-                // Its backends may be others now.
+                // Its backends may be others now, and what its profile calls a failure.
                 kept.edges.borrow_mut().clear();
+                if let (Some(profiled), Some(routes)) = (&kept.profile, policy.profile()) {
+                    *profiled.routes.borrow_mut() = routes.clone();
+                }
                 OnceCell::from(kept.clone())
             })
         });
@@ -76,7 +89,7 @@ impl Rules {
             Some(state) => state,
             None => cell.get_or_init(|| {
                 let rule = policy.rules.get(id.index());
-                Rc::new(RuleState::new(shard, policy, rule))
+                Rc::new(RuleState::new(shard, policy, id, rule))
             }),
         })
     }
@@ -89,12 +102,27 @@ fn budget(rule: &Rule) -> RetryBudget {
         .unwrap_or_default()
 }
 
+/// What tells the routes of profiles apart; they have no name of their own.
+fn profile_labels(policy: &Policy, rule: usize) -> Option<(&str, &[(Box<str>, Box<str>)])> {
+    let routes = policy.profile()?;
+    Some((routes.destination(), routes.labels(RuleId::new(rule))))
+}
+
 fn meta<'p>(policy: &'p Policy, rule: &Rule) -> Option<&'p tulle_engine::Meta> {
     policy.routes.get(rule.route).map(|route| &*route.meta)
 }
 
+impl Profiled {
+    fn series(&self, shard: &Shard) -> &Rc<ProfileRoute> {
+        self.series.get_or_init(|| {
+            let labels = labels::profile_route(&self.routes.borrow(), self.rule);
+            Rc::new(ProfileRoute::new(shard, labels, true))
+        })
+    }
+}
+
 impl RuleState {
-    fn new(shard: &Shard, policy: &Policy, rule: Option<&Rule>) -> Self {
+    fn new(shard: &Shard, policy: &Policy, id: RuleId, rule: Option<&Rule>) -> Self {
         let route = rule.and_then(|rule| policy.routes.get(rule.route));
         let budget = rule.map(budget).unwrap_or_default();
         let hedges = rule.is_some_and(|rule| rule.hedge.is_some());
@@ -105,6 +133,11 @@ impl RuleState {
             labels: labels::route(&policy.meta, route.map(|route| &*route.meta)),
             grpc: route.is_some_and(|route| route.kind == RouteKind::Grpc),
             counters: OnceCell::new(),
+            profile: policy.profile().map(|routes| Profiled {
+                routes: RefCell::new(routes.clone()),
+                rule: id,
+                series: OnceCell::new(),
+            }),
             edges: RefCell::default(),
         };
         if hedges || rule.is_some_and(|rule| rule.retry.is_some()) {
@@ -135,12 +168,13 @@ impl RuleState {
         }
         let name = labels::host(hostname);
         let (of_route, of_backend) = labels::edge(&self.labels, backend.map(|meta| &**meta), &name);
-        let edge = Rc::new(Edge::outbound(
-            &self.shard,
-            self.grpc,
-            &of_route,
-            of_backend.as_ref(),
-        ));
+        let edge = Edge::outbound(&self.shard, self.grpc, &of_route, of_backend.as_ref());
+        let profile = self.profile.as_ref().map(|profile| Classified {
+            series: profile.series(&self.shard).clone(),
+            routes: profile.routes.borrow().clone(),
+            rule: profile.rule,
+        });
+        let edge = Rc::new(edge.of_profile(profile));
         edges.push(KnownEdge {
             backend: backend.cloned(),
             hostname: hostname.into(),
@@ -191,6 +225,13 @@ impl RuleState {
 
     pub fn retried(&self) {
         self.counters().requests.inc();
+        self.retryable(true);
+    }
+
+    fn retryable(&self, budget: bool) {
+        if let Some(profile) = &self.profile {
+            profile.series(&self.shard).retryable(budget);
+        }
     }
 
     pub fn retry_succeeded(&self) {
@@ -200,7 +241,10 @@ impl RuleState {
     pub fn retry_skipped(&self, why: Skip) {
         match why {
             Skip::Limit => self.counters().limit_exceeded.inc(),
-            Skip::NoBudget => self.counters().overflow.inc(),
+            Skip::NoBudget => {
+                self.counters().overflow.inc();
+                self.retryable(false);
+            }
             _ => {}
         }
         self.skipped(

@@ -10,6 +10,7 @@ mod control_environment;
 mod control_identity;
 mod control_init;
 mod control_lifecycle;
+mod control_metrics;
 mod control_plane;
 mod control_reference;
 mod control_workers;

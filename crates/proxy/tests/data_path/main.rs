@@ -22,6 +22,7 @@ mod mesh_conformance;
 mod meshed;
 mod observe;
 mod policy;
+mod profiles;
 mod retries;
 mod rig;
 mod scrape;

@@ -242,11 +242,18 @@ impl Mesh {
     /// What discovery says about an authority.
     pub fn policy(&self, authority: &str, message: api::OutboundPolicy) {
         let policy = Policy::compile(&message).unwrap();
+        self.compiled(authority, policy, Source::Policy);
+    }
+
+    /// The same, in Linkerd's older form.
+    pub fn profile(&self, authority: &str, message: &destination::DestinationProfile) {
+        let policy = Policy::from_profile(message, 80, Duration::from_secs(10));
+        self.compiled(authority, policy.unwrap().unwrap(), Source::Profile);
+    }
+
+    fn compiled(&self, authority: &str, policy: Policy, source: Source) {
         assert!(policy.problems.is_empty(), "{:?}", policy.problems);
-        let view = Some(Arc::new(OutboundView {
-            policy,
-            source: Source::Policy,
-        }));
+        let view = Some(Arc::new(OutboundView { policy, source }));
         let mut script = self.0.script.borrow_mut();
         for authority in [authority.to_owned(), format!("{authority}:80")] {
             let target = Target::Authority(authority);
@@ -549,7 +556,7 @@ impl Pod {
     }
 
     pub fn metrics(&self) -> String {
-        render(&self.registry, &[], Format::Prometheus)
+        render(&self.registry, Vec::new(), Format::Prometheus)
     }
 
     /// The value of the series whose line contains all of these; 0 without one, the sum of several.

@@ -1,0 +1,153 @@
+//! The page of metrics from outside: formats, compression, exemplars.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use super::proxy::{Proxy, application, eventually, request, request_with};
+
+/// What Prometheus sends.
+const PROMETHEUS: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+    application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+
+fn alone() -> Proxy {
+    let proxy = Proxy::start_with("web", &[("LINKERD2_PROXY_IDENTITY_DISABLED", "1")], &[]);
+    proxy.wait_ready();
+    proxy
+}
+
+fn scrape(proxy: &Proxy, fields: &str) -> (String, Vec<u8>) {
+    request_with(proxy.admin(), "GET", "admin", "/metrics", fields, "").unwrap()
+}
+
+fn text(proxy: &Proxy, fields: &str) -> (String, String) {
+    let (head, body) = scrape(proxy, fields);
+    (head, String::from_utf8(body).unwrap())
+}
+
+/// By another hand.
+fn gunzip(page: &[u8]) -> String {
+    let mut gzip = Command::new("gzip")
+        .arg("-dc")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = gzip.stdin.take().unwrap();
+    let page = page.to_vec();
+    let writer = std::thread::spawn(move || stdin.write_all(&page).unwrap());
+    let out = gzip.wait_with_output().unwrap();
+    writer.join().unwrap();
+    assert!(out.status.success());
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// Makes the page long: each status has its own histograms.
+fn busy(proxy: &Proxy) {
+    let app = application("127.0.0.1:0", "web").to_string();
+    for host in [&app, "nowhere.invalid:1", "nowhere.invalid:2"] {
+        for path in ["/", "/a"] {
+            let _answered = request(proxy.outbound(), "GET", host, path, "");
+        }
+    }
+    eventually("the requests are counted", || {
+        text(proxy, "").1.contains("http_requests_total{")
+    });
+}
+
+#[test]
+fn control_metrics_are_open_metrics_for_who_prefers_that_and_plain_text_for_all_others() {
+    let proxy = alone();
+    busy(&proxy);
+    let (head, page) = text(&proxy, &format!("accept: {PROMETHEUS}\r\n"));
+    assert!(
+        head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        "{head}"
+    );
+    assert!(page.ends_with("\n# EOF\n") && page.matches("# EOF").count() == 1);
+    assert!(page.contains("# TYPE process_cpu_seconds counter\n# UNIT process_cpu_seconds seconds\nprocess_cpu_seconds_total "), "{page}");
+    assert!(page.contains("# UNIT tcp_read_bytes bytes\n"), "{page}");
+    for fields in [
+        "",
+        "accept: */*\r\n",
+        "accept: text/plain\r\n",
+        "accept: text/plain, application/openmetrics-text; q=0.9\r\n",
+        "accept: application/openmetrics-text; q=0\r\n",
+    ] {
+        let (head, page) = text(&proxy, fields);
+        assert!(
+            head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"),
+            "{fields}{head}"
+        );
+        assert!(
+            !page.contains("# EOF") && !page.contains("# UNIT"),
+            "{fields}"
+        );
+        assert!(page.contains("# TYPE process_cpu_seconds_total counter\n"));
+    }
+}
+
+/// Lines of which the value may be another at each scrape.
+fn steady(page: &str) -> Vec<&str> {
+    let series = page
+        .lines()
+        .map(|line| line.rsplit_once(' ').map_or(line, |(series, _)| series));
+    series.filter(|series| !series.starts_with('#')).collect()
+}
+
+#[test]
+fn control_metrics_are_compressed_for_who_takes_that() {
+    let proxy = alone();
+    busy(&proxy);
+    let (head, packed) = scrape(&proxy, "accept-encoding: gzip\r\n");
+    assert!(head.contains("content-encoding: gzip"), "{head}");
+    let (head, page) = text(&proxy, "accept-encoding: br, gzip;q=0\r\n");
+    assert!(!head.contains("content-encoding"), "{head}");
+    assert_eq!(steady(&gunzip(&packed)), steady(&page));
+    assert!(
+        packed.len() * 5 < page.len(),
+        "{} of {}",
+        packed.len(),
+        page.len()
+    );
+    assert!(page.len() > 16 << 10, "more than one piece: {}", page.len());
+    assert!(head.contains("transfer-encoding: chunked"), "{head}");
+}
+
+#[test]
+fn control_metrics_have_exemplars_once_open_metrics_was_asked_for() {
+    let proxy = alone();
+    let app = application("127.0.0.1:0", "web").to_string();
+    let trace = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n";
+    let send = |fields: &str| {
+        let answer = request_with(proxy.outbound(), "GET", &app, "/", fields, "");
+        answer.is_some_and(|(head, _)| head.contains(" 200 "))
+    };
+    let page = || text(&proxy, &format!("accept: {PROMETHEUS}\r\n")).1;
+    eventually("the request is answered", || send(trace));
+    assert!(!page().contains("# {"), "nobody had asked before");
+    assert!(send(trace));
+    let wanted = "# {trace_id=\"0af7651916cd43dd8448eb211c80319c\"} ";
+    eventually("it is an exemplar", || page().contains(wanted));
+    for line in page().lines().filter(|line| line.contains("# {")) {
+        assert!(line.contains("_ms_bucket{"), "{line}");
+        let (sample, exemplar) = line.split_once(" # ").unwrap();
+        let le = sample
+            .split_once("le=\"")
+            .unwrap()
+            .1
+            .split_once('"')
+            .unwrap()
+            .0;
+        let value: f64 = exemplar.split(' ').nth(1).unwrap().parse().unwrap();
+        assert!(le == "+Inf" || value <= le.parse().unwrap(), "{line}");
+    }
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    assert!(send("x-request-id: req-7\r\n"));
+    eventually("an id is one too", || {
+        page().contains("# {request_id=\"req-7\"} ")
+    });
+    assert!(
+        !text(&proxy, "").1.contains("# {"),
+        "plain text has no place for them"
+    );
+}
