@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from google.protobuf.duration_pb2 import Duration
 
 from tulle.api import destination_pb2, meta_pb2, outbound_pb2
-from tulle.compile import annotations, messages, routes
+from tulle.compile import annotations, filters, messages
 from tulle.compile.annotations import BadValue
 from tulle.compile.mesh import Mesh
 from tulle.compile.names import ServiceTarget
@@ -107,7 +107,7 @@ class Distributions:
         message = outbound_pb2.HttpRoute.RouteBackend(
             backend=self._balancer(metadata, ServiceTarget(service.namespace, service.name, port))
         )
-        message.filters.extend(routes.outbound_filters(route, ref.filters or ()))
+        message.filters.extend(filters.outbound_filters(route, ref.filters or ()))
         return message
 
     def _own(self) -> outbound_pb2.Backend:
@@ -137,7 +137,7 @@ class Distributions:
 
     def _invalid(self, metadata: meta_pb2.Metadata, why: str) -> outbound_pb2.HttpRoute.RouteBackend:
         message = outbound_pb2.HttpRoute.RouteBackend(backend=self._queued(metadata))
-        message.filters.add().failure_injector.CopyFrom(routes.failure(500, why))
+        message.filters.add().failure_injector.CopyFrom(filters.failure(500, why))
         return message
 
 

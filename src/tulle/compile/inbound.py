@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from tulle.api import grpc_route_pb2, inbound_pb2
-from tulle.compile import annotations, messages, routes
+from tulle.compile import annotations, filters, messages, routes
 from tulle.compile.authorization import (
     Inert,
     authorize,
@@ -179,7 +179,7 @@ def _http_route(world: World, mesh: Mesh, route: HTTPRoute) -> inbound_pb2.HttpR
             encoded = message.rules.add(matches=routes.matches(rule))
         except routes.BadMatch:
             continue  # what cannot be matched matches nothing; the route's status names it
-        encoded.filters.extend(routes.inbound_filters(route, rule.filters or ()))
+        encoded.filters.extend(filters.inbound_filters(route, rule.filters or ()))
     return message
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from tulle.api import http_route_pb2, outbound_pb2
-from tulle.compile import annotations, messages, routes
+from tulle.compile import annotations, filters, messages, routes
 from tulle.compile.annotations import BadValue, RouteTimeouts
 from tulle.compile.backends import Distributions
 from tulle.compile.mesh import ClientContext, Mesh
@@ -213,7 +213,7 @@ def _http_route(context: _Context, route: HTTPRoute) -> outbound_pb2.HttpRoute:
         except routes.BadMatch:
             del message.rules[-1]  # what cannot be matched matches nothing; the route's status names it
             continue
-        encoded.filters.extend(routes.outbound_filters(route, rule.filters or ()))
+        encoded.filters.extend(filters.outbound_filters(route, rule.filters or ()))
         encoded.backends.CopyFrom(context.distributions.http(route, rule))
         _set_timeouts(encoded, _with_rule_timeout(timeouts, rule))
         _set_retry(encoded, tuning)

@@ -17,9 +17,9 @@ from tulle.compile import annotations
 from tulle.compile.annotations import BadValue
 from tulle.compile.authorization import Inert, authorize, targets_route
 from tulle.compile.backends import MAX_WEIGHT
+from tulle.compile.filters import HEADER_NAME, refused_filters
 from tulle.compile.mesh import DEFAULT_POLICIES, Mesh
 from tulle.compile.outbound import APP_PROTOCOLS
-from tulle.compile.routes import HEADER_NAME, refused_filters
 from tulle.kube import kinds
 from tulle.kube.objects import Namespace, Pod, Service, View, decode_view
 from tulle.kube.policy_objects import (
