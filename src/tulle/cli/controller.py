@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from ipaddress import ip_address
@@ -45,6 +46,12 @@ FIRST_PORTS = {"identity": 8080, "destination": 8086, "policy": 8090, "webhook":
 @click.option("--issuer-dir", envvar="TULLE_ISSUER_DIR", help="Directory of the issuer's Secret.")
 @click.option("--tls-dir", envvar="TULLE_TLS_DIR", help="Directory of the webhook's tls.crt and tls.key.")
 @click.option("--port", "ports", multiple=True, metavar="NAME=PORT", help=f"Other ports than {FIRST_PORTS}.")
+@click.option(
+    "--allow-l5d-request-headers",
+    is_flag=True,
+    envvar="TULLE_ALLOW_L5D_REQUEST_HEADERS",
+    help="Let requests ask for timeouts and retries of their own.",
+)
 def command(**options: Any) -> None:
     """Run the control plane.
 
@@ -84,6 +91,7 @@ async def _run(options: dict[str, Any]) -> None:
 
     roles = _roles(options["roles"])
     mesh, lifetime = _installation(options["config_dir"], options["namespace"])
+    mesh = replace(mesh, allow_l5d_request_headers=options["allow_l5d_request_headers"])
     settings = Settings(
         roles=roles,
         mesh=mesh,

@@ -1,4 +1,4 @@
-"""Annotations that are read while compiling: opaque ports, default policy, timeouts, retries, circuit breaking.
+"""Annotations that are read while compiling: opaque ports, default policy, timeouts, retries. `balancing` reads the balancer's.
 
 A value that cannot be read raises BadValue here; whoever compiles falls back to the default, and `validate` names it.
 """
@@ -8,21 +8,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tulle.kube.objects import Container
+from tulle.kube.policy_objects import RuleRetry
 
 __all__ = [
-    "FAILURE_ACCRUAL",
     "OPAQUE_PORTS",
-    "Accrual",
     "BadValue",
     "Retry",
     "RouteTimeouts",
-    "accrual",
     "demanded",
     "duration",
     "gateway_duration",
+    "items",
     "ports_contain",
     "retry",
     "route_timeouts",
+    "rule_retry",
+    "whole",
 ]
 
 OPAQUE_PORTS = "config.linkerd.io/opaque-ports"
@@ -38,14 +39,12 @@ RETRY_TIMEOUT = "retry.linkerd.io/timeout"
 TIMEOUT_REQUEST = "timeout.linkerd.io/request"
 TIMEOUT_RESPONSE = "timeout.linkerd.io/response"
 TIMEOUT_IDLE = "timeout.linkerd.io/idle"
-FAILURE_ACCRUAL = "balancer.linkerd.io/failure-accrual"
-MAX_FAILURES = "balancer.linkerd.io/failure-accrual-consecutive-max-failures"
-MIN_PENALTY = "balancer.linkerd.io/failure-accrual-consecutive-min-penalty"
-MAX_PENALTY = "balancer.linkerd.io/failure-accrual-consecutive-max-penalty"
-JITTER_RATIO = "balancer.linkerd.io/failure-accrual-consecutive-jitter-ratio"
 
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 MAX_SECONDS = 365 * 86400.0
+MAX_ATTEMPTS = 100
+# What a retry rule without codes means: answers that a gateway gives in place of the server.
+DEFAULT_CODES = (502, 503, 504)
 GRPC_CONDITIONS = {
     "cancelled": "cancelled",
     "deadline-exceeded": "deadine_exceeded",  # the field's name in Linkerd's API is misspelt
@@ -125,52 +124,33 @@ class Retry:
     grpc: tuple[str, ...]
     limit: int
     timeout: float | None
+    backoff: float | None = None
+
+
+def rule_retry(written: RuleRetry) -> Retry:
+    """Read the retries of a rule (Gateway API, GEP-1731): once when it does not say how often. Raises BadValue."""
+    for code in written.codes or ():
+        if not 400 <= code <= 599:
+            raise BadValue("retry.codes", str(code), "a status between 400 and 599")
+    attempts = 1 if written.attempts is None else written.attempts
+    if not 0 <= attempts <= MAX_ATTEMPTS:
+        raise BadValue("retry.attempts", str(attempts), f"a number between 0 and {MAX_ATTEMPTS}")
+    backoff = gateway_duration("retry.backoff", written.backoff) if written.backoff is not None else None
+    codes = written.codes or DEFAULT_CODES
+    return Retry(tuple((code, code) for code in codes), (), attempts, None, backoff)
 
 
 def retry(annotations: Mapping[str, str]) -> Retry | None:
     """Read the retry annotations, None when there are none. Raises BadValue."""
     if not any(name in annotations for name in (RETRY_HTTP, RETRY_GRPC, RETRY_LIMIT, RETRY_TIMEOUT)):
         return None
-    statuses = tuple(_status_range(item) for item in _items(annotations.get(RETRY_HTTP, "")))
-    grpc = tuple(_items(annotations.get(RETRY_GRPC, "")))
+    statuses = tuple(_status_range(item) for item in items(annotations.get(RETRY_HTTP, "")))
+    grpc = tuple(items(annotations.get(RETRY_GRPC, "")))
     for item in grpc:
         if item not in GRPC_CONDITIONS:
             raise BadValue(RETRY_GRPC, item, ", ".join(GRPC_CONDITIONS))
-    limit = _whole(annotations, RETRY_LIMIT, 1)
+    limit = whole(annotations, RETRY_LIMIT, 1)
     return Retry(statuses, grpc, limit, _seconds(annotations, RETRY_TIMEOUT))
-
-
-@dataclass(frozen=True, slots=True)
-class Accrual:
-    """Consecutive-failures circuit breaking: penalties in seconds."""
-
-    max_failures: int
-    min_penalty: float
-    max_penalty: float
-    jitter_ratio: float
-
-
-def accrual(annotations: Mapping[str, str]) -> Accrual | None:
-    """Read the circuit breaking annotations, None when the mode is not `consecutive`. Raises BadValue."""
-    mode = annotations.get(FAILURE_ACCRUAL)
-    if mode is None:
-        return None
-    if mode not in ("consecutive", "unified"):
-        raise BadValue(FAILURE_ACCRUAL, mode, "consecutive, unified")
-    low = annotations.get(MIN_PENALTY)
-    high = annotations.get(MAX_PENALTY)
-    ratio = annotations.get(JITTER_RATIO, "0.5")
-    if re.fullmatch(r"\d+(\.\d+)?", ratio, re.ASCII) is None or float(ratio) > 100:
-        raise BadValue(JITTER_RATIO, ratio, "a number between 0 and 100")
-    breaker = Accrual(
-        _whole(annotations, MAX_FAILURES, 7),
-        duration(MIN_PENALTY, low) if low is not None else 1.0,
-        duration(MAX_PENALTY, high) if high is not None else 60.0,
-        float(ratio),
-    )
-    if breaker.min_penalty > breaker.max_penalty:
-        raise BadValue(MIN_PENALTY, low or "1s", "a duration no longer than the maximum penalty")
-    return breaker if mode == "consecutive" else None
 
 
 def _seconds(annotations: Mapping[str, str], name: str) -> float | None:
@@ -178,7 +158,8 @@ def _seconds(annotations: Mapping[str, str], name: str) -> float | None:
     return duration(name, text) if text is not None else None
 
 
-def _whole(annotations: Mapping[str, str], name: str, default: int) -> int:
+def whole(annotations: Mapping[str, str], name: str, default: int) -> int:
+    """Read a whole number of at most nine digits. Raises BadValue."""
     text = annotations.get(name)
     if text is None:
         return default
@@ -187,7 +168,8 @@ def _whole(annotations: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def _items(text: str) -> list[str]:
+def items(text: str) -> list[str]:
+    """Split a list at its commas."""
     return [item.strip() for item in text.split(",") if item.strip()]
 
 

@@ -4,17 +4,18 @@ A missing or unusable backend keeps its share of the traffic and answers it 500 
 a typo in a canary is seen in proportion and never silently turned into traffic for the others.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
 
 from tulle.api import destination_pb2, meta_pb2, outbound_pb2
-from tulle.compile import annotations, filters, messages
+from tulle.compile import annotations, balancing, filters, messages
 from tulle.compile.annotations import BadValue
 from tulle.compile.mesh import Mesh
 from tulle.compile.names import ServiceTarget
 from tulle.kube.objects import Pod, Service
-from tulle.kube.policy_objects import BackendRef, HTTPRoute, Rule
+from tulle.kube.policy_objects import BackendObject, BackendRef, Filter, HTTPRoute, Rule
 from tulle.kube.world import World
 
 __all__ = ["BadBackend", "Distributions", "resolve_backend"]
@@ -31,7 +32,7 @@ class BadBackend(ValueError):
         self.reason = reason
 
 
-def resolve_backend(world: World, route: HTTPRoute, ref: BackendRef) -> tuple[Service, int]:
+def resolve_backend(world: World, route: HTTPRoute, ref: BackendObject) -> tuple[Service, int]:
     """Return the Service and port that a backendRef means. Raises BadBackend."""
     if ref.group not in (None, "", "core") or ref.kind not in (None, "Service"):
         raise BadBackend("InvalidKind", f"{ref.kind or 'Service'} {ref.name} is not a Service")
@@ -105,10 +106,22 @@ class Distributions:
             )
         metadata = messages.resource("", "Service", service, port=port)
         message = outbound_pb2.HttpRoute.RouteBackend(
-            backend=self._balancer(metadata, ServiceTarget(service.namespace, service.name, port))
+            backend=self._balancer(metadata, ServiceTarget(service.namespace, service.name, port), service)
         )
-        message.filters.extend(filters.outbound_filters(route, ref.filters or ()))
+        message.filters.extend(self.filters(route, ref.filters or ()))
         return message
+
+    def filters(self, route: HTTPRoute, written: Iterable[Filter]) -> list[outbound_pb2.HttpRoute.Filter]:
+        """Encode the filters of a rule or a backend."""
+        return filters.outbound_filters(route, written, lambda ref: self._mirror(route, ref))
+
+    def _mirror(self, route: HTTPRoute, ref: BackendObject) -> outbound_pb2.Backend | None:
+        try:
+            service, port = resolve_backend(self.world, route, ref)
+        except BadBackend:
+            return None
+        metadata = messages.resource("", "Service", service, port=port)
+        return self._balancer(metadata, ServiceTarget(service.namespace, service.name, port), service)
 
     def _own(self) -> outbound_pb2.Backend:
         if self.forward is not None:
@@ -118,14 +131,14 @@ class Distributions:
             return backend
         assert self.service is not None and self.target is not None
         metadata = messages.resource("", "Service", self.service, port=self.target.port)
-        return self._balancer(metadata, self.target)
+        return self._balancer(metadata, self.target, self.service)
 
-    def _balancer(self, metadata: meta_pb2.Metadata, target: ServiceTarget) -> outbound_pb2.Backend:
+    def _balancer(
+        self, metadata: meta_pb2.Metadata, target: ServiceTarget, service: Service
+    ) -> outbound_pb2.Backend:
         backend = self._queued(metadata)
         backend.balancer.discovery.dst.path = target.path(self.mesh)
-        ewma = backend.balancer.peak_ewma
-        ewma.default_rtt.CopyFrom(messages.duration(self.mesh.ewma_default_rtt))
-        ewma.decay.CopyFrom(messages.duration(self.mesh.ewma_decay))
+        balancing.balance(backend.balancer, self.mesh, service)
         return backend
 
     def _queued(self, metadata: meta_pb2.Metadata) -> outbound_pb2.Backend:

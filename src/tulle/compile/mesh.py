@@ -47,6 +47,8 @@ class Mesh:
     http2_keepalive_interval: float = 10.0
     http2_keepalive_timeout: float = 3.0
     endpoint_weight: int = 10_000
+    # Whether a request's `l5d-retry-*` and `l5d-*-timeout` go before what its route says.
+    allow_l5d_request_headers: bool = False
 
     def identity(self, namespace: str, service_account: str) -> str:
         """Return the name that the certificate of a service account's pods carries."""

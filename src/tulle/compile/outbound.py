@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from tulle.api import http_route_pb2, outbound_pb2
-from tulle.compile import annotations, filters, messages, routes
-from tulle.compile.annotations import BadValue, RouteTimeouts
+from tulle.compile import annotations, balancing, messages, routes
+from tulle.compile.annotations import BadValue, Retry, RouteTimeouts
 from tulle.compile.backends import Distributions
 from tulle.compile.mesh import ClientContext, Mesh
 from tulle.compile.names import AddressTarget, ServiceTarget
@@ -139,7 +139,7 @@ def _to_service(
     context = _Context(world, mesh, service, port, Distributions(world, mesh, own, service))
     attached = [] if hostname else routes_for(world, service, port, client.namespace)
     http = [_http_route(context, route) for route in attached] or [_default_http(context)]
-    accrual = _failure_accrual(service)
+    accrual = balancing.failure_accrual(service)
     match protocol_of(world, mesh, service, port):
         case "opaque":
             policy.protocol.opaque.routes.append(_default_opaque(context.distributions))
@@ -194,8 +194,9 @@ def _default_http(context: _Context) -> outbound_pb2.HttpRoute:
     route = outbound_pb2.HttpRoute(metadata=messages.default_metadata("http"))
     rule = route.rules.add(matches=routes.matches(Rule()))
     rule.backends.CopyFrom(context.distributions.http_own())
+    rule.allow_l5d_request_headers = context.mesh.allow_l5d_request_headers
     _set_timeouts(rule, _read(context.service.annotations, annotations.route_timeouts, RouteTimeouts()))
-    _set_retry(rule, context.service.annotations)
+    _set_retry(rule, _read(context.service.annotations, annotations.retry, None))
     return route
 
 
@@ -213,11 +214,22 @@ def _http_route(context: _Context, route: HTTPRoute) -> outbound_pb2.HttpRoute:
         except routes.BadMatch:
             del message.rules[-1]  # what cannot be matched matches nothing; the route's status names it
             continue
-        encoded.filters.extend(filters.outbound_filters(route, rule.filters or ()))
+        encoded.filters.extend(context.distributions.filters(route, rule.filters or ()))
         encoded.backends.CopyFrom(context.distributions.http(route, rule))
+        encoded.allow_l5d_request_headers = context.mesh.allow_l5d_request_headers
         _set_timeouts(encoded, _with_rule_timeout(timeouts, rule))
-        _set_retry(encoded, tuning)
+        _set_retry(encoded, _rule_retry(rule) or _read(tuning, annotations.retry, None))
     return message
+
+
+def _rule_retry(rule: Rule) -> Retry | None:
+    """Read a rule's own retries (GEP-1731), which go before the annotations."""
+    if rule.retry is None:
+        return None
+    try:
+        return annotations.rule_retry(rule.retry)
+    except BadValue:
+        return None
 
 
 def _with_rule_timeout(timeouts: RouteTimeouts, rule: Rule) -> RouteTimeouts:
@@ -244,8 +256,7 @@ def _set_timeouts(rule: outbound_pb2.HttpRoute.Rule, timeouts: RouteTimeouts) ->
         rule.timeouts.CopyFrom(encoded)
 
 
-def _set_retry(rule: outbound_pb2.HttpRoute.Rule, tuning: dict[str, str]) -> None:
-    wanted = _read(tuning, annotations.retry, None)
+def _set_retry(rule: outbound_pb2.HttpRoute.Rule, wanted: Retry | None) -> None:
     if wanted is None or not wanted.statuses:
         return
     rule.retry.max_retries = wanted.limit
@@ -254,25 +265,10 @@ def _set_retry(rule: outbound_pb2.HttpRoute.Rule, tuning: dict[str, str]) -> Non
         rule.retry.conditions.status_ranges.add(start=start, end=end)
     if wanted.timeout is not None:
         rule.retry.timeout.CopyFrom(messages.duration(wanted.timeout))
-    rule.retry.backoff.CopyFrom(_backoff(RETRY_MIN_BACKOFF, RETRY_MAX_BACKOFF, RETRY_JITTER))
-
-
-def _failure_accrual(service: Service) -> outbound_pb2.FailureAccrual | None:
-    wanted = _read(service.annotations, annotations.accrual, None)
-    if wanted is None:
-        return None
-    message = outbound_pb2.FailureAccrual()
-    message.consecutive_failures.max_failures = wanted.max_failures
-    message.consecutive_failures.backoff.CopyFrom(
-        _backoff(wanted.min_penalty, wanted.max_penalty, wanted.jitter_ratio)
-    )
-    return message
-
-
-def _backoff(low: float, high: float, jitter: float) -> outbound_pb2.ExponentialBackoff:
-    return outbound_pb2.ExponentialBackoff(
-        min_backoff=messages.duration(low), max_backoff=messages.duration(high), jitter_ratio=jitter
-    )
+    low = RETRY_MIN_BACKOFF if wanted.backoff is None else wanted.backoff
+    rule.retry.backoff.min_backoff.CopyFrom(messages.duration(low))
+    rule.retry.backoff.max_backoff.CopyFrom(messages.duration(max(RETRY_MAX_BACKOFF, low)))
+    rule.retry.backoff.jitter_ratio = RETRY_JITTER
 
 
 def _read(text: dict[str, str], read: Callable[[dict[str, str]], Value], default: Value) -> Value:

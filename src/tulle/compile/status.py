@@ -4,7 +4,7 @@ Conditions and reasons are the Gateway API's and Linkerd's. `PartiallyInvalid` n
 does not carry out; the rest of the route is in force.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from tulle.compile.mesh import Mesh
 from tulle.compile.outbound import protocol_of
 from tulle.compile.validate import view_problems
 from tulle.kube.kinds import POLICY_GROUP
-from tulle.kube.policy_objects import HTTPRoute, ParentRef
+from tulle.kube.policy_objects import BackendObject, HTTPRoute, ParentRef, Rule
 from tulle.kube.world import World, parent_key
 
 __all__ = ["CONTROLLER_NAME", "Condition", "ParentStatus", "merged_status", "route_status"]
@@ -104,12 +104,22 @@ def _without_effect(world: World, mesh: Mesh, route: HTTPRoute, parent: ParentRe
 
 def _resolved(world: World, route: HTTPRoute) -> Condition:
     for rule in route.spec.rules or ():
-        for ref in rule.backend_refs or ():
+        for ref in _references(rule):
             try:
                 resolve_backend(world, route, ref)
             except BadBackend as error:
                 return Condition("ResolvedRefs", False, error.reason, str(error))
     return Condition("ResolvedRefs", True, "ResolvedRefs")
+
+
+def _references(rule: Rule) -> Iterator[BackendObject]:
+    """Return all the backends that a rule names: where requests go, and where copies of them go."""
+    refs = rule.backend_refs or ()
+    yield from refs
+    for written in (rule.filters, *(ref.filters for ref in refs)):
+        for each in written or ():
+            if each.request_mirror is not None:
+                yield each.request_mirror.backend_ref
 
 
 def merged_status(route: HTTPRoute, judged: Iterable[ParentStatus], now: str) -> dict[str, Any] | None:

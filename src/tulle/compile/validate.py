@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from tulle._engine import pattern_problem
-from tulle.compile import annotations
+from tulle.compile import annotations, balancing
 from tulle.compile.annotations import BadValue
 from tulle.compile.authorization import Inert, authorize, targets_route
 from tulle.compile.backends import MAX_WEIGHT
@@ -158,7 +158,10 @@ def _rule(path: str, route: HTTPRoute, rule: Rule, inbound: bool) -> Iterator[Pr
     if rule.session_persistence is not None:
         yield Problem(f"{path}.sessionPersistence", "is not supported")
     if rule.retry is not None:
-        yield Problem(f"{path}.retry", "is not supported; retries are annotations of the route")
+        try:
+            annotations.rule_retry(rule.retry)
+        except BadValue as error:
+            yield Problem(f"{path}.{error.name}", str(error))
     if rule.timeouts is not None:
         yield from _timeouts(f"{path}.timeouts", rule)
 
@@ -233,7 +236,8 @@ def _mesh_tls(authentication: MeshTLSAuthentication) -> Iterator[Problem]:
     for index, name in enumerate(spec.identities or ()):
         at = f"spec.identities[{index}]"
         if name.startswith("spiffe://"):
-            yield Problem(at, "SPIFFE identities are not supported")
+            if re.fullmatch(r"spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9._-]{1,255}){1,16}", name) is None:
+                yield Problem(at, f"{name[:100]!r} is not a SPIFFE ID such as spiffe://example.org/web")
         elif name != "*" and re.fullmatch(r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?", name) is None:
             yield Problem(at, f"{name!r} is not *, a DNS-like name or *.suffix")
     for index, ref in enumerate(spec.identity_refs or ()):
@@ -270,18 +274,15 @@ def _network(text: str) -> IPv4Network | IPv6Network | None:
 def _annotated(view: View) -> Iterator[Problem]:
     if isinstance(view, Service):
         yield from _tuning(view.annotations)
-        for name in sorted(view.annotations):
-            if name.startswith("balancer."):
-                yield Problem(
-                    _at(name), "circuit breaking is not carried out by the sidecar yet", refused=False
-                )
-        try:
-            annotations.accrual(view.annotations)
-        except BadValue as error:
+        for error in balancing.bad_values(view.annotations):
             yield Problem(_at(error.name), str(error), refused=False)
-        if view.spec.session_affinity == "ClientIP":
-            text = "ClientIP is not carried out: each request goes to the endpoint that answers fastest"
-            yield Problem("spec.sessionAffinity", text, refused=False)
+        for path in balancing.without_effect(view):
+            yield Problem(path, "has no effect: requests go where their key leads", refused=False)
+        spread = view.spec.traffic_distribution
+        if spread is not None and spread not in balancing.ZONE_FIRST:
+            known = ", ".join(balancing.ZONE_FIRST)
+            text = f"{spread!r} is not carried out: endpoints of all zones alike; known are {known}"
+            yield Problem("spec.trafficDistribution", text, refused=False)
         for index, port in enumerate(view.spec.ports or ()):
             if port.app_protocol and port.app_protocol not in APP_PROTOCOLS:
                 known = ", ".join(APP_PROTOCOLS)
@@ -304,16 +305,16 @@ def _annotated(view: View) -> Iterator[Problem]:
 
 
 def _tuning(read: dict[str, str]) -> Iterator[Problem]:
-    """Retry and timeout annotations: malformed ones, and retries, which the sidecar does not act on yet."""
+    """Retry and timeout annotations: malformed ones, and those without effect."""
     readers: Iterable[Callable[[dict[str, str]], object]] = (annotations.route_timeouts, annotations.retry)
     for reader in readers:
         try:
             reader(read)
         except BadValue as error:
             yield Problem(_at(error.name), str(error))
-    for name in sorted(read):
-        if name.startswith("retry.linkerd.io/"):
-            yield Problem(_at(name), "retries are not carried out by the sidecar yet", refused=False)
+    if annotations.RETRY_GRPC in read:
+        text = "holds for GRPCRoutes, which the control plane does not read; for HTTP statuses there is retry.linkerd.io/http"
+        yield Problem(_at(annotations.RETRY_GRPC), text, refused=False)
 
 
 def _at(annotation: str) -> str:

@@ -255,6 +255,7 @@ class ServiceSpec(Struct, frozen=True):
     ports: tuple[ServicePort, ...] | None = None
     internal_traffic_policy: str | None = None
     session_affinity: str | None = None
+    traffic_distribution: str | None = None
 
 
 class Service(View, frozen=True):

@@ -12,12 +12,16 @@ from tulle.kube.objects import IntOrString, LabelSelector, Struct, View
 
 __all__ = [
     "AuthorizationPolicy",
+    "BackendObject",
     "BackendRef",
+    "Cors",
     "Filter",
     "HTTPRoute",
     "MeshTLSAuthentication",
+    "MirrorTo",
     "NetworkAuthentication",
     "ParentRef",
+    "Rewrite",
     "Rule",
     "Server",
     "TargetRef",
@@ -75,7 +79,7 @@ class HeaderModifier(Struct, frozen=True):
 
 
 class PathModifier(Struct, frozen=True):
-    """How a redirect changes the path: ReplaceFullPath or ReplacePrefixMatch."""
+    """How a redirect or a rewrite changes the path: ReplaceFullPath or ReplacePrefixMatch."""
 
     type: str
     replace_full_path: str | None = None
@@ -92,6 +96,49 @@ class Redirect(Struct, frozen=True):
     status_code: int | None = None
 
 
+class Rewrite(Struct, frozen=True):
+    """Another host and path for the backend to see."""
+
+    hostname: str | None = None
+    path: PathModifier | None = None
+
+
+class BackendObject(Struct, frozen=True):
+    """A backend by name; a missing `kind` is Service."""
+
+    name: str
+    group: str | None = None
+    kind: str | None = None
+    namespace: str | None = None
+    port: int | None = None
+
+
+class Fraction(Struct, frozen=True):
+    """A share of the requests; a missing denominator is 100."""
+
+    numerator: int
+    denominator: int | None = None
+
+
+class MirrorTo(Struct, frozen=True):
+    """Where copies of requests go, and of how many: `percent` or `fraction`, without either of all."""
+
+    backend_ref: BackendObject
+    percent: int | None = None
+    fraction: Fraction | None = None
+
+
+class Cors(Struct, frozen=True):
+    """Which other sites' pages may use the answers; `max_age` in seconds."""
+
+    allow_origins: tuple[str, ...] | None = None
+    allow_credentials: bool | None = None
+    allow_methods: tuple[str, ...] | None = None
+    allow_headers: tuple[str, ...] | None = None
+    expose_headers: tuple[str, ...] | None = None
+    max_age: int | None = None
+
+
 class Filter(Struct, frozen=True):
     """A change to the request or the response; `type` names the one field that is set."""
 
@@ -99,16 +146,14 @@ class Filter(Struct, frozen=True):
     request_header_modifier: HeaderModifier | None = None
     response_header_modifier: HeaderModifier | None = None
     request_redirect: Redirect | None = None
+    url_rewrite: Rewrite | None = None
+    request_mirror: MirrorTo | None = None
+    cors: Cors | None = None
 
 
-class BackendRef(Struct, frozen=True):
-    """A share of the traffic; a missing `kind` is Service, a missing `weight` is 1."""
+class BackendRef(BackendObject, frozen=True):
+    """A share of the traffic; a missing `weight` is 1."""
 
-    name: str
-    group: str | None = None
-    kind: str | None = None
-    namespace: str | None = None
-    port: int | None = None
     weight: int | None = None
     filters: tuple[Filter, ...] | None = None
 
@@ -120,15 +165,23 @@ class Timeouts(Struct, frozen=True):
     backend_request: str | None = None
 
 
+class RuleRetry(Struct, frozen=True):
+    """Which answers are asked for again, how often, and the first pause as a Gateway API duration."""
+
+    codes: tuple[int, ...] | None = None
+    attempts: int | None = None
+    backoff: str | None = None
+
+
 class Rule(Struct, frozen=True):
-    """Matches, filters and backends; `retry` and `session_persistence` are seen only to be named as unsupported."""
+    """Matches, filters and backends; `session_persistence` is seen only to be named as unsupported."""
 
     name: str | None = None
     matches: tuple[Match, ...] | None = None
     filters: tuple[Filter, ...] | None = None
     backend_refs: tuple[BackendRef, ...] | None = None
     timeouts: Timeouts | None = None
-    retry: Any = None
+    retry: RuleRetry | None = None
     session_persistence: Any = None
 
 

@@ -51,10 +51,22 @@ def shape(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Obj]:
 HEADERS = st.lists(st.fixed_dictionaries({"name": WORD, "value": WORD}), max_size=2)
 MODIFIER = shape(set=HEADERS, add=HEADERS, remove=st.lists(WORD, max_size=2))
 VALUES = st.lists(st.fixed_dictionaries({"name": WORD, "value": WORD}, optional={"type": WORD}), max_size=2)
+PATH = st.fixed_dictionaries(
+    {"type": st.sampled_from(["ReplaceFullPath", "ReplacePrefixMatch", ""])},
+    optional={"replaceFullPath": WORD, "replacePrefixMatch": WORD},
+)
 FILTER = st.fixed_dictionaries(
     {
         "type": st.sampled_from(
-            ["RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "CORS", ""]
+            [
+                "RequestHeaderModifier",
+                "ResponseHeaderModifier",
+                "RequestRedirect",
+                "URLRewrite",
+                "RequestMirror",
+                "CORS",
+                "",
+            ]
         )
     },
     optional={
@@ -65,9 +77,22 @@ FILTER = st.fixed_dictionaries(
             hostname=WORD,
             port=NUMBER,
             statusCode=NUMBER,
-            path=st.fixed_dictionaries(
-                {"type": WORD}, optional={"replaceFullPath": WORD, "replacePrefixMatch": WORD}
+            path=PATH,
+        ),
+        "urlRewrite": shape(hostname=WORD, path=PATH),
+        "requestMirror": st.fixed_dictionaries(
+            {"backendRef": st.fixed_dictionaries({"name": WORD}, optional={"port": NUMBER})},
+            optional={
+                "percent": NUMBER,
+                "fraction": st.fixed_dictionaries({"numerator": NUMBER}, optional={"denominator": NUMBER}),
+            },
+        ),
+        "cors": shape(
+            allowOrigins=st.lists(
+                st.sampled_from(["*", "https://a.b", "https://*.b", "https://*", ""]), max_size=2
             ),
+            allowMethods=st.lists(WORD, max_size=2),
+            maxAge=NUMBER,
         ),
     },
 )
@@ -93,7 +118,7 @@ RULE = shape(
     filters=st.lists(FILTER, max_size=2),
     backendRefs=MAYBE | st.lists(BACKEND, max_size=3),
     timeouts=shape(request=WORD, backendRequest=WORD),
-    retry=st.just({"attempts": 1}),
+    retry=shape(codes=st.lists(NUMBER, max_size=2), attempts=NUMBER, backoff=WORD),
 )
 PARENT = st.sampled_from(
     [

@@ -272,6 +272,110 @@ def test_filters_that_are_carried_out_are_encoded_in_order() -> None:
     )
 
 
+def test_rewrites_mirrors_and_cors_are_encoded() -> None:
+    mirror = {"backendRef": {"name": "shadow", "port": 80}, "fraction": {"numerator": 1, "denominator": 8}}
+    filters = [
+        {
+            "type": "URLRewrite",
+            "urlRewrite": {
+                "hostname": "inner",
+                "path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/v2"},
+            },
+        },
+        {"type": "RequestMirror", "requestMirror": mirror},
+        {
+            "type": "CORS",
+            "cors": {
+                "allowOrigins": ["https://a.example", "https://*.b.example", "*"],
+                "allowCredentials": True,
+            },
+        },
+    ]
+    objects = voting(service("shadow", "10.96.0.9"), route("r", [{"filters": filters}]))
+    (rule,) = http_routes(policy(World.of(objects)))[0].rules
+    rewrite, copy, cors = rule.filters
+    assert (rewrite.url_rewrite.host, rewrite.url_rewrite.path.prefix) == ("inner", "/v2")
+    assert copy.mirror.backend.balancer.discovery.dst.path == "shadow.default.svc.cluster.local:80"
+    assert (copy.mirror.ratio.numerator, copy.mirror.ratio.denominator) == (1, 8)
+    assert [(o.exact, o.wildcard) for o in cors.cors.allow_origins] == [
+        ("https://a.example", ""),
+        ("", "https://*.b.example"),
+        ("*", ""),
+    ]
+    assert cors.cors.allow_credentials and cors.cors.max_age.seconds == 5
+
+
+def test_a_mirror_to_nothing_copies_nothing_and_hurts_nobody() -> None:
+    filters = [{"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "gone", "port": 80}}}]
+    (rule,) = http_routes(policy(World.of(voting(route("r", [{"filters": filters}])))))[0].rules
+    assert not rule.filters and rule.backends.first_available.backends
+
+
+def test_a_rules_own_retries_go_before_the_annotations() -> None:
+    rule = {"retry": {"codes": [500, 429], "attempts": 3, "backoff": "400ms"}}
+    annotated = route("r", [rule], annotations={"retry.linkerd.io/http": "503"})
+    retry = http_routes(policy(World.of(voting(annotated))))[0].rules[0].retry
+    assert retry.max_retries == 3
+    assert [(r.start, r.end) for r in retry.conditions.status_ranges] == [(500, 500), (429, 429)]
+    assert (retry.backoff.min_backoff.ToMilliseconds(), retry.backoff.max_backoff.ToMilliseconds()) == (
+        400,
+        400,
+    )
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_requests_may_ask_for_themselves_where_the_installation_lets_them(allowed: bool) -> None:
+    mesh = Mesh(allow_l5d_request_headers=allowed)
+    for world in (World.of(voting()), World.of(voting(route("r", [{}])))):
+        target = resolve(world, mesh, "voting", CLIENT)
+        assert target is not None
+        (rule,) = http_routes(outbound_policy(world, mesh, target, CLIENT))[0].rules
+        assert rule.allow_l5d_request_headers == allowed
+
+
+def balancer_of(**tuned: Any) -> Any:
+    (rule,) = http_routes(policy(World.of([service("voting", **tuned)])))[0].rules
+    return rule.backends.first_available.backends[0].backend.balancer
+
+
+def test_hashing_zones_slow_start_and_limits_come_from_the_service() -> None:
+    plain = balancer_of()
+    assert not plain.HasField("consistent_hash") and not plain.HasField("zone_preference")
+    by_header = balancer_of(annotations={"tulle.dev/hash-by": "header:X-User", "tulle.dev/slow-start": "30s"})
+    assert by_header.consistent_hash.header == "x-user" and not by_header.HasField("slow_start")
+    assert balancer_of(annotations={"tulle.dev/slow-start": "30s"}).slow_start.seconds == 30
+    assert balancer_of(annotations={"tulle.dev/hash-by": "cookie:Sid"}).consistent_hash.cookie.name == "Sid"
+    sticky = balancer_of(sessionAffinity="ClientIP").consistent_hash
+    assert sticky.HasField("source_address") and sticky.load_bound > 1e6
+    assert balancer_of(trafficDistribution="PreferClose").HasField("zone_preference")
+    assert (
+        balancer_of(annotations={"tulle.dev/max-in-flight-per-endpoint": "9"}).max_in_flight_per_endpoint == 9
+    )
+
+
+def test_failures_are_penalized_and_the_success_rate_breaks_where_asked() -> None:
+    alpha = "balancer.alpha.linkerd.io/"
+    tuned = {
+        "balancer.linkerd.io/failure-accrual": "unified",
+        f"{alpha}failure-accrual-success-rate-threshold": "0.9",
+        f"{alpha}failure-accrual-honor-retry-after": "true",
+        f"{alpha}penalize-failures": "true",
+        f"{alpha}load-biaser-penalty": "2s",
+    }
+    message = policy(World.of([service("voting", annotations=tuned)]))
+    unified = message.protocol.detect.http1.failure_accrual.unified
+    assert (unified.success_rate_threshold, unified.decay.seconds, unified.min_requests) == (0.9, 10, 5)
+    assert unified.max_consecutive_failures == 7 and unified.backoff.respect_retry_after_hint
+    balancer = balancer_of(annotations=tuned)
+    assert (
+        balancer.penalty_peak_ewma.penalty.seconds,
+        balancer.penalty_peak_ewma.max_retry_after.seconds,
+    ) == (
+        2,
+        300,
+    )
+
+
 @pytest.mark.parametrize("kind", ["RequestMirror", "URLRewrite", "ExtensionRef", "CORS"])
 def test_a_filter_that_is_not_carried_out_fails_its_requests(kind: str) -> None:
     (rule,) = http_routes(policy(World.of(voting(route("r", [{"filters": [{"type": kind}]}])))))[0].rules

@@ -35,11 +35,45 @@ def paths(each: Obj, *, refused: bool = True) -> list[str]:
 @pytest.mark.parametrize(
     ("rule", "path"),
     [
-        ({"filters": [{"type": "RequestMirror", "requestMirror": {}}]}, "spec.rules[0].filters"),
+        ({"filters": [{"type": "RequestMirror"}]}, "spec.rules[0].filters"),
+        (
+            {
+                "filters": [
+                    {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "v"}, "percent": 101}}
+                ]
+            },
+            "spec.rules[0].filters",
+        ),
+        (
+            {
+                "filters": [
+                    {
+                        "type": "RequestMirror",
+                        "requestMirror": {
+                            "backendRef": {"name": "v"},
+                            "fraction": {"numerator": 3, "denominator": 2},
+                        },
+                    }
+                ]
+            },
+            "spec.rules[0].filters",
+        ),
+        (
+            {"filters": [{"type": "CORS", "cors": {"allowOrigins": ["shop.example"]}}]},
+            "spec.rules[0].filters",
+        ),
+        ({"filters": [{"type": "CORS", "cors": {}}]}, "spec.rules[0].filters"),
+        (
+            {"filters": [{"type": "URLRewrite", "urlRewrite": {"hostname": "a b"}}]},
+            "spec.rules[0].filters",
+        ),
+        ({"filters": [{"type": "ExtensionRef"}]}, "spec.rules[0].filters"),
         ({"filters": [{"type": "URLRewrite", "urlRewrite": {}}]}, "spec.rules[0].filters"),
         ({"filters": [{"type": "RequestHeaderModifier"}]}, "spec.rules[0].filters"),
         ({"sessionPersistence": {}}, "spec.rules[0].sessionPersistence"),
-        ({"retry": {"attempts": 2}}, "spec.rules[0].retry"),
+        ({"retry": {"attempts": 101}}, "spec.rules[0].retry.attempts"),
+        ({"retry": {"codes": [200]}}, "spec.rules[0].retry.codes"),
+        ({"retry": {"backoff": "soon"}}, "spec.rules[0].retry.backoff"),
         ({"timeouts": {"request": "1 second"}}, "spec.rules[0].timeouts.request"),
         ({"timeouts": {"backendRequest": "-1s"}}, "spec.rules[0].timeouts.backendRequest"),
         (
@@ -72,6 +106,23 @@ def test_a_rule_that_cannot_be_carried_out_is_refused(rule: Obj, path: str) -> N
     assert paths(route("r", [rule])) == [path]
 
 
+def test_rules_that_are_carried_out_have_no_problem() -> None:
+    filters = [
+        {"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplaceFullPath", "replaceFullPath": "/"}}},
+        {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "v", "port": 80}, "percent": 10}},
+        {"type": "CORS", "cors": {"allowOrigins": ["*", "https://shop.example:8443", "https://*.example"]}},
+    ]
+    retry = {"codes": [500, 503], "attempts": 3, "backoff": "100ms"}
+    assert problems(route("r", [{"filters": filters, "retry": retry}])) == []
+    tuned = {
+        "balancer.linkerd.io/failure-accrual": "unified",
+        "balancer.alpha.linkerd.io/penalize-failures": "true",
+        "retry.linkerd.io/http": "5xx",
+        "tulle.dev/hash-by": "header:x-user",
+    }
+    assert problems(service("s", annotations=tuned, sessionAffinity="ClientIP")) == []
+
+
 def test_a_gateways_route_is_left_to_its_controller() -> None:
     parent = {"name": "ingress"}
     assert problems(route("r", [{"filters": [{"type": "URLRewrite"}]}], parent)) == []
@@ -81,21 +132,25 @@ def test_a_gateways_route_is_left_to_its_controller() -> None:
     ("each", "path"),
     [
         (
-            route("r", [{}], annotations={"retry.linkerd.io/http": "5xx"}),
-            "metadata.annotations[retry.linkerd.io/http]",
+            route("r", [{}], annotations={"retry.linkerd.io/grpc": "internal"}),
+            "metadata.annotations[retry.linkerd.io/grpc]",
         ),
-        (service("s", sessionAffinity="ClientIP"), "spec.sessionAffinity"),
+        (service("s", trafficDistribution="PreferSameNode"), "spec.trafficDistribution"),
+        (
+            service("s", sessionAffinity="ClientIP", trafficDistribution="PreferClose"),
+            "spec.trafficDistribution",
+        ),
         (
             service("s", ports=[{"name": "g", "port": 1, "appProtocol": "grpc", "protocol": "TCP"}]),
             "spec.ports[0].appProtocol",
         ),
         (
-            service("s", annotations={"balancer.linkerd.io/failure-accrual": "consecutive"}),
+            service("s", annotations={"balancer.linkerd.io/failure-accrual": "always"}),
             "metadata.annotations[balancer.linkerd.io/failure-accrual]",
         ),
     ],
 )
-def test_what_the_sidecar_does_not_act_on_yet_is_named_and_not_refused(each: Obj, path: str) -> None:
+def test_what_has_no_effect_is_named_and_not_refused(each: Obj, path: str) -> None:
     assert paths(each, refused=False) == [path]
     assert paths(each) == []
 
@@ -112,7 +167,7 @@ def test_what_the_sidecar_does_not_act_on_yet_is_named_and_not_refused(each: Obj
         (networks("n", "10.0.0.0/8", except_=["11.0.0.0/16"]), "spec.networks[0].except[0]"),
         (networks("n"), "spec.networks"),
         (mesh_tls("m"), "spec"),
-        (mesh_tls("m", identities=["spiffe://x/y"]), "spec.identities[0]"),
+        (mesh_tls("m", identities=["spiffe://x/ y"]), "spec.identities[0]"),
         (mesh_tls("m", identities=["a*b"]), "spec.identities[0]"),
         (mesh_tls("m", identityRefs=[{"kind": "User", "name": "x"}]), "spec.identityRefs[0].kind"),
         (

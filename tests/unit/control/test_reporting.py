@@ -19,11 +19,11 @@ def statuses(kubernetes: FakeKubernetes) -> list[dict[str, Any]]:
 
 
 async def test_a_route_is_judged_and_what_is_not_carried_out_is_named() -> None:
-    mirror = {
-        "filters": [{"type": "RequestMirror", "requestMirror": {}}],
+    extended = {
+        "filters": [{"type": "ExtensionRef"}],
         "backendRefs": [{"name": "gone", "port": 80}],
     }
-    async with FakeKubernetes(voting(route("r", [mirror]))).serving() as kubernetes, running(kubernetes):
+    async with FakeKubernetes(voting(route("r", [extended]))).serving() as kubernetes, running(kubernetes):
         await until(lambda: bool(statuses(kubernetes)))
         written = statuses(kubernetes)[0]
         assert written["path"] == "/apis/gateway.networking.k8s.io/v1/namespaces/default/httproutes/r/status"
@@ -34,11 +34,11 @@ async def test_a_route_is_judged_and_what_is_not_carried_out_is_named() -> None:
             "ResolvedRefs": ("False", "BackendNotFound"),
             "PartiallyInvalid": ("True", "UnsupportedValue"),
         }
-        assert "spec.rules[0].filters: RequestMirror is not supported" in parent["conditions"][2]["message"]
+        assert "spec.rules[0].filters: ExtensionRef is not supported" in parent["conditions"][2]["message"]
 
 
 async def test_annotations_that_are_not_carried_out_are_an_event_on_their_service() -> None:
-    tuned = service("tuned", "10.96.0.9", annotations={"retry.linkerd.io/http": "5xx"})
+    tuned = service("tuned", "10.96.0.9", annotations={"retry.linkerd.io/grpc": "internal"})
     bad = server("bad", 80, externalWorkloadSelector={})
     async with FakeKubernetes(voting(tuned, bad)).serving() as kubernetes, running(kubernetes):
 
@@ -49,7 +49,7 @@ async def test_annotations_that_are_not_carried_out_are_an_event_on_their_servic
             }
 
         await until(lambda: {"Service/tuned", "Server/bad"} <= told().keys())
-        assert "retry.linkerd.io/http" in told()["Service/tuned"]
+        assert "retry.linkerd.io/grpc" in told()["Service/tuned"]
         assert "externalWorkloadSelector" in told()["Server/bad"]
 
 

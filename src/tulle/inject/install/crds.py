@@ -72,11 +72,34 @@ FILTER = _object(
     requestRedirect=_object(
         scheme=_enum("http", "https"), hostname=STRING, path=PATH_CHANGE, port=PORT, statusCode=INTEGER
     ),
-    # Not carried out yet: let through here so that admission can say so by name.
-    requestMirror=PRESERVED,
-    urlRewrite=PRESERVED,
+    urlRewrite=_object(hostname=STRING, path=PATH_CHANGE),
+    requestMirror=_object(
+        "backendRef",
+        backendRef=_object(
+            "name",
+            group={**STRING, "default": ""},
+            kind={**STRING, "default": "Service"},
+            name=STRING,
+            namespace=STRING,
+            port=PORT,
+        ),
+        percent={**INTEGER, "minimum": 0, "maximum": 100},
+        fraction=_object(
+            "numerator",
+            numerator={**INTEGER, "minimum": 0},
+            denominator={**INTEGER, "minimum": 1, "default": 100},
+        ),
+    ),
+    cors=_object(
+        allowOrigins=_list(STRING, maxItems=64),
+        allowCredentials={"type": "boolean"},
+        allowMethods=_list(STRING, maxItems=9),
+        allowHeaders=_list(STRING, maxItems=64),
+        exposeHeaders=_list(STRING, maxItems=64),
+        maxAge={**INTEGER, "minimum": 1, "default": 5},
+    ),
+    # Never carried out: let through here so that admission can say so by name.
     extensionRef=PRESERVED,
-    cors=PRESERVED,
 )
 
 MATCH = _object(
@@ -135,7 +158,7 @@ HTTP_ROUTE = _object(
                 filters=_list(FILTER, maxItems=16),
                 backendRefs=_list(BACKEND, maxItems=16),
                 timeouts=_object(request=STRING, backendRequest=STRING),
-                retry=PRESERVED,
+                retry=_object(codes=_list(INTEGER, maxItems=200), attempts=INTEGER, backoff=STRING),
                 sessionPersistence=PRESERVED,
             ),
             maxItems=16,
