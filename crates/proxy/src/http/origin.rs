@@ -18,6 +18,7 @@ use crate::identity::Trust;
 use crate::net::dial::Dialer;
 use crate::net::io::{Io, Meter};
 use crate::net::reach::{ConnectError, Reach};
+use crate::net::tls::Handshakes;
 use crate::transport_header::SessionProtocol;
 
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +36,7 @@ pub struct Origin {
     trust: Trust,
     limits: Limits,
     meter: Meter,
+    handshakes: Option<Rc<Handshakes>>,
     idle: RefCell<Vec<Idle>>,
     sweeping: Cell<bool>,
     /// Held by every HTTP/1 connection: tells how many there are.
@@ -66,6 +68,7 @@ impl Origin {
         trust: Trust,
         limits: Limits,
         meter: Meter,
+        handshakes: Option<Rc<Handshakes>>,
     ) -> Rc<Self> {
         Rc::new(Origin {
             reach,
@@ -73,6 +76,7 @@ impl Origin {
             trust,
             limits,
             meter,
+            handshakes,
             idle: RefCell::new(Vec::new()),
             sweeping: Cell::new(false),
             lease: Rc::new(()),
@@ -97,6 +101,9 @@ impl Origin {
                 session,
             )
             .await?;
+        if let Some(handshakes) = &self.handshakes {
+            handshakes.count(&io);
+        }
         io.measure(self.meter.clone());
         Ok(io)
     }

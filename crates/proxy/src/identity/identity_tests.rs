@@ -3,12 +3,12 @@
 use super::testing::{Authority, Leaf, dns};
 use super::*;
 use rcgen::SanType;
-use rustls::{ClientConnection, Connection, HandshakeKind, ProtocolVersion, ServerConnection};
+use rustls::{ClientConnection, Connection, ProtocolVersion, ServerConnection};
 
-const WEB: &str = "web.emojivoto.serviceaccount.identity.linkerd.cluster.local";
-const VOTING: &str = "voting.emojivoto.serviceaccount.identity.linkerd.cluster.local";
+pub(super) const WEB: &str = "web.emojivoto.serviceaccount.identity.linkerd.cluster.local";
+pub(super) const VOTING: &str = "voting.emojivoto.serviceaccount.identity.linkerd.cluster.local";
 
-fn epoch(authority: &Authority, anchors: &TrustAnchors, name: &str) -> Epoch {
+pub(super) fn epoch(authority: &Authority, anchors: &TrustAnchors, name: &str) -> Epoch {
     let (chain, key) = authority.issue(&Leaf::named(name));
     Epoch::new(name, anchors, chain, &key).expect("an epoch")
 }
@@ -16,16 +16,16 @@ fn epoch(authority: &Authority, anchors: &TrustAnchors, name: &str) -> Epoch {
 /// A client configuration that shows any certificate and believes anything of this authority.
 fn stranger(authority: &Authority, leaf: &Leaf, servers: &TrustAnchors) -> Arc<ClientConfig> {
     let (chain, key) = authority.issue(leaf);
-    client(servers, Some((&chain, &key)), &[]).expect("a configuration")
+    client(servers, Some((&chain, &key)), &[], Resumption::disabled()).expect("a configuration")
 }
 
-struct Done {
-    client: ClientConnection,
-    server: ServerConnection,
+pub(super) struct Done {
+    pub client: ClientConnection,
+    pub server: ServerConnection,
 }
 
 /// Runs a handshake; the error is the side that failed first, as its reason.
-fn handshake(
+pub(super) fn handshake(
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
     name: &str,
@@ -254,32 +254,6 @@ fn tls_1_2_is_refused() {
     wire.extend_from_slice(&hello);
     server.read_tls(&mut wire.as_slice()).expect("memory");
     assert!(server.process_new_packets().is_err());
-}
-
-#[test]
-fn sessions_resume_within_an_epoch_and_not_across() {
-    let authority = Authority::new();
-    let anchors = authority.anchors();
-    let (web, voting) = (
-        epoch(&authority, &anchors, WEB),
-        epoch(&authority, &anchors, VOTING),
-    );
-    let meet = |web: &Epoch, voting: &Epoch| {
-        let done = handshake(
-            web.client(ClientAlpn::None),
-            voting.server(ServerAlpn::None),
-            VOTING,
-        )
-        .expect("a handshake");
-        assert!(done.server.peer_certificates().is_some());
-        done.server.handshake_kind()
-    };
-    assert_eq!(meet(&web, &voting), Some(HandshakeKind::Full));
-    assert_eq!(meet(&web, &voting), Some(HandshakeKind::Resumed));
-    let renewed = epoch(&authority, &anchors, WEB);
-    assert_eq!(meet(&renewed, &voting), Some(HandshakeKind::Full));
-    let renewed = epoch(&authority, &anchors, VOTING);
-    assert_eq!(meet(&web, &renewed), Some(HandshakeKind::Full));
 }
 
 #[test]

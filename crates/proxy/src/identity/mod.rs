@@ -1,17 +1,19 @@
 //! The proxy's identity: a certificate that is renewed while the proxy runs, and the TLS configurations made of it.
 //!
 //! An [`Epoch`] is everything that goes with one certificate, immutable, prebuilt and replaced whole: server and
-//! client configurations per ALPN with their own session stores, so that resumption never crosses a renewal.
+//! client configurations per ALPN with their own session tickets, so that resumption never crosses a renewal.
 //! Connections of an older epoch go on as they are. A trust anchor that is dropped is refused in new handshakes, and
 //! connections that only it vouched for drain. The key is made in this process and never leaves it.
 //!
 //! `csr.rs` makes keys and requests, `verify.rs` judges peers, `peer.rs` reads who a verified peer is, `peers.rs` knows
-//! those of open connections, `der.rs` reads and writes the encoding; `control/identity.rs` talks to the identity service.
+//! those of open connections, `resumption.rs` keeps sessions for the next connection, `der.rs` reads and writes the
+//! encoding; `control/identity.rs` talks to the identity service.
 
 mod csr;
 mod der;
 mod peer;
 mod peers;
+mod resumption;
 mod verify;
 
 use std::sync::Arc;
@@ -19,21 +21,21 @@ use std::time::{Duration, SystemTime};
 
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ServerSessionMemoryCache;
+use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::sync::watch;
+
+use resumption::{TicketKeys, Tickets};
 
 pub use csr::{Request, request};
 pub use der::Malformed;
 pub use peer::PeerIdentity;
 pub use peers::{Direction, Distrusted, Standing, Trust};
+pub use resumption::{TICKETS, judge_resumed};
 pub use verify::{MAX_ANCHORS, TrustAnchors, failure_reason};
 
 /// The ALPN of connections that begin with a transport header.
 pub const TRANSPORT_HEADER_ALPN: &[u8] = b"transport.l5d.io/v1";
-
-/// Most sessions that can be resumed, per configuration.
-const SESSIONS: usize = 256;
 
 /// The current epoch as everybody sees it: `None` until the first certificate, or for ever when identity is disabled.
 pub type Epochs = watch::Receiver<Option<Arc<Epoch>>>;
@@ -52,7 +54,7 @@ pub enum ServerAlpn {
 pub enum ClientAlpn {
     /// Nothing.
     None,
-    /// HTTP/2: gRPC to the control plane, endpoints known to speak it.
+    /// HTTP/2: gRPC to the control plane.
     H2,
     /// The transport header, to a peer's inbound port.
     TransportHeader,
@@ -128,7 +130,9 @@ impl Epoch {
         let not_after = peer::not_after(chain.first().ok_or_else(none)?)
             .map_err(|error| Unusable(error.to_string()))?;
         let server = |alpn: &[&[u8]]| server(anchors, &chain, &key, alpn);
-        let client = |alpn: &[&[u8]]| client(anchors, Some((&chain, &key)), alpn);
+        let resuming = || Resumption::store(Arc::new(Tickets::default()));
+        let client =
+            |alpn: &[&[u8]], resumption| client(anchors, Some((&chain, &key)), alpn, resumption);
         let mismatch = |error: String| {
             Unusable(format!(
                 "the certificate cannot be used with its key: {error}"
@@ -143,9 +147,10 @@ impl Epoch {
                 server(&[TRANSPORT_HEADER_ALPN]).map_err(mismatch)?,
             ],
             clients: [
-                client(&[]).map_err(mismatch)?,
-                client(&[b"h2"]).map_err(mismatch)?,
-                client(&[TRANSPORT_HEADER_ALPN]).map_err(mismatch)?,
+                client(&[], resuming()).map_err(mismatch)?,
+                // The control plane's connections stay: each is begun in full.
+                client(&[b"h2"], Resumption::disabled()).map_err(mismatch)?,
+                client(&[TRANSPORT_HEADER_ALPN], resuming()).map_err(mismatch)?,
             ],
             chain,
             key,
@@ -212,7 +217,7 @@ pub fn server_name(identity: &str) -> Option<ServerName<'static>> {
 /// # Errors
 /// The anchors cannot be used.
 pub fn anonymous_client(anchors: &TrustAnchors) -> Result<Arc<ClientConfig>, String> {
-    client(anchors, None, &[b"h2"])
+    client(anchors, None, &[b"h2"], Resumption::disabled())
 }
 
 /// When to renew: 70 % of the remaining life, within the bounds, moved by up to ±5 % so that proxies that started
@@ -236,8 +241,9 @@ fn server(
         .with_single_cert(chain.to_vec(), key.clone_key())
         .map_err(|error| error.to_string())?;
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
-    // One ticket: a proxy resumes with one connection at a time, and each costs a write.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ticketer = Arc::new(TicketKeys::default());
+    // A client that comes back brings one and takes one: it has as many as it ever had connections at once.
     config.send_tls13_tickets = 1;
     Ok(Arc::new(config))
 }
@@ -246,6 +252,7 @@ fn client(
     anchors: &TrustAnchors,
     own: Option<(&[CertificateDer<'static>], &PrivateKeyDer<'static>)>,
     alpn: &[&[u8]],
+    resumption: Resumption,
 ) -> Result<Arc<ClientConfig>, String> {
     let builder = ClientConfig::builder_with_provider(anchors.provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -259,11 +266,7 @@ fn client(
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    config.resumption = if own.is_some() {
-        Resumption::in_memory_sessions(SESSIONS)
-    } else {
-        Resumption::disabled()
-    };
+    config.resumption = resumption;
     Ok(Arc::new(config))
 }
 
@@ -273,3 +276,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 #[path = "identity_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "resumption_tests.rs"]
+mod resumption_tests;

@@ -28,8 +28,6 @@ pub struct PeerIdentity {
     pub pod: String,
     /// The pod's namespace; empty when the certificate does not say.
     pub namespace: String,
-    /// When the certificate expires. A resumed session brings an old certificate back, so look again.
-    pub not_after: SystemTime,
 }
 
 impl PeerIdentity {
@@ -47,7 +45,6 @@ impl PeerIdentity {
             name,
             pod: fields.pod,
             namespace: fields.namespace,
-            not_after: fields.not_after,
         })
     }
 }

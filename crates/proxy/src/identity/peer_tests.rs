@@ -29,8 +29,8 @@ fn name_pod_and_namespace_are_read() {
         ),
         (WEB, "web-5f9c-abcde", "emojivoto")
     );
-    let life = peer
-        .not_after
+    let life = not_after(&Authority::new().issue(&leaf).0[0])
+        .expect("an end")
         .duration_since(SystemTime::now())
         .expect("in the future")
         .as_secs();

@@ -42,6 +42,7 @@ pub async fn serve(
         Ok(io) => io,
         Err(error) => return inbound.handshake_failed(&error),
     };
+    inbound.handshakes.count(&io);
     let Some(tls @ ClientTls::Peer(_)) = client_tls(&inbound.trust, &epoch, &mut io) else {
         return inbound.refused("direct connections must be mutually authenticated");
     };

@@ -22,7 +22,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tulle_engine::inbound::{Protocol, Server};
 use tulle_engine::{Meta, Reason};
@@ -42,7 +42,7 @@ use crate::net::listen::{Accepted, SocketOptions};
 use crate::net::proxy_protocol;
 use crate::net::server_first::Silence;
 use crate::net::sniff::{self, Spoken};
-use crate::net::tls;
+use crate::net::tls::{self, Handshakes};
 use crate::observe::Observer;
 use crate::outbound::Outbound;
 use port::{Port, Ports};
@@ -55,6 +55,7 @@ pub struct Inbound {
     trust: Trust,
     shard: Shard,
     dialer: Dialer,
+    handshakes: Handshakes,
     ports: RefCell<Ports>,
     in_flight: Cell<usize>,
     silence: Silence,
@@ -86,6 +87,7 @@ impl Inbound {
         };
         let family = &families::INBOUND_TCP_DETECT_SERVER_FIRST_TOTAL;
         Rc::new(Inbound {
+            handshakes: Handshakes::new(&shard, "inbound"),
             gateway: OnceCell::new(),
             silence: Silence::new(shard.clone(), family),
             discovery,
@@ -279,6 +281,7 @@ async fn transparent(
             Ok(io) => io,
             Err(error) => return inbound.handshake_failed(&error),
         };
+        inbound.handshakes.count(&io);
         let Some(tls) = client_tls(&inbound.trust, &epoch, &mut io) else {
             return inbound.refused("bad certificate");
         };
@@ -345,15 +348,12 @@ fn ours(trust: &Trust, spoken: &Spoken) -> Option<Arc<Epoch>> {
         .filter(|epoch| epoch.name().eq_ignore_ascii_case(name))
 }
 
-/// Who the client is, after a handshake. `None`: a certificate that names nobody we could name, one that a resumed
-/// session has brought back after its end, or one whose anchor was dropped during the handshake.
+/// Who the client is, after a handshake. `None`: a certificate that names nobody we could name, or one whose anchor was dropped during the handshake.
 fn client_tls(trust: &Trust, epoch: &Epoch, io: &mut Io) -> Option<ClientTls> {
     let Some(chain) = io.peer_certificates() else {
         return Some(ClientTls::Unauthenticated);
     };
-    let peer = PeerIdentity::from_leaf(chain.first()?)
-        .ok()
-        .filter(|peer| peer.not_after > SystemTime::now())?;
+    let peer = PeerIdentity::from_leaf(chain.first()?).ok()?;
     let standing = trust.admit(epoch, chain, Direction::Inbound).ok()?;
     io.proved(standing);
     Some(ClientTls::Peer(Rc::new(peer)))

@@ -102,6 +102,7 @@ impl Port {
                 inbound.trust.clone(),
                 limits,
                 meter,
+                None,
             ),
             series: RefCell::default(),
             gate: RefCell::default(),

@@ -167,6 +167,8 @@ families! {
         "Preflight requests that a route's CORS filter answered, by whether the origin is allowed.";
     OUTBOUND_TCP_ERRORS_TOTAL Counter, "outbound_tcp_errors_total", ["error"],
         "Outbound connections that failed in the proxy, by reason.";
+    TLS_HANDSHAKES_TOTAL Counter, "tls_handshakes_total", ["direction", "kind"],
+        "TLS handshakes that succeeded; kind: full, resumed (with a ticket of an earlier connection between the same certificates).";
     TLS_HANDSHAKE_FAILURES_TOTAL Counter, "tls_handshake_failures_total", ["direction", "reason"],
         "TLS handshakes that failed; reason: expired, not_yet_valid, unknown_issuer, wrong_identity, no_certificate, bad_certificate, alert, no_alpn, not_tls13, closed, timeout, other.";
 

@@ -45,6 +45,7 @@ use crate::net::io::Io;
 use crate::net::listen::{Accepted, SocketOptions};
 use crate::net::server_first::Silence;
 use crate::net::sniff::{self, Spoken};
+use crate::net::tls::Handshakes;
 use crate::observe::Observer;
 pub use http::{Requests, Tunnel};
 
@@ -58,6 +59,7 @@ pub struct Outbound {
     trust: Trust,
     shard: Shard,
     dialer: Dialer,
+    handshakes: Rc<Handshakes>,
     /// Our own listeners: a request for one of them would come back.
     listening: Vec<SocketAddr>,
     targets: RefCell<target::Targets>,
@@ -91,6 +93,7 @@ impl Outbound {
         };
         let family = &families::OUTBOUND_TCP_DETECT_SERVER_FIRST_TOTAL;
         Rc::new(Outbound {
+            handshakes: Rc::new(Handshakes::new(&shard, "outbound")),
             silence: Silence::new(shard.clone(), family),
             room: Room::new(
                 shard.gauge(&families::OUTBOUND_HTTP_RETRY_BUFFER_BYTES, &Labels::none()),

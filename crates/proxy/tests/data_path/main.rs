@@ -23,6 +23,7 @@ mod meshed;
 mod observe;
 mod policy;
 mod profiles;
+mod resumption;
 mod retries;
 mod rig;
 mod scrape;

@@ -75,8 +75,12 @@ impl Mesh {
         }))
     }
 
+    pub fn pem(&self) -> &str {
+        &self.0.anchors
+    }
+
     pub fn anchors(&self) -> TrustAnchors {
-        TrustAnchors::from_pem(&self.0.anchors).unwrap()
+        TrustAnchors::from_pem(self.pem()).unwrap()
     }
 
     /// A certificate for a pod's identity, with the pod in its subject.

@@ -96,6 +96,7 @@ impl Member {
                 outbound.trust.clone(),
                 limits,
                 meter,
+                meshed.then(|| outbound.handshakes.clone()),
             ),
             metrics: HttpMetrics::new(
                 &outbound.shard,

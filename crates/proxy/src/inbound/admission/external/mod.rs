@@ -45,6 +45,7 @@ use crate::inbound::{Inbound, labels};
 use crate::metrics::{Counter, Gauge, Histogram, Labels, Shard, families};
 use crate::net::dial::Dialer;
 use crate::net::reach::Reach;
+use crate::net::tls::Handshakes;
 
 /// Questions at once, per port and worker; further requests are as if there was no answer.
 pub const MAX_IN_FLIGHT: u64 = 1_000;
@@ -191,7 +192,17 @@ impl Service {
     fn origin(&self, inbound: &Inbound, endpoint: &Endpoint) -> Option<Rc<Origin>> {
         let reach = Reach::endpoint(endpoint).ok()?;
         let trust = inbound.trust.clone();
-        Some(Origin::new(reach, self.dialer, trust, self.limits, None))
+        let handshakes = reach
+            .is_meshed()
+            .then(|| Rc::new(Handshakes::new(&self.shard, "outbound")));
+        Some(Origin::new(
+            reach,
+            self.dialer,
+            trust,
+            self.limits,
+            None,
+            handshakes,
+        ))
     }
 
     /// Whether this is the service that the policy names.
