@@ -87,7 +87,7 @@ fn sounds_like_a_limit(name: &str) -> bool {
         "MOST",
         "KEPT",
         "WAITING",
-        "SESSIONS",
+        "TICKETS",
         "REMEMBERED",
         "GENERATION",
         "DISCARD",
