@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-__all__ = ["OUTBOUND", "Places", "Service", "loopback", "namespaces", "why_no_namespaces"]
+__all__ = ["OUTBOUND", "Places", "Service", "loopback", "namespaces", "tracked", "why_no_namespaces"]
 
 OUTBOUND = 4140
 _SERVICES = "10.96.99.0/24"
@@ -92,6 +92,24 @@ def namespaces() -> Iterator[Places]:
         )
         _run("ip", "netns", "exec", client, "nft", rules)
         yield Places(_enter(client), _enter(app), "10.99.0.1", "10.99.0.2", "10.99.0.3", transparent=True)
+
+
+@contextmanager
+def tracked(places: Places) -> Iterator[None]:
+    """Have the kernel keep account of connections at the application's side.
+
+    linkerd2-proxy asks it of each connection where that was meant to go, and closes those that it does not know. The
+    others take an unknown one as meant for them, so they are not made to pay for it.
+    """
+    if not places.transparent:
+        yield
+        return
+    rules = "table ip tracked { chain prerouting { type filter hook prerouting priority 0; ct state new accept; }; }"
+    _run(*places.app, "nft", rules)
+    try:
+        yield
+    finally:
+        _run(*places.app, "nft", "delete table ip tracked")
 
 
 def _enter(name: str) -> Sequence[str]:

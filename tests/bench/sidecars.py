@@ -13,15 +13,11 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-
-from tests.bench.places import OUTBOUND, Places
+from tests.bench.places import OUTBOUND, Places, tracked
 from tests.bench.plane import APP_PORTS, NAMESPACE, PORTS
 from tests.bench.processes import LOAD_CORE, PROXY_CORE, running, until
 from tests.bench.scenarios import Scenario
+from tests.e2e.traffic.linkerd import key_and_request
 
 __all__ = ["control_plane", "linkerd_binary", "sidecar_pair"]
 
@@ -63,7 +59,7 @@ def _environment(name: str, ip: str, folder: Path, *, linkerd: bool) -> Mapping[
     keys = folder / f"{name}-identity"
     keys.mkdir(exist_ok=True)
     if linkerd:
-        _key_and_request(keys, identity)
+        key_and_request(keys, identity)
     control = {
         f"LINKERD2_PROXY_{role}_SVC_ADDR": f"127.0.0.1:{PORTS[service]}"
         for role, service in (("IDENTITY", "identity"), ("DESTINATION", "destination"), ("POLICY", "policy"))
@@ -96,20 +92,6 @@ def _environment(name: str, ip: str, folder: Path, *, linkerd: bool) -> Mapping[
     }  # fmt: skip
 
 
-def _key_and_request(folder: Path, identity: str) -> None:
-    """What Linkerd's wrapper prepares: the key and the signing request as files."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    request = (
-        x509.CertificateSigningRequestBuilder()
-        .subject_name(x509.Name([]))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(identity)]), critical=False)
-        .sign(key, SHA256())
-    )
-    der, plain = serialization.Encoding.DER, serialization.NoEncryption()
-    (folder / "key.p8").write_bytes(key.private_bytes(der, serialization.PrivateFormat.PKCS8, plain))
-    (folder / "csr.der").write_bytes(request.public_bytes(der))
-
-
 @contextmanager
 def sidecar_pair(
     commands: Mapping[str, Sequence[str]],
@@ -124,6 +106,8 @@ def sidecar_pair(
     if scenario.hops == 2:
         sides.append(("app", places.app, places.app_ip))
     with ExitStack() as stack:
+        if linkerd:
+            stack.enter_context(tracked(places))
         processes = []
         for name, place, ip in sides:
             log = folder / f"{name}-sidecar.log"

@@ -9,7 +9,7 @@ from tests.bench.load import TARGET, load_generator
 from tests.bench.measure import Contestant, measure
 from tests.bench.places import Places, loopback, namespaces, why_no_namespaces
 from tests.bench.scenarios import SCENARIOS
-from tests.bench.sidecars import control_plane
+from tests.bench.sidecars import control_plane, linkerd_binary
 
 SECONDS = 0.3
 
@@ -45,3 +45,13 @@ def test_between_namespaces_every_scenario_passes_and_all_between_the_sidecars_i
         (tulle, *_), _ = compare.contestants(TARGET / "tulle-proxy", places, tmp_path)
         for name in SCENARIOS:
             _check(name, tulle, load, places)
+
+
+@pytest.mark.skipif(bool(why_no_namespaces()), reason=f"network namespaces: {why_no_namespaces()}")
+@pytest.mark.skipif(linkerd_binary() is None, reason="LINKERD2_PROXY_BIN names no linkerd2-proxy")
+def test_linkerd2_proxy_takes_part_in_every_scenario(load: Path, tmp_path: Path) -> None:
+    with namespaces() as places, control_plane(places, tmp_path):
+        found, _ = compare.contestants(TARGET / "tulle-proxy", places, tmp_path)
+        linkerd = next(each for each in found if each.name == "linkerd2-proxy")
+        for name in SCENARIOS:
+            _check(name, linkerd, load, places)
