@@ -61,8 +61,8 @@ def test_a_watch_without_version_begins_with_what_there_is(
 ) -> None:
     core.create_namespaced_config_map(namespace, config_map("one"))
     with watching(http, namespace) as events:
-        seen = {of(event) for event in (next(events), next(events))}
-    assert ("ADDED", "one") in seen
+        # Other objects of the namespace (a cluster's own certificate) may come before.
+        assert any(of(event) == ("ADDED", "one") for event in events)
 
 
 def test_bookmarks_carry_a_version_to_go_on_from(core: Any, http: httpx2.Client, namespace: str) -> None:
