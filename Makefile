@@ -9,7 +9,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 CRATES := -p tulle-api -p tulle-engine -p tulle-engine-py -p tulle-http -p tulle-proxy
 RUST := $(shell find crates -name '*.rs' -o -name Cargo.toml -o -name '*.ld') Cargo.toml Cargo.lock
 
-.PHONY: demo test test-python test-rust bench lint types format protos docs wheel build clean need
+.PHONY: demo test test-python test-rust bench lint types format protos docs wheel build clean need check-arm64 check-msrv musl
 
 demo: build
 	$(BIN)/tulle demo $(ARGS)
@@ -67,6 +67,21 @@ format: build
 
 protos: build
 	sh scripts/protos.sh
+
+# What another machine would compile. Each takes minutes, for it compiles everything once more, so `make test` has less:
+# tests/unit/test_platforms.py. docs/builds.md tells of all three.
+SIDECAR := -p tulle-api -p tulle-engine -p tulle-http -p tulle-proxy
+
+check-arm64:
+	@sh scripts/target.sh aarch64-unknown-linux-gnu aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+	cargo check --release --locked --target aarch64-unknown-linux-gnu $(SIDECAR)
+
+check-msrv:
+	CARGO_TARGET_DIR=$(TARGET)/msrv cargo +1.85 check --release --locked --workspace --all-targets
+
+musl:
+	@sh scripts/target.sh x86_64-unknown-linux-musl musl-gcc musl-tools
+	cargo build --release --locked --target x86_64-unknown-linux-musl -p tulle-proxy
 
 wheel: build
 	$(UV) build --wheel --out-dir dist
