@@ -5,109 +5,14 @@
 
 use proptest::prelude::*;
 use prost::Message;
-use tulle_api::{destination, inbound, outbound};
-use tulle_engine::destination::{Endpoints, Profile};
-use tulle_engine::inbound::{Key, Peer, PeerTls, RateLimiter, Server, Verifier};
-use tulle_engine::outbound::{HttpVersion, Policy};
-use tulle_engine::{RequestView, doc};
+use tulle_api::{inbound, outbound};
+use tulle_engine::doc;
 
-/// Compiles and, where that works, decides.
-fn outbound(bytes: &[u8]) {
-    let Ok(message) = outbound::OutboundPolicy::decode(bytes) else {
-        return;
-    };
-    let Ok(policy) = Policy::compile(&message) else {
-        return;
-    };
-    for version in [HttpVersion::Http1, HttpVersion::Http2] {
-        for (authority, path) in [
-            ("voting", "/api/vote?a=%"),
-            ("", ""),
-            ("[", "*"),
-            ("a:b:c", "/a/b"),
-        ] {
-            let request = RequestView {
-                method: b"GET",
-                authority: authority.as_bytes(),
-                path: path.as_bytes(),
-                headers: &(),
-            };
-            if let Some(found) = policy.route(version, &request) {
-                let _ = found.answer(&request, 7);
-                let _ = found.delay(&request, 7);
-                if let Some(backend) = found.rule.backend(u64::MAX, |_| true) {
-                    assert!(backend.backend.index() < policy.backends.len());
-                }
-            }
-        }
-    }
-    let _ = policy.route_connection(b"a.b");
-}
+#[path = "../../../fuzz/drivers/messages.rs"]
+#[allow(dead_code, clippy::expect_used, clippy::panic)]
+mod messages;
 
-fn inbound(bytes: &[u8]) {
-    let Ok(message) = inbound::Server::decode(bytes) else {
-        return;
-    };
-    let Ok(server) = Server::compile(&message) else {
-        return;
-    };
-    let peer = Peer {
-        addr: std::net::Ipv4Addr::LOCALHOST.into(),
-        tls: PeerTls::Identity("a.b"),
-    };
-    let grants = server.grants(&peer);
-    let _ = server.authorize_connection(&grants);
-    let request = RequestView {
-        method: b"GET",
-        authority: b"a",
-        path: b"/a?b=%4",
-        headers: &(),
-    };
-    if let Some(found) = server.route(&request) {
-        let _ = server.authorize(&grants, &found);
-    }
-    let _ = server.service(b"a.b:80");
-    if let Some(limit) = &server.rate_limit {
-        let mut limiter = RateLimiter::new(limit.clone());
-        for now in [0, 1, u64::MAX] {
-            let _ = limiter.admit(Some("a.b"), now);
-        }
-    }
-    for jwt in &server.jwt {
-        assert!(jwt.verify(b"e30.e30.AAAA", 0, &Nobody).is_err());
-        let _ = (jwt.to_string(), jwt.token([&b"Bearer x"[..]].into_iter()));
-    }
-}
-
-/// Holds no signature for good.
-struct Nobody;
-
-impl Verifier for Nobody {
-    fn verify(&self, _key: &Key, _message: &[u8], _signature: &[u8]) -> bool {
-        false
-    }
-}
-
-fn endpoints(bytes: &[u8]) {
-    if let Ok(message) = destination::Update::decode(bytes) {
-        let mut endpoints = Endpoints::default();
-        endpoints.apply(&message, true);
-        endpoints.apply(&message, false);
-    }
-    if let Ok(message) = destination::DestinationProfile::decode(bytes) {
-        let _ = Profile::compile(&message);
-        let policy = Policy::from_profile(&message, 80, std::time::Duration::from_secs(1));
-        if let Ok(Some(policy)) = policy {
-            let request = RequestView {
-                method: b"GET",
-                authority: b"a",
-                path: b"/a?b",
-                headers: &(),
-            };
-            let _ = policy.route(HttpVersion::Http1, &request);
-        }
-    }
-}
+use messages::{endpoints, inbound as server, outbound as policy};
 
 /// Fields nested as protobuf nests them, so that random bytes get past the decoder.
 fn fields() -> impl Strategy<Value = Vec<u8>> {
@@ -192,8 +97,8 @@ proptest! {
     #[test]
     fn any_message_compiles_or_is_refused(parts in proptest::collection::vec(fields(), 0..6)) {
         let bytes = parts.concat();
-        outbound(&bytes);
-        inbound(&bytes);
+        policy(&bytes);
+        server(&bytes);
         endpoints(&bytes);
     }
 
@@ -206,7 +111,7 @@ proptest! {
             let place = place.index(bytes.len());
             bytes[place] = value;
         }
-        outbound(&bytes);
+        policy(&bytes);
     }
 
     #[test]
@@ -218,7 +123,7 @@ proptest! {
             let place = place.index(bytes.len());
             bytes[place] = value;
         }
-        inbound(&bytes);
+        server(&bytes);
     }
 }
 

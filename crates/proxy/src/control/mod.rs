@@ -10,7 +10,7 @@ mod backoff;
 mod channel;
 mod destination;
 mod dns;
-mod dns_message;
+pub mod dns_message;
 mod fallback;
 mod identity;
 mod inbound;
