@@ -3,7 +3,7 @@
 use tulle_http::Head;
 use tulle_http::h2::{Connection, Ended, Event};
 
-use super::told::{End, Fields, Message, Told, normal};
+use crate::told::{End, Fields, Message, Told, normal};
 
 fn fields(head: &Head) -> Fields {
     normal(
@@ -27,7 +27,13 @@ fn start(head: &Head) -> String {
 
 /// Reads all of `wire`, in pieces of `step` octets; what a body takes is given back at once.
 pub fn read(connection: &mut Connection, wire: &[u8], step: usize) -> Told {
+    read_and_write(connection, wire, step).0
+}
+
+/// The same, and what was written on the way.
+pub fn read_and_write(connection: &mut Connection, wire: &[u8], step: usize) -> (Told, Vec<u8>) {
     let (mut told, mut head, mut held) = (Told::default(), Head::new(), Vec::new());
+    let mut written = Vec::new();
     for piece in wire.chunks(step) {
         held.extend_from_slice(piece);
         let mut input = &held[..];
@@ -74,14 +80,15 @@ pub fn read(connection: &mut Connection, wire: &[u8], step: usize) -> Told {
                 Ok(Event::Pong | Event::Settings | Event::GoAway(_)) => {}
                 Err(_) => {
                     told.lost = true;
-                    return told;
+                    written.extend_from_slice(connection.output());
+                    return (told, written);
                 }
             }
         }
         let rest = input.len();
         held.drain(..held.len() - rest);
-        let written = connection.output().len();
-        connection.wrote(written);
+        written.extend_from_slice(connection.output());
+        connection.wrote(connection.output().len());
     }
-    told
+    (told, written)
 }
