@@ -28,9 +28,9 @@ class Pods:
     def __init__(self, kubectl: Kubectl) -> None:
         self.kubectl = kubectl
 
-    def run(self, *words: str, client: str = "client") -> str:
+    def run(self, *words: str, client: str = "client", container: str = "app") -> str:
         """Run a command in a client pod and return what it prints."""
-        return self.kubectl("exec", f"deploy/{client}", "-c", "app", "--", *words)
+        return self.kubectl("exec", f"deploy/{client}", "-c", container, "--", *words)
 
     def client(self, verb: str, authority: str, *words: str, client: str = "client") -> dict[str, Any]:
         """Run the client program and return what it saw."""
@@ -52,9 +52,10 @@ class Pods:
         """Tell whether it answers 200."""
         return self.curl(authority).status == 200
 
-    def sidecar_metric(self, name: str) -> float:
-        """Return a number of the client pod's sidecar; 0 without one."""
-        page = self.run("sh", "-c", "curl -s --noproxy '*' http://${HOST:-127.0.0.1}:4191/metrics")
+    def sidecar_metric(self, name: str, deployment: str = "client", container: str = "app") -> float:
+        """Return a number of a pod's sidecar, the client's unless another is named; 0 without one."""
+        curl = ("sh", "-c", "curl -s --noproxy '*' http://${HOST:-127.0.0.1}:4191/metrics")
+        page = self.run(*curl, client=deployment, container=container)
         return sum(
             float(line.split()[-1]) for line in page.splitlines() if line.split("{")[0].split()[0] == name
         )
@@ -70,12 +71,18 @@ class Answer:
         return f"Answer({self.status}, {self.headers}, {self.body!r})"
 
 
-@pytest.fixture(scope="module", params=modes_here("netns", "loopback"))
-def pods(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
-    manifest = tmp_path_factory.mktemp("traffic") / "pods.yaml"
+def pods_manifest(folder: Path) -> Path:
+    """Write the manifest of the pods into a folder."""
+    manifest = folder / "pods.yaml"
     text = (PROGRAMS / "manifest.yaml").read_text()
     server = str(PROGRAMS / "server.py")
     manifest.write_text(text.replace("{python}", sys.executable).replace("{server}", server))
+    return manifest
+
+
+@pytest.fixture(scope="module", params=modes_here("netns", "loopback"))
+def pods(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
+    manifest = pods_manifest(tmp_path_factory.mktemp("traffic"))
     with mesh(tmp_path_factory.mktemp("state"), request.param, str(manifest)) as running:
         found = Pods(Kubectl(Cluster(running.kubeconfig, embedded=True), "default"))
         for authority in ("stable:8080", "canary:8080"):
@@ -181,8 +188,8 @@ def beside() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def heard(load: "Future[dict[str, Any]]") -> dict[str, Any]:
-    seen = load.result(60)
+def heard(load: "Future[dict[str, Any]]", within: float = 60) -> dict[str, Any]:
+    seen = load.result(within)
     failed = {status: count for status, count in seen["statuses"].items() if not status.startswith("200 ")}
     print(f"{seen['total']} requests, failed: {failed}")
     assert seen["total"] > 100
