@@ -245,13 +245,10 @@ def test_no_request_fails_while_programs_end_as_soon_as_they_have_answered(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    reason="a call whose message has begun is not sent again when its application is gone", strict=False
-)
 def test_no_call_fails_while_programs_end_as_soon_as_they_have_answered(
     pods: Pods, beside: ThreadPoolExecutor
 ) -> None:
-    calls = beside.submit(pods.client, "grpc-load", "polite:9090", "25")
+    calls = beside.submit(pods.client, "grpc-load", "polite:9090", "25", "8")
     for _ in range(2):
         restart(pods, "polite")
     heard(calls)

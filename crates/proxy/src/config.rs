@@ -52,6 +52,8 @@ pub struct Config {
     pub body_idle_timeout: Option<Duration>,
     /// How long connections may take to end after SIGTERM.
     pub shutdown_grace: Duration,
+    /// How long connections are still accepted after SIGTERM.
+    pub shutdown_accept: Duration,
     /// Whether `POST /shutdown` is served.
     pub shutdown_endpoint: bool,
     /// Log levels, as given.

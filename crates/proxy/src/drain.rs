@@ -2,7 +2,8 @@
 //!
 //! Every connection holds a `Guard`. When draining begins, guards are told (`connection: close`, GOAWAY, idle ones
 //! close at once), and `Drain::finish` waits until the last is dropped or its deadline has passed. The outbound side
-//! begins only when the inbound side has ended, since applications still call out while they finish.
+//! begins only when the inbound side has ended, since applications still call out while they finish. Callers learn of
+//! it with a delay, so the inbound side accepts connections for a while longer; they too are told to go.
 //!
 //! A connection whose peer has lost its standing (its trust anchor was dropped) drains by itself in the same way.
 
@@ -18,16 +19,25 @@ use crate::identity::Standing;
 
 /// The end that begins draining and waits. Lives with the control side.
 pub struct Drain {
-    begin: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     guards: mpsc::Receiver<()>,
     /// Kept so that guards can be made until draining begins.
     first: Option<Guard>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+enum Phase {
+    Serving,
+    /// Connections are told to finish; new ones may still come, and are told so too.
+    Draining,
+    /// Nothing is accepted any more.
+    Closed,
+}
+
 /// Held by everything that must be finished before the process ends.
 #[derive(Clone)]
 pub struct Guard {
-    begun: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
     _alive: mpsc::Sender<()>,
     /// Of the peer, where one has proved itself.
     standing: Option<Arc<Standing>>,
@@ -35,13 +45,13 @@ pub struct Guard {
 
 impl Default for Drain {
     fn default() -> Self {
-        let (begin, begun) = watch::channel(false);
+        let (phase, received) = watch::channel(Phase::Serving);
         let (alive, guards) = mpsc::channel(1);
         Drain {
-            begin,
+            phase,
             guards,
             first: Some(Guard {
-                begun,
+                phase: received,
                 _alive: alive,
                 standing: None,
             }),
@@ -55,14 +65,16 @@ impl Drain {
         self.first.clone()
     }
 
-    /// Tells all guards to finish.
+    /// Tells all guards to finish. Listeners go on for now.
     pub fn begin(&mut self) {
         self.first = None;
-        self.begin.send_replace(true);
+        self.phase.send_replace(Phase::Draining);
     }
 
-    /// Waits for the last guard. `false`: the deadline came first.
+    /// Ends the listeners and waits for the last guard. `false`: the deadline came first.
     pub async fn finish(&mut self, deadline: Duration) -> bool {
+        self.first = None;
+        self.phase.send_replace(Phase::Closed);
         tokio::time::timeout(deadline, self.guards.recv())
             .await
             .is_ok()
@@ -81,14 +93,15 @@ impl Guard {
     /// For what only has to keep the process alive.
     pub fn of_process(&self) -> Self {
         Guard {
-            begun: self.begun.clone(),
+            phase: self.phase.clone(),
             _alive: self._alive.clone(),
             standing: None,
         }
     }
 
     pub fn is_draining(&self) -> bool {
-        *self.begun.borrow() || self.standing.as_ref().is_some_and(|peer| peer.is_lost())
+        *self.phase.borrow() != Phase::Serving
+            || self.standing.as_ref().is_some_and(|peer| peer.is_lost())
     }
 
     /// The peer has lost its standing, and the time to finish is over.
@@ -99,9 +112,9 @@ impl Guard {
     /// Resolves when draining begins; at once if it has.
     pub async fn draining(&mut self) {
         let Guard {
-            begun, standing, ..
+            phase, standing, ..
         } = self;
-        let mut begun = pin!(begun.wait_for(|begun| *begun));
+        let mut begun = pin!(phase.wait_for(|phase| *phase != Phase::Serving));
         poll_fn(|cx| match standing {
             Some(peer) if peer.poll_lost(cx).is_ready() => Poll::Ready(()),
             // An error means that the process is ending without a drain: the same to us.
@@ -109,17 +122,30 @@ impl Guard {
         })
         .await
     }
+
+    /// Resolves when nothing is to be accepted any more; at once if so.
+    pub async fn closed(&mut self) {
+        let closed = self.phase.wait_for(|phase| *phase == Phase::Closed);
+        // As above.
+        let _ended = closed.await;
+    }
 }
 
-/// Inbound first, then outbound, both within `grace`. `false`: some connection had to be cut.
-pub async fn finish(inbound: &mut Drain, outbound: &mut Drain, grace: Duration) -> bool {
+/// Inbound first, then outbound, both within `grace`; connections are accepted inbound for as long as `accepting`.
+/// `false`: some connection had to be cut.
+pub async fn finish(
+    inbound: &mut Drain,
+    outbound: &mut Drain,
+    accepting: Duration,
+    grace: Duration,
+) -> bool {
     let deadline = tokio::time::Instant::now() + grace;
+    let left = || deadline.saturating_duration_since(tokio::time::Instant::now());
     inbound.begin();
-    let inbound_done = inbound.finish(grace).await;
+    tokio::time::sleep(accepting.min(grace)).await;
+    let inbound_done = inbound.finish(left()).await;
     outbound.begin();
-    let outbound_done = outbound
-        .finish(deadline.saturating_duration_since(tokio::time::Instant::now()))
-        .await;
+    let outbound_done = outbound.finish(left()).await;
     inbound_done && outbound_done
 }
 
@@ -141,7 +167,12 @@ mod tests {
             let (mut inbound, mut outbound) = (Drain::default(), Drain::default());
             let (mut held, other) = (inbound.guard().unwrap(), outbound.guard().unwrap());
             let listener = other.clone();
-            let ended = finish(&mut inbound, &mut outbound, Duration::from_secs(20));
+            let ended = finish(
+                &mut inbound,
+                &mut outbound,
+                Duration::ZERO,
+                Duration::from_secs(20),
+            );
             let connections = async {
                 held.draining().await;
                 assert!(!listener.is_draining());
@@ -151,6 +182,30 @@ mod tests {
                 drop((listener, other));
             };
             assert!(tokio::join!(ended, connections).0);
+        });
+    }
+
+    #[test]
+    fn listeners_go_on_for_a_while_after_draining_has_begun() {
+        run(async {
+            let (mut inbound, mut outbound) = (Drain::default(), Drain::default());
+            let mut listener = inbound.guard().unwrap();
+            let accepting = Duration::from_millis(200);
+            let begun = tokio::time::Instant::now();
+            let ended = finish(
+                &mut inbound,
+                &mut outbound,
+                accepting,
+                Duration::from_secs(20),
+            );
+            let listening = async move {
+                listener.draining().await;
+                assert!(begun.elapsed() < accepting);
+                listener.closed().await;
+                begun.elapsed()
+            };
+            let (all, closed) = tokio::join!(ended, listening);
+            assert!(all && closed >= accepting, "closed after {closed:?}");
         });
     }
 

@@ -7,6 +7,7 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
@@ -125,16 +126,20 @@ async fn live(
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), admin = %config.admin_listen, inbound = %config.inbound.listen, outbound = ?config.outbound.listen, "tulle-proxy started");
 
-    let why = tokio::select! {
-        signal = signals.next() => signal,
-        _ = asked.recv(), if config.shutdown_endpoint => "POST /shutdown",
+    let (why, by_signal) = tokio::select! {
+        signal = signals.next() => (signal, true),
+        _ = asked.recv(), if config.shutdown_endpoint => ("POST /shutdown", false),
         ended = workers.ended() => return Err(ended),
     };
-    let grace = config.shutdown_grace;
+    // Who asks by POST has nothing more to be called for.
+    let (accepting, grace) = match by_signal {
+        true => (config.shutdown_accept, config.shutdown_grace),
+        false => (Duration::ZERO, config.shutdown_grace),
+    };
     tracing::info!(why, ?grace, "ending; waiting for connections");
     control.readiness.drain();
     tokio::select! {
-        all = drain::finish(&mut inbound, &mut outbound, grace) => {
+        all = drain::finish(&mut inbound, &mut outbound, accepting, grace) => {
             if all {
                 tracing::info!("every connection ended");
             } else {

@@ -144,7 +144,7 @@ async fn accept_inbound(
         let accepted = tokio::select! {
             biased;
             accepted = listen::accept(&listener) => accepted,
-            () = drain.draining() => return,
+            () = drain.closed() => return,
         };
         tokio::task::spawn_local(inbound::serve(
             inbound.clone(),
@@ -161,7 +161,7 @@ async fn accept_outbound(listener: TcpListener, outbound: Rc<Outbound>, guard: G
         let accepted = tokio::select! {
             biased;
             accepted = listen::accept(&listener) => accepted,
-            () = drain.draining() => return,
+            () = drain.closed() => return,
         };
         tokio::task::spawn_local(outbound::serve(outbound.clone(), accepted, guard.clone()));
     }

@@ -209,23 +209,32 @@ def load(authority: str, seconds: str, workers: str = "4") -> dict[str, Any]:
     return {"total": sum(statuses.values()), "statuses": dict(statuses), "failures": failures[:20]}
 
 
-def grpc_load(authority: str, seconds: str) -> dict[str, Any]:
-    """Call in a closed loop on one channel; the same report."""
+def grpc_load(authority: str, seconds: str, workers: str = "1") -> dict[str, Any]:
+    """Call in closed loops on one channel; the same report."""
     import grpc
 
     until, start = time.monotonic() + float(seconds), time.monotonic()
     statuses: Counter[str] = Counter()
     failures: list[str] = []
-    with grpc.insecure_channel(authority) as channel:
-        call: Any = channel.unary_unary(f"/{SERVICE}/Unary")
+
+    def loop(call: Any) -> None:
         while time.monotonic() < until:
             try:
                 call(b"hello", timeout=10)
                 statuses["200 OK"] += 1
             except grpc.RpcError as error:
                 statuses[error.code().name] += 1
-                failures.append(f"{time.monotonic() - start:.2f} s: {error.details()}")
+                heard = dict(_pairs(error)) | dict(error.initial_metadata())  # type: ignore[attr-defined]
+                failures.append(f"{time.monotonic() - start:.2f} s: {error.details()} {heard}")
             time.sleep(0.002)
+
+    with grpc.insecure_channel(authority) as channel:
+        call: Any = channel.unary_unary(f"/{SERVICE}/Unary")
+        threads = [threading.Thread(target=loop, args=(call,)) for _ in range(int(workers))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     return {"total": sum(statuses.values()), "statuses": dict(statuses), "failures": failures[:20]}
 
 

@@ -4,6 +4,8 @@
   an upgrade to WebSocket echoes every message.
 - `polite`: the same, and at SIGTERM it takes no more connections and ends when it has answered what it was asked.
 - `grpc`: method names of service `tulle.test.Traffic` without generated code, messages are plain bytes.
+- `polite-grpc`: the same, and at SIGTERM it answers what it is asked until nobody has asked for a while. `Server.stop`
+  answers CANCELLED to calls that it has taken in and not begun, and nobody can tell that from an answer.
 - `greeter`: the server speaks first: a line, then the echo of every line.
 """
 
@@ -19,6 +21,7 @@ from typing import Any
 
 SERVICE = "tulle.test.Traffic"
 SLOW_SECONDS = 2.0
+LONGEST_LAST_SECONDS = 5.0
 
 
 class Http(BaseHTTPRequestHandler):
@@ -141,13 +144,17 @@ class TcpServer(socketserver.ThreadingTCPServer):
     allow_reuse_address = daemon_threads = True
 
 
-def serve_grpc(host: str, port: int) -> None:
+def serve_grpc(host: str, port: int, *, quiet_seconds: float = 0) -> None:
     """Serve unary, server-streaming and bidirectional methods of bytes."""
     from concurrent.futures import ThreadPoolExecutor
 
     import grpc
 
+    last_call = time.monotonic()
+
     def unary(request: bytes, context: grpc.ServicerContext) -> bytes:
+        nonlocal last_call
+        last_call = time.monotonic()
         context.set_trailing_metadata((("x-trailer", "after the message"),))
         return b"echo " + request
 
@@ -177,6 +184,9 @@ def serve_grpc(host: str, port: int) -> None:
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     ended.wait()
+    until = time.monotonic() + LONGEST_LAST_SECONDS
+    while time.monotonic() < min(until, last_call + quiet_seconds):
+        time.sleep(0.01)
     server.stop(grace=5).wait()
 
 
@@ -190,6 +200,8 @@ def main(kind: str, port: str) -> None:
             serve_politely(address)
         case "grpc":
             serve_grpc(*address)
+        case "polite-grpc":
+            serve_grpc(*address, quiet_seconds=0.25)
         case "greeter":
             TcpServer(address, Greeter).serve_forever()
         case _:

@@ -143,6 +143,8 @@ pub struct Connection {
     pub(super) streams: Streams,
     /// Client: the number of the next stream.
     pub(super) next_id: u32,
+    /// Client: streams from here on have been opened since anything was written, so the peer cannot know of them.
+    pub(super) unwritten: u32,
     /// Server: the highest number that the peer has used, and whether it left some out.
     pub(super) last_peer_id: u32,
     pub(super) skipped: bool,
@@ -205,6 +207,7 @@ impl Connection {
             leaving: Leaving::No,
             streams: Streams::default(),
             next_id: 1,
+            unwritten: 1,
             last_peer_id: 0,
             skipped: false,
             expect: if client {
@@ -248,6 +251,7 @@ impl Connection {
     /// The first `count` octets of it have been written.
     pub fn wrote(&mut self, count: usize) {
         self.sent += count;
+        self.unwritten = self.next_id;
         if self.sent == self.out.len() {
             self.out.clear();
             (self.sent, self.last_frame, self.control) = (0, None, 0);
@@ -259,6 +263,14 @@ impl Connection {
             (self.sent, self.last_frame) = (0, None);
         }
         self.grant();
+    }
+
+    /// Client: streams of which nothing has been written, for certain. When the connection is lost, the peer has not seen
+    /// their requests.
+    pub fn unwritten(&mut self) -> impl Iterator<Item = Key> {
+        let from = self.unwritten;
+        let open = self.streams.each().map(|(key, _)| key);
+        open.filter(move |key| key.id >= from)
     }
 
     /// Gives back memory: nothing has happened for a while.

@@ -77,6 +77,7 @@ impl Config {
             http1_idle_timeout: reader.duration_unless_zero(&table::HTTP1_IDLE_TIMEOUT),
             body_idle_timeout: reader.duration_unless_zero(&table::HTTP_BODY_IDLE_TIMEOUT),
             shutdown_grace: reader.duration(&table::SHUTDOWN_GRACE_PERIOD),
+            shutdown_accept: reader.duration(&table::SHUTDOWN_ACCEPT),
             shutdown_endpoint: reader.flag(&table::SHUTDOWN_ENDPOINT_ENABLED),
             log_levels: reader
                 .get(&table::LOG, crate::log::levels)

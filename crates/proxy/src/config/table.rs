@@ -224,6 +224,7 @@ variables! {
     HTTP2_CONNECTION_WINDOW "LINKERD2_PROXY_HTTP2_INITIAL_CONNECTION_WINDOW_SIZE" Window "" "Receive window of a connection in both directions, where the direction's own setting is unset.";
     "Shutdown" =>
     SHUTDOWN_GRACE_PERIOD "LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD" Duration "120s" "How long connections may take to end after SIGTERM.";
+    SHUTDOWN_ACCEPT "TULLE_PROXY_SHUTDOWN_ACCEPT" Duration "1s" "How long after SIGTERM inbound connections are still accepted, for callers who do not know of the end yet; they are served and told to go elsewhere.";
     SHUTDOWN_ENDPOINT_ENABLED "LINKERD2_PROXY_SHUTDOWN_ENDPOINT_ENABLED" Flag "false" "Whether POST /shutdown is served.";
     "Observability" =>
     LOG "LINKERD2_PROXY_LOG" LogLevels "warn,tulle=info" "What is logged.";

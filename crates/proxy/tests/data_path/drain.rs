@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::client::Http1;
-use crate::rig::{Mesh, app, run};
+use crate::grpc::{call, connect, h2_app, next, trailers};
+use crate::rig::{Mesh, app, plain, run};
 
 #[test]
 fn a_request_in_flight_is_finished_and_idle_connections_close() {
@@ -158,5 +160,61 @@ fn an_opaque_connection_is_waited_for_and_the_grace_period_bounds_the_wait() {
             .unwrap();
         assert_eq!(client.rest().await, b"bye");
         assert!(db.inbound.finish(Duration::from_secs(5)).await);
+    });
+}
+
+/// Reads the beginning of a call, says that it has looked at nothing, and is gone with the rest unread: the socket is
+/// reset, and whoever writes to it is told so before it has read what was said.
+async fn leaving(mut stream: TcpStream) {
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GOAWAY: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    stream.write_all(SETTINGS).await.unwrap();
+    let mut read = [0; 200];
+    stream.read_exact(&mut read).await.unwrap();
+    stream.write_all(GOAWAY).await.unwrap();
+}
+
+#[test]
+fn a_call_that_a_leaving_application_has_not_looked_at_goes_to_another() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, old, new) = (
+            mesh.pod("web").await,
+            mesh.pod("old").await,
+            mesh.pod("new").await,
+        );
+        app(old.address(18080), leaving).await;
+        h2_app(&new, |request, mut respond| async move {
+            let mut body = request.into_body();
+            let mut length = 0;
+            while let Some(Ok(data)) = next(&mut body).await {
+                length += data.len();
+            }
+            assert_eq!(length, 10 * 1_000);
+            let head = http::Response::builder().header("content-type", "application/grpc");
+            let mut answer = respond
+                .send_response(head.body(()).unwrap(), false)
+                .unwrap();
+            answer.send_trailers(trailers("0")).unwrap();
+        })
+        .await;
+        mesh.service(
+            "voting",
+            &[plain(old.address(18080)), plain(new.address(18080))],
+        );
+        let mut client = connect(web.call().await).await;
+        for number in 0..30 {
+            let (answer, mut request) = client.send_request(call("/Vote"), false).unwrap();
+            for piece in 0..10 {
+                let message = bytes::Bytes::from(vec![7; 1_000]);
+                request.send_data(message, piece == 9).unwrap();
+                // In pieces, so that there is something to write when the server has gone.
+                tokio::task::yield_now().await;
+            }
+            let answer = answer.await;
+            assert_eq!(answer.unwrap().status(), 200, "call {number}");
+        }
+        let refused = web.metric("outbound_http_route_retry_requests_total", &[]);
+        assert!(refused > 0.0, "the one that leaves was never tried");
     });
 }

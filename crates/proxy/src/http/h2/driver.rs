@@ -34,6 +34,9 @@ pub struct Driver {
     input: Vec<u8>,
     /// TLS may hold something that the socket did not take.
     unflushed: bool,
+    /// The peer takes nothing more. What it has said before, answers and which streams it has not looked at, is still to
+    /// be read.
+    deaf: Option<Fault>,
 }
 
 /// Why a connection is over.
@@ -53,23 +56,30 @@ impl Driver {
             keepalive: Keepalive::new(settings),
             input: Vec::new(),
             unflushed: false,
+            deaf: None,
         }
     }
 
     /// One round. New streams of a server wait in the link when it returns.
     pub fn poll_round(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
         self.link.begin_round(cx);
-        if let Poll::Ready(Err(fault)) = self.poll_flush(cx) {
-            return Poll::Ready(Over::Gone(fault));
+        if self.deaf.is_none() {
+            if let Poll::Ready(Err(fault)) = self.poll_flush(cx) {
+                self.deaf = Some(fault);
+            }
         }
         let mut again = true;
         for _ in 0..READS {
-            if self.link.look(|state| state.codec.is_congested()) {
+            if self.deaf.is_none() && self.link.look(|state| state.codec.is_congested()) {
                 // A write will wake us.
                 again = false;
                 break;
             }
             match self.poll_read(cx) {
+                Poll::Pending if self.deaf.is_some() => {
+                    // What is left of a connection that the peer has closed is there at once.
+                    return Poll::Ready(Over::Gone(self.deaf.unwrap_or(Fault::Closed)));
+                }
                 Poll::Pending => {
                     again = false;
                     break;

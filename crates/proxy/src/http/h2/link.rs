@@ -246,6 +246,10 @@ impl State {
     /// The connection is no more: every stream is told.
     pub fn lose(&mut self, fault: Fault) {
         self.lost = Some(fault);
+        let unwritten: Vec<Key> = self.codec.unwritten().collect();
+        for key in unwritten {
+            self.inbox(key).fault.get_or_insert(Fault::Refused);
+        }
         for inbox in &mut self.inboxes {
             if !inbox.ended {
                 inbox.fault.get_or_insert(fault);
