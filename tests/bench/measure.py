@@ -14,7 +14,7 @@ from tests.bench.places import Places
 from tests.bench.processes import LOAD_CORE, Cpu, cpu, on_core, resident_mb, running
 from tests.bench.scenarios import Scenario
 
-__all__ = ["Cell", "Contestant", "Memory", "Seen", "measure", "measure_memory", "served"]
+__all__ = ["Cell", "Contestant", "Memory", "Seen", "drive", "measure", "measure_memory", "served"]
 
 Processes = list[subprocess.Popen[bytes]]
 
@@ -80,12 +80,12 @@ def measure(
         idle = [resident_mb(pid) for pid in pids]
         if prove and scenario.hops == 2 and places.transparent:
             with _only_tls(places, contestant.name):
-                _load(load, scenario, places, [], warm=0.2, seconds=0.5)
-        full = _load(load, scenario, places, pids, warm=1.0, seconds=seconds)
+                drive(load, scenario, places, [], warm=0.2, seconds=0.5)
+        full = drive(load, scenario, places, pids, warm=1.0, seconds=seconds)
         burst = [resident_mb(pid) for pid in pids]
         paced = None
         if scenario.rate:
-            paced = _load(load, scenario, places, pids, warm=0.5, seconds=seconds, rate=scenario.rate)
+            paced = drive(load, scenario, places, pids, warm=0.5, seconds=seconds, rate=scenario.rate)
         return Cell(full, paced, idle, burst)
 
 
@@ -97,7 +97,7 @@ def measure_memory(
         pids = [process.pid for process in processes]
         idle = [resident_mb(pid) for pid in pids]
         held: list[float] = []
-        seen = _load(
+        seen = drive(
             load, scenario, places, pids, kind="idle" if scenario.app == "http" else "hold",
             warm=4.0, seconds=2.0, connections=connections,
             at_stop=lambda: held.extend(resident_mb(pid) for pid in pids),
@@ -123,7 +123,7 @@ def served(scenario: Scenario, places: Places, load: Path, folder: Path) -> Iter
         yield
 
 
-def _load(
+def drive(
     load: Path,
     scenario: Scenario,
     places: Places,
@@ -136,6 +136,7 @@ def _load(
     connections: int = 0,
     at_stop: Callable[[], None] = lambda: None,
 ) -> Seen:
+    """Run the load generator and note what the proxies spend between its `start` and `stop`."""
     settings = {**scenario.settings, "warm": warm, "seconds": seconds, "bytes": scenario.bytes, "rate": rate}
     if connections:
         settings["connections"] = connections

@@ -86,15 +86,20 @@ async fn live(
         .transpose()
         .map_err(|error| format!("the access log's thread cannot start: {error}"))?;
     let observed = Observed::new(access);
+    let mut shares = vec![listeners];
+    for _ in 1..config.workers {
+        let beside = shares[0].beside(&config);
+        shares.push(beside.map_err(|error| format!("a listener cannot be shared: {error}"))?);
+    }
     let mut starts = Vec::new();
-    for (number, heartbeat) in liveness.heartbeats().iter().enumerate() {
+    let workers = shares.into_iter().zip(liveness.heartbeats());
+    for (number, (listeners, heartbeat)) in workers.enumerate() {
         let (Some(inbound), Some(outbound)) = (inbound.guard(), outbound.guard()) else {
             break;
         };
         starts.push(Start {
             number,
-            listeners: share(&listeners)
-                .map_err(|error| format!("a listener cannot be shared: {error}"))?,
+            listeners,
             config: config.clone(),
             discovery: discovery.clone(),
             trust: trust.clone(),
@@ -106,7 +111,6 @@ async fn live(
             observed: observed.clone(),
         });
     }
-    drop(listeners);
     let mut workers = Workers::start(starts)?;
 
     let (shutdown, mut asked) = mpsc::channel(1);
@@ -226,6 +230,7 @@ fn work(start: Start, mut obituary: Obituary) {
 
 async fn worker(start: Start) -> io::Result<()> {
     let Start {
+        number,
         listeners,
         config,
         discovery,
@@ -236,7 +241,6 @@ async fn worker(start: Start) -> io::Result<()> {
         outbound,
         heartbeat,
         observed,
-        ..
     } = start;
     spawn_local(heartbeat.beat());
     if config.identity.is_some() {
@@ -252,6 +256,7 @@ async fn worker(start: Start) -> io::Result<()> {
         }
     }
     let parts = Parts {
+        number,
         shard: registry.shard(),
         config,
         discovery,
@@ -264,21 +269,4 @@ async fn worker(start: Start) -> io::Result<()> {
     worker::run(listeners, parts).await?;
     // It accepts nothing any more; its connections finish on this runtime, and the control thread waits for them.
     std::future::pending().await
-}
-
-/// The same listening sockets for another worker: the kernel wakes whoever is free.
-fn share(listeners: &Listeners) -> io::Result<Listeners> {
-    Ok(Listeners {
-        inbound: listeners.inbound.try_clone()?,
-        extra: listeners
-            .extra
-            .iter()
-            .map(|(listener, port)| Ok((listener.try_clone()?, *port)))
-            .collect::<io::Result<_>>()?,
-        outbound: listeners
-            .outbound
-            .iter()
-            .map(std::net::TcpListener::try_clone)
-            .collect::<io::Result<_>>()?,
-    })
 }

@@ -14,7 +14,7 @@ use crate::drain::Guard;
 use crate::identity::Trust;
 use crate::inbound::admission::Shared;
 use crate::inbound::{self, Inbound};
-use crate::metrics::Shard;
+use crate::metrics::{Counter, Labels, Shard, families};
 use crate::net::listen::{self, SocketOptions};
 use crate::observe::Observed;
 use crate::outbound::{self, Outbound};
@@ -29,17 +29,9 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// The error names the address.
+    /// For the first worker. The error names the address.
     pub fn bind(config: &Config) -> io::Result<Self> {
-        let options = |connections: &crate::config::Connections| SocketOptions {
-            keepalive: connections.accept_keepalive,
-            user_timeout: connections.accept_user_timeout,
-            backlog: connections.backlog,
-        };
-        let (inbound, outbound) = (
-            options(&config.inbound.connections),
-            options(&config.outbound.connections),
-        );
+        let (inbound, outbound) = options(config);
         let extra = config.inbound.extra_listeners.iter();
         Ok(Listeners {
             inbound: listen::bind(config.inbound.listen, inbound)?,
@@ -54,10 +46,43 @@ impl Listeners {
                 .collect::<io::Result<_>>()?,
         })
     }
+
+    /// For another worker, on the same addresses.
+    pub fn beside(&self, config: &Config) -> io::Result<Self> {
+        let (inbound, outbound) = options(config);
+        Ok(Listeners {
+            inbound: listen::beside(&self.inbound, inbound)?,
+            extra: self
+                .extra
+                .iter()
+                .map(|(first, port)| Ok((listen::beside(first, inbound)?, *port)))
+                .collect::<io::Result<_>>()?,
+            outbound: self
+                .outbound
+                .iter()
+                .map(|first| listen::beside(first, outbound))
+                .collect::<io::Result<_>>()?,
+        })
+    }
+}
+
+/// Of inbound and outbound listeners.
+fn options(config: &Config) -> (SocketOptions, SocketOptions) {
+    let options = |connections: &crate::config::Connections| SocketOptions {
+        keepalive: connections.accept_keepalive,
+        user_timeout: connections.accept_user_timeout,
+        backlog: connections.backlog,
+    };
+    (
+        options(&config.inbound.connections),
+        options(&config.outbound.connections),
+    )
 }
 
 /// What a worker needs beside its listeners.
 pub struct Parts {
+    /// Which worker it is, from 0.
+    pub number: usize,
     pub config: Arc<Config>,
     pub discovery: Discovery,
     pub trust: Trust,
@@ -72,6 +97,7 @@ pub struct Parts {
 /// Runs until both drains have let go of every connection. Must be called inside a `LocalRuntime`.
 pub async fn run(listeners: Listeners, parts: Parts) -> io::Result<()> {
     let Parts {
+        number,
         config,
         discovery,
         trust,
@@ -87,6 +113,12 @@ pub async fn run(listeners: Listeners, parts: Parts) -> io::Result<()> {
         .map(std::net::TcpListener::local_addr)
         .collect::<io::Result<Vec<SocketAddr>>>()?;
     let observer = observed.worker(&shard);
+    let counter = |direction| {
+        let labels = Labels::builder().add_number("worker", number as u64);
+        let labels = labels.add("direction", direction).build();
+        Rc::new(shard.counter(&families::WORKER_ACCEPTED_CONNECTIONS_TOTAL, &labels))
+    };
+    let (taken_in, taken_out) = (counter("inbound"), counter("outbound"));
     let inbound = Inbound::new(
         config.clone(),
         discovery.clone(),
@@ -111,6 +143,7 @@ pub async fn run(listeners: Listeners, parts: Parts) -> io::Result<()> {
             inbound.clone(),
             stands_for,
             inbound_guard.clone(),
+            taken_in.clone(),
         )));
     }
     for listener in listeners.outbound {
@@ -119,6 +152,7 @@ pub async fn run(listeners: Listeners, parts: Parts) -> io::Result<()> {
             listener,
             outbound.clone(),
             outbound_guard.clone(),
+            taken_out.clone(),
         )));
     }
     let (mut inbound_guard, mut outbound_guard) = (inbound_guard, outbound_guard);
@@ -138,6 +172,7 @@ async fn accept_inbound(
     inbound: Rc<Inbound>,
     stands_for: Option<u16>,
     guard: Guard,
+    taken: Rc<Counter>,
 ) {
     let mut drain = guard.clone();
     loop {
@@ -146,6 +181,7 @@ async fn accept_inbound(
             accepted = listen::accept(&listener) => accepted,
             () = drain.closed() => return,
         };
+        taken.inc();
         tokio::task::spawn_local(inbound::serve(
             inbound.clone(),
             accepted,
@@ -155,7 +191,12 @@ async fn accept_inbound(
     }
 }
 
-async fn accept_outbound(listener: TcpListener, outbound: Rc<Outbound>, guard: Guard) {
+async fn accept_outbound(
+    listener: TcpListener,
+    outbound: Rc<Outbound>,
+    guard: Guard,
+    taken: Rc<Counter>,
+) {
     let mut drain = guard.clone();
     loop {
         let accepted = tokio::select! {
@@ -163,6 +204,7 @@ async fn accept_outbound(listener: TcpListener, outbound: Rc<Outbound>, guard: G
             accepted = listen::accept(&listener) => accepted,
             () = drain.closed() => return,
         };
+        taken.inc();
         tokio::task::spawn_local(outbound::serve(outbound.clone(), accepted, guard.clone()));
     }
 }

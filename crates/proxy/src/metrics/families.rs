@@ -167,6 +167,8 @@ families! {
         "Preflight requests that a route's CORS filter answered, by whether the origin is allowed.";
     OUTBOUND_TCP_ERRORS_TOTAL Counter, "outbound_tcp_errors_total", ["error"],
         "Outbound connections that failed in the proxy, by reason.";
+    WORKER_ACCEPTED_CONNECTIONS_TOTAL Counter, "worker_accepted_connections_total", ["worker", "direction"],
+        "Connections accepted, by the worker thread that serves them.";
     TLS_HANDSHAKES_TOTAL Counter, "tls_handshakes_total", ["direction", "kind"],
         "TLS handshakes that succeeded; kind: full, resumed (with a ticket of an earlier connection between the same certificates).";
     TLS_HANDSHAKE_FAILURES_TOTAL Counter, "tls_handshake_failures_total", ["direction", "reason"],

@@ -37,27 +37,52 @@ impl SocketOptions {
     }
 }
 
-/// Listens on `address`. The error names the address.
+/// Listens on `address`. The error names the address; a port in use is one, whoever uses it.
 pub fn bind(address: SocketAddr, options: SocketOptions) -> io::Result<std::net::TcpListener> {
     let listen = || {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
-        socket.set_reuse_address(true)?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        options.apply(&socket)?;
-        socket.set_nonblocking(true)?;
+        let socket = unbound(address, options)?;
         socket.bind(&address.into())?;
-        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        // After the bind, not before: then it would not be told of another program's socket that shares its port.
+        socket.set_reuse_port(true)?;
+        socket.listen(backlog(options))?;
         Ok(socket.into())
     };
     listen().map_err(|error: io::Error| {
         io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
     })
+}
+
+/// Another listener on the address of `first`, with a queue of its own: the kernel spreads connections evenly among
+/// them. Waiting together on one queue is not even, for the worker that waits last is woken first.
+pub fn beside(
+    first: &std::net::TcpListener,
+    options: SocketOptions,
+) -> io::Result<std::net::TcpListener> {
+    let address = first.local_addr()?;
+    let socket = unbound(address, options)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog(options))?;
+    Ok(socket.into())
+}
+
+fn unbound(address: SocketAddr, options: SocketOptions) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    options.apply(&socket)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn backlog(options: SocketOptions) -> i32 {
+    i32::try_from(options.backlog).unwrap_or(i32::MAX)
 }
 
 /// An accepted connection and its three addresses.

@@ -87,6 +87,32 @@ fn several_workers_answer_every_request_and_end_together() {
     assert_eq!(proxy.wait_end(), Some(0));
 }
 
+#[test]
+fn workers_take_equal_shares_of_the_connections() {
+    let app = application("127.0.0.1:0", "web");
+    let proxy = alone(&[("LINKERD2_PROXY_CORES", "2")]);
+    let host = app.to_string();
+    let total = 300;
+    for _ in 0..total {
+        let (status, _) = request(proxy.outbound(), "GET", &host, "/", "").unwrap();
+        assert_eq!(status, 200);
+    }
+    let taken = ["0", "1"].map(|worker| {
+        let labels = format!("{{worker=\"{worker}\",direction=\"outbound\"}}");
+        proxy.metric(&format!("worker_accepted_connections_total{labels}"))
+    });
+    assert_eq!(taken.iter().sum::<f64>(), f64::from(total));
+    // The kernel's hash deals them out: one in a million times a share is below 36 %.
+    assert!(
+        taken.iter().all(|share| *share > 0.36 * f64::from(total)),
+        "{taken:?}"
+    );
+    // What several listeners share of one process is not shared with another's.
+    let address = proxy.outbound();
+    let socket = std::net::TcpListener::bind(address);
+    assert_eq!(socket.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+}
+
 /// Open descriptors of a process.
 fn descriptors(proxy: &Proxy) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", proxy.pid()))

@@ -175,6 +175,7 @@ impl Mesh {
             .map(|format| access::Writer::start(format, access_lines.clone()).unwrap());
         let observed = Observed::new(access);
         let parts = Parts {
+            number: 0,
             config: config.clone(),
             discovery,
             trust: Trust::new(received),
