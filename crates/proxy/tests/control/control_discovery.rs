@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::Code;
+use tulle_api::destination;
 use tulle_proxy::config::{Config, Environment};
 use tulle_proxy::control;
 use tulle_proxy::discovery::{self, Target};
@@ -122,6 +123,36 @@ fn the_last_known_state_serves_while_the_control_plane_is_away_and_streams_resum
         proxy.metric("control_watch_oldest_contact_seconds{method=\"Destination.Get\"}"),
         0.0
     );
+}
+
+#[test]
+fn endpoints_that_are_gone_when_the_control_plane_returns_are_asked_no_more() {
+    for exists in [true, false] {
+        let world = world(&[]);
+        let one = application("127.0.0.1:0", "one");
+        world
+            .script
+            .policy("voting", Answer::Say(balanced("voting", PATH)));
+        world
+            .script
+            .endpoints(PATH, Answer::Say(add(vec![plain(one)])));
+        eventually("requests pass", || world.says("voting", "one"));
+        let World {
+            script,
+            control,
+            proxy,
+        } = world;
+        let address = control.address;
+        drop(control);
+        let gone = destination::update::Update::NoEndpoints(destination::NoEndpoints { exists });
+        let gone = destination::Update { update: Some(gone) };
+        script.endpoints(PATH, Answer::Say(gone));
+        let _control = ControlPlane::start_on(&script, address);
+        eventually("nobody is asked any more", || {
+            request(proxy.outbound(), "GET", "voting", "/", "")
+                .is_some_and(|(status, _)| status == 503)
+        });
+    }
 }
 
 #[test]

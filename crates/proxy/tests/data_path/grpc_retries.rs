@@ -1,6 +1,7 @@
 //! Retries and deadlines of gRPC calls. The client and the application are the `h2` crate's.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -225,5 +226,91 @@ fn a_calls_own_deadline_is_kept_and_what_is_left_of_it_goes_on() {
         let timed = call().header("grpc-timeout", "100m");
         assert_eq!(ask(&web, timed, b"vote").await.0, "4", "DEADLINE_EXCEEDED");
         assert!(begun.elapsed() < Duration::from_secs(2));
+    });
+}
+
+/// Octets of an answer that is not wanted: with so many of them, several times what one connection may have under way.
+const UNWANTED: usize = 32 * 1024;
+const TIMES: usize = 120;
+
+/// An application that answers `/again` with 503 and a body the first time, and what follows with 200; anything else
+/// with a body that nobody may read to its end.
+async fn generous(pod: &Pod) {
+    let first = Rc::new(Cell::new(true));
+    h2_app(pod, move |request, mut respond| {
+        let fails = request.uri().path() == "/again" && first.replace(!first.get());
+        async move {
+            let status = if fails { 503 } else { 200 };
+            let head = Response::builder().status(status).body(()).unwrap();
+            let Ok(mut stream) = respond.send_response(head, false) else {
+                return;
+            };
+            let mut left = UNWANTED;
+            while left > 0 {
+                stream.reserve_capacity(left);
+                let Some(Ok(count)) = poll_fn(|cx| stream.poll_capacity(cx)).await else {
+                    return;
+                };
+                let count = count.min(left);
+                left -= count;
+                if stream
+                    .send_data(vec![b'x'; count].into(), left == 0)
+                    .is_err()
+                {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+}
+
+#[test]
+fn answers_that_are_retried_leave_the_window_of_their_connection_as_it_was() {
+    run(async {
+        let (web, voting) = pair().await;
+        generous(&voting).await;
+        let mut client = connect(web.call().await).await;
+        for number in 0..TIMES {
+            let again = Request::get("http://voting/again")
+                .header("l5d-retry-http", "503")
+                .body(())
+                .unwrap();
+            let (answer, _) = client.send_request(again, true).unwrap();
+            let mut answer = answer.await.unwrap();
+            assert_eq!(answer.status(), 200, "{number}");
+            let mut length = 0;
+            while let Some(data) = next(answer.body_mut()).await {
+                length += data.unwrap().len();
+            }
+            assert_eq!(length, UNWANTED, "{number}");
+            client = client.ready().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn answers_whose_callers_leave_leave_the_window_of_their_connection_as_it_was() {
+    run(async {
+        let (web, voting) = pair().await;
+        generous(&voting).await;
+        let mut client = connect(web.call().await).await;
+        for number in 0..TIMES {
+            let request = || Request::get("http://voting/").body(()).unwrap();
+            let (answer, mut stream) = client.send_request(request(), true).unwrap();
+            let answer = answer.await.unwrap();
+            assert_eq!(answer.status(), 200, "{number}");
+            stream.send_reset(Reason::CANCEL);
+            drop(answer);
+            client = client.ready().await.unwrap();
+        }
+        let whole = Request::get("http://voting/").body(()).unwrap();
+        let (answer, _) = client.send_request(whole, true).unwrap();
+        let mut answer = answer.await.unwrap();
+        let mut length = 0;
+        while let Some(data) = next(answer.body_mut()).await {
+            length += data.unwrap().len();
+        }
+        assert_eq!(length, UNWANTED);
     });
 }
