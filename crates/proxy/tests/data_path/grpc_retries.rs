@@ -268,7 +268,22 @@ async fn generous(pod: &Pod) {
 #[test]
 fn answers_that_are_retried_leave_the_window_of_their_connection_as_it_was() {
     run(async {
-        let (web, voting) = pair().await;
+        let mesh = Mesh::new();
+        let (web, voting) = (mesh.pod("web").await, mesh.pod("voting").await);
+        let allow = |rule: &mut tulle_api::outbound::http_route::Rule| {
+            rule.allow_l5d_request_headers = true;
+            // Every request is tried twice: the budget must not be what ends it.
+            rule.retry = Some(tulle_api::outbound::http_route::Retry {
+                max_retries: 1,
+                budget: Some(tulle_api::http_route::RetryBudget {
+                    retry_ratio: 2.0,
+                    ..Default::default()
+                }),
+                ..Default::default()
+            });
+        };
+        mesh.policy("voting", policy_with("voting", allow));
+        mesh.endpoints("voting", &[voting.endpoint(80)]);
         generous(&voting).await;
         let mut client = connect(web.call().await).await;
         for number in 0..TIMES {
