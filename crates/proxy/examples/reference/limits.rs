@@ -233,7 +233,10 @@ pub const GROUPS: &[(&str, &[Limit])] = &[
         row(Constant("proxy/src/admin.rs", "HEADER_TIMEOUT"), Time, "the client's connection is closed", ""),
     ]),
     ("What is observed", &[
-        row(Default("metrics::Limits::max_series", || tulle_proxy::metrics::Limits::default().max_series as u64, "Series on the metrics page."), Count, "a further series is not made", "`proxy_metrics_series_refused_total`"),
+        row(Constant("proxy/src/metrics/registry.rs", "MAX_SERIES"), Count, "a further series is not made", "`proxy_metrics_series_refused_total`"),
+        row(Constant("proxy/src/metrics/registry.rs", "MAX_FAMILY"), Count, "a further series is not made", "`proxy_metrics_series_refused_total`"),
+        row(Constant("proxy/src/metrics/exemplar.rs", "MAX_HISTOGRAMS"), Count, "further histograms have no exemplars", ""),
+        row(Constant("proxy/src/metrics/exemplar.rs", "LONGEST"), Bytes, "the exemplar is not kept", ""),
         row(Constant("proxy/src/metrics/http.rs", "MAX_OUTCOMES"), Count, "counted under the status class", ""),
         row(Constant("proxy/src/metrics/route.rs", "MAX_STATUSES"), Count, "counted under `UNKNOWN`", ""),
         row(Constant("proxy/src/metrics/labels.rs", "MAX_VALUE_BYTES"), Bytes, "the value is cut", ""),

@@ -17,7 +17,7 @@ pub const PER_SECOND: u32 = 1_000;
 pub const WANTED_FOR: Duration = Duration::from_secs(300);
 /// Most histograms that have exemplars.
 const MAX_HISTOGRAMS: usize = 1_024;
-/// Longest name of a request.
+/// Longest name of a request in an exemplar, in bytes.
 const LONGEST: usize = 64;
 
 /// What a request is called elsewhere.
