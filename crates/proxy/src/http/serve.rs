@@ -56,7 +56,7 @@ pub trait Handler {
     fn unreadable(&self, refusal: &Refusal) -> Option<RequestId>;
 
     /// Everything that the client sends from here on belongs to the tunnel.
-    fn tunnel(&self, client: Io, to: Self::Tunnel, guard: Guard) -> impl Future<Output = ()>;
+    fn tunnel(&self, client: Io, to: Self::Tunnel, guard: Guard);
 }
 
 /// How long an HTTP/1 client may take.
@@ -117,7 +117,7 @@ pub async fn http1<H: Handler>(
             Handled::Cut => return connection.flush_now(),
             Handled::Tunnel(to) => {
                 if connection.flush().await.is_ok() {
-                    Box::pin(handler.tunnel(connection.into_tunnel(), to, guard)).await;
+                    handler.tunnel(connection.into_tunnel(), to, guard);
                 }
                 return;
             }

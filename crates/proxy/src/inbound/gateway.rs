@@ -171,9 +171,9 @@ impl Handler for Requests {
             .observe_refusal(&self.inbound, &Head::new(), refusal)
     }
 
-    async fn tunnel(&self, client: Io, to: Self::Tunnel, guard: Guard) {
+    fn tunnel(&self, client: Io, to: Self::Tunnel, guard: Guard) {
         if let Ok(onward) = &self.onward {
-            onward.tunnel(client, to, guard).await;
+            onward.tunnel(client, to, guard);
         }
     }
 }

@@ -403,10 +403,8 @@ impl Handler for Requests {
             .observe_refusal(&self.inbound, &Head::new(), refusal)
     }
 
-    async fn tunnel(&self, mut client: Io, mut server: Box<Io>, guard: Guard) {
-        // The bytes have been counted with their connections.
-        let _ended = relay::relay(&mut client, &mut server).await;
-        drop(guard);
+    fn tunnel(&self, client: Io, server: Box<Io>, guard: Guard) {
+        relay::relay_apart(client, *server, guard);
     }
 }
 

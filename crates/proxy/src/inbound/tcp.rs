@@ -26,10 +26,22 @@ pub async fn serve(
         Some(opened) => Ok(opened),
         None => Box::pin(session.port().application.connect(None)).await,
     };
-    let mut server = match opened {
-        Ok(server) => server,
-        Err(error) => return inbound.refused(error.reason.code()),
-    };
+    match opened {
+        // A task of its own, as for every relay: this one is large, and bytes may flow for days.
+        Ok(server) => drop(tokio::task::spawn_local(permitted_relay(
+            inbound, client, server, session, guard,
+        ))),
+        Err(error) => inbound.refused(error.reason.code()),
+    }
+}
+
+async fn permitted_relay(
+    inbound: Rc<Inbound>,
+    mut client: Io,
+    mut server: Io,
+    session: Session,
+    guard: Guard,
+) {
     tokio::select! {
         // The bytes have been counted with their connections.
         _ended = relay::relay(&mut client, &mut server) => {}

@@ -79,6 +79,16 @@ pub async fn relay(client: &mut Io, server: &mut Io) -> Result<Relayed, Broken> 
     .await
 }
 
+/// Relays to the end, in a task of its own. What led here has been a connection of any kind, whose task is large and
+/// would be kept for as long as bytes flow, which may be days. `held` is dropped at the end.
+pub fn relay_apart<H: 'static>(mut client: Io, mut server: Io, held: H) {
+    drop(tokio::task::spawn_local(async move {
+        // The bytes have been counted with their connections.
+        let _ended = relay(&mut client, &mut server).await;
+        drop(held);
+    }));
+}
+
 enum End {
     From(io::Error),
     To(io::Error),

@@ -205,16 +205,13 @@ impl Handler for Requests {
         observer.refused(Caller::workload(), &Head::new(), refusal, Derivation::none)
     }
 
-    async fn tunnel(&self, mut client: Io, to: Tunnel, guard: Guard) {
+    fn tunnel(&self, client: Io, to: Tunnel, guard: Guard) {
         match to {
-            Tunnel::Server(mut server) => {
-                // The tunnel's bytes have been counted with their connections.
-                let _ended = relay::relay(&mut client, &mut server).await;
-            }
+            Tunnel::Server(server) => relay::relay_apart(client, *server, guard),
+            // A connection inside of a connection, whose task this is.
             Tunnel::Target(target) => {
                 let connection = captured(self.outbound.clone(), client, target, guard);
-                // A task of its own: a connection inside of a connection.
-                let _ended = tokio::task::spawn_local(connection).await;
+                drop(tokio::task::spawn_local(connection));
             }
         }
     }

@@ -17,11 +17,11 @@ use crate::outbound::{DISCOVERY_TIMEOUT, Outbound};
 /// Endpoints that are tried before the client's connection is closed.
 const MAX_TRIES: u32 = 3;
 
-/// Serves a connection to its end. A refusal is a close: there is no other word for it in TCP. `opened`: the server's
+/// Opens the server's side of a connection and leaves the two to each other. A refusal is a close: there is no other word for it in TCP. `opened`: the server's
 /// side, when detection has opened it already.
 pub async fn serve(
     outbound: Rc<Outbound>,
-    mut client: Io,
+    client: Io,
     target: Rc<State>,
     server_name: &[u8],
     opened: Option<(InUse, Io)>,
@@ -31,13 +31,10 @@ pub async fn serve(
         Some(opened) => Ok(opened),
         None => Box::pin(open(&target, server_name, client.client())).await,
     };
-    let (_in_use, mut server) = match opened {
-        Ok(opened) => opened,
-        Err(reason) => return outbound.refused(reason),
-    };
-    // The bytes have been counted with their connections.
-    let _ended = relay::relay(&mut client, &mut server).await;
-    drop(guard);
+    match opened {
+        Ok((in_use, server)) => relay::relay_apart(client, server, (in_use, guard)),
+        Err(reason) => outbound.refused(reason),
+    }
 }
 
 /// The server's side of a connection.
