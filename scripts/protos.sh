@@ -8,6 +8,6 @@ cd "$(dirname "$0")/.."
 cargo run --quiet --release -p tulle-api-gen
 sh scripts/protos-python.sh src
 
-digest=$(cat proto/tulle/api/*.proto proto/envoy/*.proto | sha256sum | cut -d ' ' -f 1)
+digest=$(cat proto/tulle/api/*.proto proto/envoy/*.proto proto/spiffe/*.proto | sha256sum | cut -d ' ' -f 1)
 printf '%s\n' "$digest" > crates/api/src/gen/PROTO_SHA256
 printf '%s\n' "$digest" > src/tulle/api/PROTO_SHA256

@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use prost::Message as _;
+use tulle_api::tap::ObserveRequest;
 use tulle_api::{destination, inbound as inbound_api, outbound as outbound_api};
 use tulle_engine::destination::{Endpoints, MAX_ENDPOINTS, Profile};
 use tulle_engine::inbound::{Key, Peer, PeerTls, RateLimiter, Server, Verifier};
 use tulle_engine::outbound::{HttpVersion, Policy};
+use tulle_engine::tap::{Labels, MAX_LIMIT, Subject, Wish};
 use tulle_engine::{RequestView, doc};
 
 /// Compiles and, where that works, decides.
@@ -110,6 +112,31 @@ pub fn inbound(bytes: &[u8]) {
     for jwt in &server.jwt {
         assert!(jwt.verify(b"e30.e30.AAAA", 0, &Nobody).is_err());
         let _ = (jwt.to_string(), jwt.token([&b"Bearer x"[..]].into_iter()));
+    }
+}
+
+/// Somebody's wish to watch requests, and one request that it is asked about.
+pub fn tap(bytes: &[u8]) {
+    let Ok(message) = ObserveRequest::decode(bytes) else {
+        return;
+    };
+    let Ok(wish) = Wish::compile(&message) else {
+        return;
+    };
+    assert!((1..=MAX_LIMIT).contains(&wish.limit));
+    for authority in [None, Some(&b"a:1"[..])] {
+        let subject = Subject {
+            source: Some(([10, 0, 0, 1], 80).into()),
+            destination: None,
+            scheme: b"",
+            method: b"GET",
+            authority,
+            path: b"/a?b",
+            destination_labels: Labels::List(&[("a", "b")]),
+            route_labels: Labels::List(&[]),
+        };
+        let wanted = wish.wants(&subject, 0);
+        assert!(!wanted || wish.condition.holds(&subject));
     }
 }
 

@@ -33,6 +33,7 @@ pub const ALL: &[(&str, Driver)] = &[
     ("rate_limit", decisions::rate_limit),
     ("retry", decisions::retry),
     ("routes", messages::routes),
+    ("tap", messages::tap),
     ("transport_header", wire::transport_header),
 ];
 

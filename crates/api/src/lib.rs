@@ -90,6 +90,11 @@ pub mod envoy {
     }
 }
 
+/// How a workload gets its identity documents from a SPIFFE agent.
+pub mod spiffe {
+    include!("gen/_.rs");
+}
+
 /// Types of Google's APIs that Envoy's use.
 pub mod google {
     /// The outcome of a call.

@@ -16,6 +16,7 @@
 //! | [`budget`] | how many further tries there may be | [`budget::RetryBudget`] |
 //! | [`hedge`] | when to send a second try beside the first | [`hedge::Hedge`] |
 //! | [`route`] | the lookup that outbound and inbound share | |
+//! | [`tap`] | which requests somebody who watches is told of | `tap.ObserveRequest` |
 //! | [`Reason`] | what an answer of the proxy's own says | |
 //!
 //! Compiling happens when configuration changes, may allocate, and never panics: a part that is wrong is failed, by
@@ -61,6 +62,7 @@ mod reason;
 mod request;
 pub mod retry;
 pub mod route;
+pub mod tap;
 
 pub use self::invalid::{
     Invalid, MAX_AUTHORIZATIONS, MAX_REGEX, MAX_REGEX_PROGRAM, MAX_ROUTES, MAX_RULES,

@@ -12,7 +12,7 @@ use tulle_engine::doc;
 #[allow(dead_code, clippy::expect_used, clippy::panic)]
 mod messages;
 
-use messages::{endpoints, inbound as server, outbound as policy};
+use messages::{endpoints, inbound as server, outbound as policy, tap};
 
 /// Fields nested as protobuf nests them, so that random bytes get past the decoder.
 fn fields() -> impl Strategy<Value = Vec<u8>> {
@@ -100,6 +100,7 @@ proptest! {
         policy(&bytes);
         server(&bytes);
         endpoints(&bytes);
+        tap(&bytes);
     }
 
     #[test]

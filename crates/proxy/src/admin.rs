@@ -263,6 +263,7 @@ impl Admin {
         }
         let mut computed = self.control.samples();
         computed.extend(self.liveness.samples());
+        computed.extend(self.observed.taps().samples());
         computed.extend(self.process.samples(&self.registry));
         let packed = text::wanted(header(ACCEPT_ENCODING), "gzip") > 0.0;
         let mut scrape = Box::new(Scrape {

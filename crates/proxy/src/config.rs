@@ -13,6 +13,7 @@ pub mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use reader::{Environment, Problem, Problems, Reader};
@@ -38,6 +39,8 @@ pub struct Config {
     pub dns: Dns,
     /// The admin server's address.
     pub admin_listen: SocketAddr,
+    /// Who may watch requests, and where; `None`: nobody.
+    pub tap: Option<Tap>,
     /// Connections to the pod.
     pub inbound: Inbound,
     /// The application's own connections.
@@ -81,15 +84,42 @@ pub struct Pod {
     pub node: String,
 }
 
+/// Who may watch requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tap {
+    /// Where it is served.
+    pub listen: SocketAddr,
+    /// The identity that a caller must prove.
+    pub identity: String,
+}
+
 /// How to get a certificate.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// PEM of the trust anchors.
+    /// PEM of the trust anchors; empty only where the source brings its own.
     pub trust_anchors: String,
+    /// The identity to ask for: a DNS name, or a SPIFFE ID.
+    pub local_name: String,
+    /// The server name by which peers dial this proxy.
+    pub server_name: String,
+    /// Where the certificate comes from.
+    pub source: IdentitySource,
+}
+
+/// Where the certificate comes from.
+#[derive(Clone, Debug)]
+pub enum IdentitySource {
+    /// The control plane's identity service.
+    Service(Certify),
+    /// The SPIFFE Workload API on this unix socket.
+    Spire(PathBuf),
+}
+
+/// How to ask the identity service.
+#[derive(Clone, Debug)]
+pub struct Certify {
     /// File with the service-account token.
     pub token_file: String,
-    /// The identity to ask for.
-    pub local_name: String,
     /// The identity service.
     pub service: ControlService,
     /// Shortest time between renewals.
@@ -114,6 +144,8 @@ pub enum ServiceAddr {
     Name(String, u16),
     /// An address.
     Socket(SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
 }
 
 impl ServiceAddr {
@@ -122,6 +154,7 @@ impl ServiceAddr {
         match self {
             Self::Name(name, _) => name.strip_suffix('.').unwrap_or(name) == "localhost",
             Self::Socket(address) => address.ip().is_loopback(),
+            Self::Unix(_) => true,
         }
     }
 }
@@ -131,6 +164,7 @@ impl std::fmt::Display for ServiceAddr {
         match self {
             Self::Name(name, port) => write!(f, "{name}:{port}"),
             Self::Socket(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! worker that carries connections and only looks things up.
 //!
 //! Control side: `config`, `discovery`, `identity`, `metrics`, `control`, `admin`, `log`.
+//! Watched from outside: `tap` (requests as they pass).
 //! Data path: `observe` (what is told of single requests), `worker` (listeners), `detect`, `transport_header`, `net` (sockets, TLS, opaque relay), `http` (the
 //! seam between connections and codecs), `inbound` and `outbound` (the two pipelines, read top to bottom), `drain`.
 #![forbid(unsafe_code)]
@@ -25,5 +26,6 @@ pub mod observe;
 pub mod outbound;
 pub mod run;
 pub mod signal;
+pub mod tap;
 pub mod transport_header;
 pub mod worker;

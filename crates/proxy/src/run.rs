@@ -28,6 +28,7 @@ use crate::metrics::{Limits, Registry};
 use crate::net::listen;
 use crate::observe::{Observed, access};
 use crate::signal::EndSignals;
+use crate::tap;
 use crate::worker::{self, Listeners, Parts};
 
 /// Runs until asked to end.
@@ -56,6 +57,7 @@ async fn live(
         .and_then(TcpListener::from_std)
         .map_err(|error| format!("the admin server: {error}"))?;
     let listeners = Listeners::bind(&config).map_err(|error| error.to_string())?;
+    let tap_listener = tap::bind(&config).map_err(|error| format!("tap: {error}"))?;
     let limits = Limits {
         retain_idle: config.metrics_retain_idle,
         ..Limits::default()
@@ -110,6 +112,12 @@ async fn live(
             heartbeat: heartbeat.clone(),
             observed: observed.clone(),
         });
+    }
+    if let (Some(listener), Some(tap), Some(guard)) = (tap_listener, &config.tap, inbound.guard()) {
+        let listener = TcpListener::from_std(listener).map_err(|error| format!("tap: {error}"))?;
+        let taps = observed.taps().clone();
+        let server = tap::Server::new(&tap.identity, trust.clone(), taps, guard);
+        spawn_local(server.run(listener));
     }
     let mut workers = Workers::start(starts)?;
 

@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from tulle.api import http_route_pb2 as tulle_dot_api_dot_http__route__pb2
 from tulle.api import http_types_pb2 as tulle_dot_api_dot_http__types__pb2
 from tulle.api import net_pb2 as tulle_dot_api_dot_net__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13tulle/api/tap.proto\x12\x14io.linkerd.proxy.tap\x1a\x1egoogle/protobuf/duration.proto\x1a\x1atulle/api/http_types.proto\x1a\x13tulle/api/net.proto\"\xe8\x0c\n\x0eObserveRequest\x12\r\n\x05limit\x18\x01 \x01(\r\x12\x39\n\x05match\x18\x02 \x01(\x0b\x32*.io.linkerd.proxy.tap.ObserveRequest.Match\x12=\n\x07\x65xtract\x18\x03 \x01(\x0b\x32,.io.linkerd.proxy.tap.ObserveRequest.Extract\x1a\x86\n\n\x05Match\x12=\n\x03\x61ll\x18\x01 \x01(\x0b\x32..io.linkerd.proxy.tap.ObserveRequest.Match.SeqH\x00\x12=\n\x03\x61ny\x18\x02 \x01(\x0b\x32..io.linkerd.proxy.tap.ObserveRequest.Match.SeqH\x00\x12\x39\n\x03not\x18\x03 \x01(\x0b\x32*.io.linkerd.proxy.tap.ObserveRequest.MatchH\x00\x12@\n\x06source\x18\x04 \x01(\x0b\x32..io.linkerd.proxy.tap.ObserveRequest.Match.TcpH\x00\x12\x45\n\x0b\x64\x65stination\x18\x05 \x01(\x0b\x32..io.linkerd.proxy.tap.ObserveRequest.Match.TcpH\x00\x12?\n\x04http\x18\x06 \x01(\x0b\x32/.io.linkerd.proxy.tap.ObserveRequest.Match.HttpH\x00\x12M\n\x11\x64\x65stination_label\x18\x07 \x01(\x0b\x32\x30.io.linkerd.proxy.tap.ObserveRequest.Match.LabelH\x00\x12G\n\x0broute_label\x18\x08 \x01(\x0b\x32\x30.io.linkerd.proxy.tap.ObserveRequest.Match.LabelH\x00\x1a\x42\n\x03Seq\x12;\n\x07matches\x18\x01 \x03(\x0b\x32*.io.linkerd.proxy.tap.ObserveRequest.Match\x1a#\n\x05Label\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x1a\x91\x02\n\x03Tcp\x12I\n\x07netmask\x18\x01 \x01(\x0b\x32\x36.io.linkerd.proxy.tap.ObserveRequest.Match.Tcp.NetmaskH\x00\x12I\n\x05ports\x18\x03 \x01(\x0b\x32\x38.io.linkerd.proxy.tap.ObserveRequest.Match.Tcp.PortRangeH\x00\x1a\x44\n\x07Netmask\x12+\n\x02ip\x18\x01 \x01(\x0b\x32\x1f.io.linkerd.proxy.net.IPAddress\x12\x0c\n\x04mask\x18\x02 \x01(\r\x1a%\n\tPortRange\x12\x0b\n\x03min\x18\x01 \x01(\r\x12\x0b\n\x03max\x18\x02 \x01(\rB\x07\n\x05match\x1a\xdb\x02\n\x04Http\x12\x35\n\x06scheme\x18\x01 \x01(\x0b\x32#.io.linkerd.proxy.http_types.SchemeH\x00\x12P\n\tauthority\x18\x02 \x01(\x0b\x32;.io.linkerd.proxy.tap.ObserveRequest.Match.Http.StringMatchH\x00\x12\x39\n\x06method\x18\x03 \x01(\x0b\x32\'.io.linkerd.proxy.http_types.HttpMethodH\x00\x12K\n\x04path\x18\x04 \x01(\x0b\x32;.io.linkerd.proxy.tap.ObserveRequest.Match.Http.StringMatchH\x00\x1a\x39\n\x0bStringMatch\x12\x0f\n\x05\x65xact\x18\x01 \x01(\tH\x00\x12\x10\n\x06prefix\x18\x02 \x01(\tH\x00\x42\x07\n\x05matchB\x07\n\x05matchB\x07\n\x05match\x1a\xc3\x01\n\x07\x45xtract\x12\x41\n\x04http\x18\x01 \x01(\x0b\x32\x31.io.linkerd.proxy.tap.ObserveRequest.Extract.HttpH\x00\x1aj\n\x04Http\x12L\n\x07headers\x18\x01 \x01(\x0b\x32\x39.io.linkerd.proxy.tap.ObserveRequest.Extract.Http.HeadersH\x00\x1a\t\n\x07HeadersB\t\n\x07\x65xtractB\t\n\x07\x65xtract\"D\n\x03\x45os\x12\x1a\n\x10grpc_status_code\x18\x01 \x01(\rH\x00\x12\x1a\n\x10reset_error_code\x18\x02 \x01(\rH\x00\x42\x05\n\x03\x65nd\"\xae\x0e\n\x08TapEvent\x12\x30\n\x06source\x18\x01 \x01(\x0b\x32 .io.linkerd.proxy.net.TcpAddress\x12\x35\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32 .io.linkerd.proxy.net.TcpAddress\x12\x33\n\x04http\x18\x03 \x01(\x0b\x32#.io.linkerd.proxy.tap.TapEvent.HttpH\x00\x12\x45\n\x10\x64\x65stination_meta\x18\x04 \x01(\x0b\x32+.io.linkerd.proxy.tap.TapEvent.EndpointMeta\x12@\n\x0bsource_meta\x18\x05 \x01(\x0b\x32+.io.linkerd.proxy.tap.TapEvent.EndpointMeta\x12\x46\n\x0fproxy_direction\x18\x06 \x01(\x0e\x32-.io.linkerd.proxy.tap.TapEvent.ProxyDirection\x12<\n\nroute_meta\x18\x07 \x01(\x0b\x32(.io.linkerd.proxy.tap.TapEvent.RouteMeta\x1a\x86\x01\n\x0c\x45ndpointMeta\x12G\n\x06labels\x18\x01 \x03(\x0b\x32\x37.io.linkerd.proxy.tap.TapEvent.EndpointMeta.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x80\x01\n\tRouteMeta\x12\x44\n\x06labels\x18\x01 \x03(\x0b\x32\x34.io.linkerd.proxy.tap.TapEvent.RouteMeta.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\xa5\x08\n\x04Http\x12G\n\x0crequest_init\x18\x01 \x01(\x0b\x32/.io.linkerd.proxy.tap.TapEvent.Http.RequestInitH\x00\x12I\n\rresponse_init\x18\x02 \x01(\x0b\x32\x30.io.linkerd.proxy.tap.TapEvent.Http.ResponseInitH\x00\x12G\n\x0cresponse_end\x18\x03 \x01(\x0b\x32/.io.linkerd.proxy.tap.TapEvent.Http.ResponseEndH\x00\x1a(\n\x08StreamId\x12\x0c\n\x04\x62\x61se\x18\x01 \x01(\r\x12\x0e\n\x06stream\x18\x02 \x01(\x04\x1a\x8d\x02\n\x0bRequestInit\x12\x38\n\x02id\x18\x01 \x01(\x0b\x32,.io.linkerd.proxy.tap.TapEvent.Http.StreamId\x12\x37\n\x06method\x18\x02 \x01(\x0b\x32\'.io.linkerd.proxy.http_types.HttpMethod\x12\x33\n\x06scheme\x18\x03 \x01(\x0b\x32#.io.linkerd.proxy.http_types.Scheme\x12\x11\n\tauthority\x18\x04 \x01(\t\x12\x0c\n\x04path\x18\x05 \x01(\t\x12\x35\n\x07headers\x18\x06 \x01(\x0b\x32$.io.linkerd.proxy.http_types.Headers\x1a\xcb\x01\n\x0cResponseInit\x12\x38\n\x02id\x18\x01 \x01(\x0b\x32,.io.linkerd.proxy.tap.TapEvent.Http.StreamId\x12\x35\n\x12since_request_init\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bhttp_status\x18\x03 \x01(\r\x12\x35\n\x07headers\x18\x04 \x01(\x0b\x32$.io.linkerd.proxy.http_types.Headers\x1a\xae\x02\n\x0bResponseEnd\x12\x38\n\x02id\x18\x01 \x01(\x0b\x32,.io.linkerd.proxy.tap.TapEvent.Http.StreamId\x12\x35\n\x12since_request_init\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x36\n\x13since_response_init\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0eresponse_bytes\x18\x04 \x01(\x04\x12&\n\x03\x65os\x18\x05 \x01(\x0b\x32\x19.io.linkerd.proxy.tap.Eos\x12\x36\n\x08trailers\x18\x06 \x01(\x0b\x32$.io.linkerd.proxy.http_types.HeadersB\x07\n\x05\x65vent\"8\n\x0eProxyDirection\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07INBOUND\x10\x01\x12\x0c\n\x08OUTBOUND\x10\x02\x42\x07\n\x05\x65vent2Z\n\x03Tap\x12S\n\x07Observe\x12$.io.linkerd.proxy.tap.ObserveRequest\x1a\x1e.io.linkerd.proxy.tap.TapEvent\"\x00\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13tulle/api/tap.proto\x12\x14io.linkerd.proxy.tap\x1a\x1egoogle/protobuf/duration.proto\x1a\x1atulle/api/http_route.proto\x1a\x1atulle/api/http_types.proto\x1a\x13tulle/api/net.proto\"\x9d\r\n\x0eObserveRequest\x12\r\n\x05limit\x18\x01 \x01(\r\x12\x39\n\x05match\x18\x02 \x01(\x0b\x32*.io.linkerd.proxy.tap.ObserveRequest.Match\x12=\n\x07\x65xtract\x18\x03 \x01(\x0b\x32,.io.linkerd.proxy.tap.ObserveRequest.Extract\x12\x33\n\x06sample\x18\xe8\x07 \x01(\x0b\x32\".io.linkerd.proxy.http_route.Ratio\x1a\x86\n\n\x05Match\x12=\n\x03\x61ll\x18\x01 \x01(\x0b\x32..io.linkerd.proxy.tap.ObserveRequest.Match.SeqH\x00\x12=\n\x03\x61ny\x18\x02 \x01(\x0b\x32..io.linkerd.proxy.tap.ObserveRequest.Match.SeqH\x00\x12\x39\n\x03not\x18\x03 \x01(\x0b\x32*.io.linkerd.proxy.tap.ObserveRequest.MatchH\x00\x12@\n\x06source\x18\x04 \x01(\x0b\x32..io.linkerd.proxy.tap.ObserveRequest.Match.TcpH\x00\x12\x45\n\x0b\x64\x65stination\x18\x05 \x01(\x0b\x32..io.linkerd.proxy.tap.ObserveRequest.Match.TcpH\x00\x12?\n\x04http\x18\x06 \x01(\x0b\x32/.io.linkerd.proxy.tap.ObserveRequest.Match.HttpH\x00\x12M\n\x11\x64\x65stination_label\x18\x07 \x01(\x0b\x32\x30.io.linkerd.proxy.tap.ObserveRequest.Match.LabelH\x00\x12G\n\x0broute_label\x18\x08 \x01(\x0b\x32\x30.io.linkerd.proxy.tap.ObserveRequest.Match.LabelH\x00\x1a\x42\n\x03Seq\x12;\n\x07matches\x18\x01 \x03(\x0b\x32*.io.linkerd.proxy.tap.ObserveRequest.Match\x1a#\n\x05Label\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x1a\x91\x02\n\x03Tcp\x12I\n\x07netmask\x18\x01 \x01(\x0b\x32\x36.io.linkerd.proxy.tap.ObserveRequest.Match.Tcp.NetmaskH\x00\x12I\n\x05ports\x18\x03 \x01(\x0b\x32\x38.io.linkerd.proxy.tap.ObserveRequest.Match.Tcp.PortRangeH\x00\x1a\x44\n\x07Netmask\x12+\n\x02ip\x18\x01 \x01(\x0b\x32\x1f.io.linkerd.proxy.net.IPAddress\x12\x0c\n\x04mask\x18\x02 \x01(\r\x1a%\n\tPortRange\x12\x0b\n\x03min\x18\x01 \x01(\r\x12\x0b\n\x03max\x18\x02 \x01(\rB\x07\n\x05match\x1a\xdb\x02\n\x04Http\x12\x35\n\x06scheme\x18\x01 \x01(\x0b\x32#.io.linkerd.proxy.http_types.SchemeH\x00\x12P\n\tauthority\x18\x02 \x01(\x0b\x32;.io.linkerd.proxy.tap.ObserveRequest.Match.Http.StringMatchH\x00\x12\x39\n\x06method\x18\x03 \x01(\x0b\x32\'.io.linkerd.proxy.http_types.HttpMethodH\x00\x12K\n\x04path\x18\x04 \x01(\x0b\x32;.io.linkerd.proxy.tap.ObserveRequest.Match.Http.StringMatchH\x00\x1a\x39\n\x0bStringMatch\x12\x0f\n\x05\x65xact\x18\x01 \x01(\tH\x00\x12\x10\n\x06prefix\x18\x02 \x01(\tH\x00\x42\x07\n\x05matchB\x07\n\x05matchB\x07\n\x05match\x1a\xc3\x01\n\x07\x45xtract\x12\x41\n\x04http\x18\x01 \x01(\x0b\x32\x31.io.linkerd.proxy.tap.ObserveRequest.Extract.HttpH\x00\x1aj\n\x04Http\x12L\n\x07headers\x18\x01 \x01(\x0b\x32\x39.io.linkerd.proxy.tap.ObserveRequest.Extract.Http.HeadersH\x00\x1a\t\n\x07HeadersB\t\n\x07\x65xtractB\t\n\x07\x65xtract\"D\n\x03\x45os\x12\x1a\n\x10grpc_status_code\x18\x01 \x01(\rH\x00\x12\x1a\n\x10reset_error_code\x18\x02 \x01(\rH\x00\x42\x05\n\x03\x65nd\"\xae\x0e\n\x08TapEvent\x12\x30\n\x06source\x18\x01 \x01(\x0b\x32 .io.linkerd.proxy.net.TcpAddress\x12\x35\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32 .io.linkerd.proxy.net.TcpAddress\x12\x33\n\x04http\x18\x03 \x01(\x0b\x32#.io.linkerd.proxy.tap.TapEvent.HttpH\x00\x12\x45\n\x10\x64\x65stination_meta\x18\x04 \x01(\x0b\x32+.io.linkerd.proxy.tap.TapEvent.EndpointMeta\x12@\n\x0bsource_meta\x18\x05 \x01(\x0b\x32+.io.linkerd.proxy.tap.TapEvent.EndpointMeta\x12\x46\n\x0fproxy_direction\x18\x06 \x01(\x0e\x32-.io.linkerd.proxy.tap.TapEvent.ProxyDirection\x12<\n\nroute_meta\x18\x07 \x01(\x0b\x32(.io.linkerd.proxy.tap.TapEvent.RouteMeta\x1a\x86\x01\n\x0c\x45ndpointMeta\x12G\n\x06labels\x18\x01 \x03(\x0b\x32\x37.io.linkerd.proxy.tap.TapEvent.EndpointMeta.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x80\x01\n\tRouteMeta\x12\x44\n\x06labels\x18\x01 \x03(\x0b\x32\x34.io.linkerd.proxy.tap.TapEvent.RouteMeta.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\xa5\x08\n\x04Http\x12G\n\x0crequest_init\x18\x01 \x01(\x0b\x32/.io.linkerd.proxy.tap.TapEvent.Http.RequestInitH\x00\x12I\n\rresponse_init\x18\x02 \x01(\x0b\x32\x30.io.linkerd.proxy.tap.TapEvent.Http.ResponseInitH\x00\x12G\n\x0cresponse_end\x18\x03 \x01(\x0b\x32/.io.linkerd.proxy.tap.TapEvent.Http.ResponseEndH\x00\x1a(\n\x08StreamId\x12\x0c\n\x04\x62\x61se\x18\x01 \x01(\r\x12\x0e\n\x06stream\x18\x02 \x01(\x04\x1a\x8d\x02\n\x0bRequestInit\x12\x38\n\x02id\x18\x01 \x01(\x0b\x32,.io.linkerd.proxy.tap.TapEvent.Http.StreamId\x12\x37\n\x06method\x18\x02 \x01(\x0b\x32\'.io.linkerd.proxy.http_types.HttpMethod\x12\x33\n\x06scheme\x18\x03 \x01(\x0b\x32#.io.linkerd.proxy.http_types.Scheme\x12\x11\n\tauthority\x18\x04 \x01(\t\x12\x0c\n\x04path\x18\x05 \x01(\t\x12\x35\n\x07headers\x18\x06 \x01(\x0b\x32$.io.linkerd.proxy.http_types.Headers\x1a\xcb\x01\n\x0cResponseInit\x12\x38\n\x02id\x18\x01 \x01(\x0b\x32,.io.linkerd.proxy.tap.TapEvent.Http.StreamId\x12\x35\n\x12since_request_init\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bhttp_status\x18\x03 \x01(\r\x12\x35\n\x07headers\x18\x04 \x01(\x0b\x32$.io.linkerd.proxy.http_types.Headers\x1a\xae\x02\n\x0bResponseEnd\x12\x38\n\x02id\x18\x01 \x01(\x0b\x32,.io.linkerd.proxy.tap.TapEvent.Http.StreamId\x12\x35\n\x12since_request_init\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x36\n\x13since_response_init\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0eresponse_bytes\x18\x04 \x01(\x04\x12&\n\x03\x65os\x18\x05 \x01(\x0b\x32\x19.io.linkerd.proxy.tap.Eos\x12\x36\n\x08trailers\x18\x06 \x01(\x0b\x32$.io.linkerd.proxy.http_types.HeadersB\x07\n\x05\x65vent\"8\n\x0eProxyDirection\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07INBOUND\x10\x01\x12\x0c\n\x08OUTBOUND\x10\x02\x42\x07\n\x05\x65vent2Z\n\x03Tap\x12S\n\x07Observe\x12$.io.linkerd.proxy.tap.ObserveRequest\x1a\x1e.io.linkerd.proxy.tap.TapEvent\"\x00\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,54 +39,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TAPEVENT_ENDPOINTMETA_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_TAPEVENT_ROUTEMETA_LABELSENTRY']._loaded_options = None
   _globals['_TAPEVENT_ROUTEMETA_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_OBSERVEREQUEST']._serialized_start=127
-  _globals['_OBSERVEREQUEST']._serialized_end=1767
-  _globals['_OBSERVEREQUEST_MATCH']._serialized_start=283
-  _globals['_OBSERVEREQUEST_MATCH']._serialized_end=1569
-  _globals['_OBSERVEREQUEST_MATCH_SEQ']._serialized_start=831
-  _globals['_OBSERVEREQUEST_MATCH_SEQ']._serialized_end=897
-  _globals['_OBSERVEREQUEST_MATCH_LABEL']._serialized_start=899
-  _globals['_OBSERVEREQUEST_MATCH_LABEL']._serialized_end=934
-  _globals['_OBSERVEREQUEST_MATCH_TCP']._serialized_start=937
-  _globals['_OBSERVEREQUEST_MATCH_TCP']._serialized_end=1210
-  _globals['_OBSERVEREQUEST_MATCH_TCP_NETMASK']._serialized_start=1094
-  _globals['_OBSERVEREQUEST_MATCH_TCP_NETMASK']._serialized_end=1162
-  _globals['_OBSERVEREQUEST_MATCH_TCP_PORTRANGE']._serialized_start=1164
-  _globals['_OBSERVEREQUEST_MATCH_TCP_PORTRANGE']._serialized_end=1201
-  _globals['_OBSERVEREQUEST_MATCH_HTTP']._serialized_start=1213
-  _globals['_OBSERVEREQUEST_MATCH_HTTP']._serialized_end=1560
-  _globals['_OBSERVEREQUEST_MATCH_HTTP_STRINGMATCH']._serialized_start=1494
-  _globals['_OBSERVEREQUEST_MATCH_HTTP_STRINGMATCH']._serialized_end=1551
-  _globals['_OBSERVEREQUEST_EXTRACT']._serialized_start=1572
-  _globals['_OBSERVEREQUEST_EXTRACT']._serialized_end=1767
-  _globals['_OBSERVEREQUEST_EXTRACT_HTTP']._serialized_start=1650
-  _globals['_OBSERVEREQUEST_EXTRACT_HTTP']._serialized_end=1756
-  _globals['_OBSERVEREQUEST_EXTRACT_HTTP_HEADERS']._serialized_start=1736
-  _globals['_OBSERVEREQUEST_EXTRACT_HTTP_HEADERS']._serialized_end=1745
-  _globals['_EOS']._serialized_start=1769
-  _globals['_EOS']._serialized_end=1837
-  _globals['_TAPEVENT']._serialized_start=1840
-  _globals['_TAPEVENT']._serialized_end=3678
-  _globals['_TAPEVENT_ENDPOINTMETA']._serialized_start=2282
-  _globals['_TAPEVENT_ENDPOINTMETA']._serialized_end=2416
-  _globals['_TAPEVENT_ENDPOINTMETA_LABELSENTRY']._serialized_start=2371
-  _globals['_TAPEVENT_ENDPOINTMETA_LABELSENTRY']._serialized_end=2416
-  _globals['_TAPEVENT_ROUTEMETA']._serialized_start=2419
-  _globals['_TAPEVENT_ROUTEMETA']._serialized_end=2547
-  _globals['_TAPEVENT_ROUTEMETA_LABELSENTRY']._serialized_start=2371
-  _globals['_TAPEVENT_ROUTEMETA_LABELSENTRY']._serialized_end=2416
-  _globals['_TAPEVENT_HTTP']._serialized_start=2550
-  _globals['_TAPEVENT_HTTP']._serialized_end=3611
-  _globals['_TAPEVENT_HTTP_STREAMID']._serialized_start=2779
-  _globals['_TAPEVENT_HTTP_STREAMID']._serialized_end=2819
-  _globals['_TAPEVENT_HTTP_REQUESTINIT']._serialized_start=2822
-  _globals['_TAPEVENT_HTTP_REQUESTINIT']._serialized_end=3091
-  _globals['_TAPEVENT_HTTP_RESPONSEINIT']._serialized_start=3094
-  _globals['_TAPEVENT_HTTP_RESPONSEINIT']._serialized_end=3297
-  _globals['_TAPEVENT_HTTP_RESPONSEEND']._serialized_start=3300
-  _globals['_TAPEVENT_HTTP_RESPONSEEND']._serialized_end=3602
-  _globals['_TAPEVENT_PROXYDIRECTION']._serialized_start=3613
-  _globals['_TAPEVENT_PROXYDIRECTION']._serialized_end=3669
-  _globals['_TAP']._serialized_start=3680
-  _globals['_TAP']._serialized_end=3770
+  _globals['_OBSERVEREQUEST']._serialized_start=155
+  _globals['_OBSERVEREQUEST']._serialized_end=1848
+  _globals['_OBSERVEREQUEST_MATCH']._serialized_start=364
+  _globals['_OBSERVEREQUEST_MATCH']._serialized_end=1650
+  _globals['_OBSERVEREQUEST_MATCH_SEQ']._serialized_start=912
+  _globals['_OBSERVEREQUEST_MATCH_SEQ']._serialized_end=978
+  _globals['_OBSERVEREQUEST_MATCH_LABEL']._serialized_start=980
+  _globals['_OBSERVEREQUEST_MATCH_LABEL']._serialized_end=1015
+  _globals['_OBSERVEREQUEST_MATCH_TCP']._serialized_start=1018
+  _globals['_OBSERVEREQUEST_MATCH_TCP']._serialized_end=1291
+  _globals['_OBSERVEREQUEST_MATCH_TCP_NETMASK']._serialized_start=1175
+  _globals['_OBSERVEREQUEST_MATCH_TCP_NETMASK']._serialized_end=1243
+  _globals['_OBSERVEREQUEST_MATCH_TCP_PORTRANGE']._serialized_start=1245
+  _globals['_OBSERVEREQUEST_MATCH_TCP_PORTRANGE']._serialized_end=1282
+  _globals['_OBSERVEREQUEST_MATCH_HTTP']._serialized_start=1294
+  _globals['_OBSERVEREQUEST_MATCH_HTTP']._serialized_end=1641
+  _globals['_OBSERVEREQUEST_MATCH_HTTP_STRINGMATCH']._serialized_start=1575
+  _globals['_OBSERVEREQUEST_MATCH_HTTP_STRINGMATCH']._serialized_end=1632
+  _globals['_OBSERVEREQUEST_EXTRACT']._serialized_start=1653
+  _globals['_OBSERVEREQUEST_EXTRACT']._serialized_end=1848
+  _globals['_OBSERVEREQUEST_EXTRACT_HTTP']._serialized_start=1731
+  _globals['_OBSERVEREQUEST_EXTRACT_HTTP']._serialized_end=1837
+  _globals['_OBSERVEREQUEST_EXTRACT_HTTP_HEADERS']._serialized_start=1817
+  _globals['_OBSERVEREQUEST_EXTRACT_HTTP_HEADERS']._serialized_end=1826
+  _globals['_EOS']._serialized_start=1850
+  _globals['_EOS']._serialized_end=1918
+  _globals['_TAPEVENT']._serialized_start=1921
+  _globals['_TAPEVENT']._serialized_end=3759
+  _globals['_TAPEVENT_ENDPOINTMETA']._serialized_start=2363
+  _globals['_TAPEVENT_ENDPOINTMETA']._serialized_end=2497
+  _globals['_TAPEVENT_ENDPOINTMETA_LABELSENTRY']._serialized_start=2452
+  _globals['_TAPEVENT_ENDPOINTMETA_LABELSENTRY']._serialized_end=2497
+  _globals['_TAPEVENT_ROUTEMETA']._serialized_start=2500
+  _globals['_TAPEVENT_ROUTEMETA']._serialized_end=2628
+  _globals['_TAPEVENT_ROUTEMETA_LABELSENTRY']._serialized_start=2452
+  _globals['_TAPEVENT_ROUTEMETA_LABELSENTRY']._serialized_end=2497
+  _globals['_TAPEVENT_HTTP']._serialized_start=2631
+  _globals['_TAPEVENT_HTTP']._serialized_end=3692
+  _globals['_TAPEVENT_HTTP_STREAMID']._serialized_start=2860
+  _globals['_TAPEVENT_HTTP_STREAMID']._serialized_end=2900
+  _globals['_TAPEVENT_HTTP_REQUESTINIT']._serialized_start=2903
+  _globals['_TAPEVENT_HTTP_REQUESTINIT']._serialized_end=3172
+  _globals['_TAPEVENT_HTTP_RESPONSEINIT']._serialized_start=3175
+  _globals['_TAPEVENT_HTTP_RESPONSEINIT']._serialized_end=3378
+  _globals['_TAPEVENT_HTTP_RESPONSEEND']._serialized_start=3381
+  _globals['_TAPEVENT_HTTP_RESPONSEEND']._serialized_end=3683
+  _globals['_TAPEVENT_PROXYDIRECTION']._serialized_start=3694
+  _globals['_TAPEVENT_PROXYDIRECTION']._serialized_end=3750
+  _globals['_TAP']._serialized_start=3761
+  _globals['_TAP']._serialized_end=3851
 # @@protoc_insertion_point(module_scope)

@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
+from tulle.api import http_route_pb2 as _http_route_pb2
 from tulle.api import http_types_pb2 as _http_types_pb2
 from tulle.api import net_pb2 as _net_pb2
 from google.protobuf.internal import containers as _containers
@@ -13,7 +14,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ObserveRequest(_message.Message):
-    __slots__ = ("limit", "match", "extract")
+    __slots__ = ("limit", "match", "extract", "sample")
     class Match(_message.Message):
         __slots__ = ("all", "any", "source", "destination", "http", "destination_label", "route_label")
         class Seq(_message.Message):
@@ -99,10 +100,12 @@ class ObserveRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     MATCH_FIELD_NUMBER: _ClassVar[int]
     EXTRACT_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_FIELD_NUMBER: _ClassVar[int]
     limit: int
     match: ObserveRequest.Match
     extract: ObserveRequest.Extract
-    def __init__(self, limit: _Optional[int] = ..., match: _Optional[_Union[ObserveRequest.Match, _Mapping]] = ..., extract: _Optional[_Union[ObserveRequest.Extract, _Mapping]] = ...) -> None: ...
+    sample: _http_route_pb2.Ratio
+    def __init__(self, limit: _Optional[int] = ..., match: _Optional[_Union[ObserveRequest.Match, _Mapping]] = ..., extract: _Optional[_Union[ObserveRequest.Extract, _Mapping]] = ..., sample: _Optional[_Union[_http_route_pb2.Ratio, _Mapping]] = ...) -> None: ...
 
 class Eos(_message.Message):
     __slots__ = ("grpc_status_code", "reset_error_code")

@@ -236,7 +236,7 @@ def _mesh_tls(authentication: MeshTLSAuthentication) -> Iterator[Problem]:
     for index, name in enumerate(spec.identities or ()):
         at = f"spec.identities[{index}]"
         if name.startswith("spiffe://"):
-            if re.fullmatch(r"spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9._-]{1,255}){1,16}", name) is None:
+            if not _is_spiffe_id(name):
                 yield Problem(at, f"{name[:100]!r} is not a SPIFFE ID such as spiffe://example.org/web")
         elif name != "*" and re.fullmatch(r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?", name) is None:
             yield Problem(at, f"{name!r} is not *, a DNS-like name or *.suffix")
@@ -245,6 +245,18 @@ def _mesh_tls(authentication: MeshTLSAuthentication) -> Iterator[Problem]:
             yield Problem(
                 f"spec.identityRefs[{index}].kind", f"{ref.kind!r} is not ServiceAccount or Namespace"
             )
+
+
+def _is_spiffe_id(name: str) -> bool:
+    """Whether SPIFFE's standard takes the text for a workload's ID (the sidecar asks the same of certificates)."""
+    domain, _, path = name.removeprefix("spiffe://").partition("/")
+    segments = path.split("/")
+    return (
+        len(name) <= 2048
+        and re.fullmatch(r"[a-z0-9._-]{1,255}", domain) is not None
+        and all(re.fullmatch(r"[A-Za-z0-9._-]+", segment) for segment in segments)
+        and not {".", ".."}.intersection(segments)
+    )
 
 
 def _networks(authentication: NetworkAuthentication) -> Iterator[Problem]:

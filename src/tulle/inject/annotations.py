@@ -14,8 +14,10 @@ from typing import Any
 
 __all__ = [
     "CONFIG_PREFIX",
+    "DISABLE_TAP",
     "INJECT",
     "SPECS",
+    "TAP_ENABLED",
     "BadAnnotation",
     "Settings",
     "parse_ports",
@@ -25,6 +27,9 @@ __all__ = [
 
 INJECT = "linkerd.io/inject"
 CONFIG_PREFIX = "config.linkerd.io/"
+# "true" on a pod or its namespace: no tap there. The other is what the injector writes where it serves tap.
+DISABLE_TAP = "viz.linkerd.io/disable-tap"
+TAP_ENABLED = "viz.linkerd.io/tap-enabled"
 
 INBOUND_POLICIES = (
     "all-unauthenticated",

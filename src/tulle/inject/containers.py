@@ -157,6 +157,8 @@ def _environment(spec: Obj, config: InjectConfig, values: Settings, *, ingress: 
     if "proxy-require-identity-inbound-ports" in values:
         required = ",".join(values["proxy-require-identity-inbound-ports"])
         env.append(_literal("LINKERD2_PROXY_INBOUND_PORTS_REQUIRE_IDENTITY", required))
+    if config.tap_identity:
+        env.append(_literal("LINKERD2_PROXY_TAP_SVC_NAME", config.tap_identity))
     if values.get("enable-gateway"):
         env.append(_literal("LINKERD2_PROXY_INBOUND_GATEWAY_SUFFIXES", f"svc.{domain}."))
     if values.get("proxy-metrics-hostname-labels"):

@@ -7,10 +7,18 @@ Pure. The shape is Linkerd's (native sidecar by default), so that either proxy r
 import copy
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from tulle.inject.annotations import INJECT, BadAnnotation, Settings, settings, unknown
+from tulle.inject.annotations import (
+    DISABLE_TAP,
+    INJECT,
+    TAP_ENABLED,
+    BadAnnotation,
+    Settings,
+    settings,
+    unknown,
+)
 from tulle.inject.config import InjectConfig
 from tulle.inject.containers import init_container, proxy_container, volumes
 
@@ -68,6 +76,8 @@ def inject(pod: Obj, namespace: Obj, config: InjectConfig, owner: Owner | None =
         return Skipped("sidecar_already_exists", "the pod already has a proxy", warnings)
 
     values = settings(annotations, namespace_annotations)
+    if config.tap_identity and _tap_is_disabled(annotations, namespace_annotations):
+        config = replace(config, tap_identity="")
     udp = [
         f"{container.get('name')}:{port.get('containerPort')}"
         for container in spec.get("containers", [])
@@ -98,6 +108,13 @@ def _mode(
     return "enabled" if config.inject_by_default and not protected else "disabled"
 
 
+def _tap_is_disabled(pod: Mapping[str, str], namespace: Mapping[str, str]) -> bool:
+    value = pod.get(DISABLE_TAP, namespace.get(DISABLE_TAP, "false"))
+    if value not in ("true", "false"):
+        raise BadAnnotation(DISABLE_TAP, value, "true or false")
+    return value == "true"
+
+
 def _with_sidecar(
     pod: Obj, namespace: Obj, config: InjectConfig, values: Settings, owner: Owner | None, *, ingress: bool
 ) -> Obj:
@@ -115,6 +132,8 @@ def _with_sidecar(
     annotations["linkerd.io/created-by"] = f"tulle/inject {config.proxy_version}"
     annotations["linkerd.io/proxy-version"] = str(values.get("proxy-version", config.proxy_version))
     annotations["linkerd.io/trust-root-sha256"] = hashlib.sha256(config.trust_anchors.encode()).hexdigest()
+    if config.tap_identity:
+        annotations[TAP_ENABLED] = "true"
     for name, text in _annotations(namespace).items():
         if name.startswith("config.linkerd.io/"):
             annotations.setdefault(name, text)

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from tulle.errors import TulleError
-from tulle.inject.annotations import CONFIG_PREFIX, INJECT
+from tulle.inject.annotations import CONFIG_PREFIX, INJECT, TAP_ENABLED
 from tulle.inject.config import InjectConfig
 from tulle.inject.pod import SIDECARS, Injected, Obj, Owner, inject
 from tulle.kube.yaml import Loader
@@ -142,7 +142,7 @@ def remove(obj: Obj) -> tuple[Obj, str]:
 
 
 def _is_ours(name: str) -> bool:
-    return name.startswith((CONFIG_PREFIX, "linkerd.io/")) or name == INJECT
+    return name.startswith((CONFIG_PREFIX, "linkerd.io/")) or name in (INJECT, TAP_ENABLED)
 
 
 def _sidecars(pod: Obj) -> bool:

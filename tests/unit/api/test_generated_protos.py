@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[3]
 PROTOS = [
     *sorted((ROOT / "proto/tulle/api").glob("*.proto")),
     *sorted((ROOT / "proto/envoy").glob("*.proto")),
+    *sorted((ROOT / "proto/spiffe").glob("*.proto")),
 ]
 
 

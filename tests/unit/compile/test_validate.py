@@ -168,6 +168,9 @@ def test_what_has_no_effect_is_named_and_not_refused(each: Obj, path: str) -> No
         (networks("n"), "spec.networks"),
         (mesh_tls("m"), "spec"),
         (mesh_tls("m", identities=["spiffe://x/ y"]), "spec.identities[0]"),
+        (mesh_tls("m", identities=["spiffe://x/y", "spiffe://X/y"]), "spec.identities[1]"),
+        (mesh_tls("m", identities=["spiffe://x"]), "spec.identities[0]"),
+        (mesh_tls("m", identities=["spiffe://x/../y"]), "spec.identities[0]"),
         (mesh_tls("m", identities=["a*b"]), "spec.identities[0]"),
         (mesh_tls("m", identityRefs=[{"kind": "User", "name": "x"}]), "spec.identityRefs[0].kind"),
         (

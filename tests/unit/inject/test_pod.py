@@ -151,6 +151,43 @@ def test_annotations_reach_the_sidecar() -> None:
     assert arguments[arguments.index("--timeout-close-wait-secs") + 1] == "2"
 
 
+TAP = "tap.linkerd-viz.serviceaccount.identity.linkerd.cluster.local"
+
+
+@pytest.mark.parametrize(
+    ("identity", "pod", "namespace", "served"),
+    [
+        ("", {}, {}, False),
+        (TAP, {}, {}, True),
+        (TAP, {"viz.linkerd.io/disable-tap": "true"}, {}, False),
+        (TAP, {}, {"viz.linkerd.io/disable-tap": "true"}, False),
+        (TAP, {"viz.linkerd.io/disable-tap": "false"}, {"viz.linkerd.io/disable-tap": "true"}, True),
+    ],
+)
+def test_tap_is_served_to_the_installations_identity_unless_the_pod_or_its_namespace_declines(
+    identity: str, pod: dict[str, str], namespace: dict[str, str], served: bool
+) -> None:
+    template = copy.deepcopy(POD)
+    template["metadata"]["annotations"] = dict(pod)
+    out = injected(
+        template,
+        replace(CONFIG, tap_identity=identity),
+        {"metadata": {"name": "default", "annotations": namespace}},
+    )
+    env = env_of(out)
+    assert env.get("LINKERD2_PROXY_TAP_SVC_NAME") == (TAP if served else None)
+    assert env["LINKERD2_PROXY_CONTROL_LISTEN_ADDR"].endswith(":4190")
+    enabled = out["metadata"]["annotations"].get("viz.linkerd.io/tap-enabled")
+    assert enabled == ("true" if served else None)
+
+
+def test_a_wish_about_tap_that_cannot_be_read_is_refused() -> None:
+    pod = copy.deepcopy(POD)
+    pod["metadata"]["annotations"] = {"viz.linkerd.io/disable-tap": "yes"}
+    with pytest.raises(BadAnnotation, match=r"viz\.linkerd\.io/disable-tap: 'yes'"):
+        inject(pod, DEFAULT, replace(CONFIG, tap_identity=TAP))
+
+
 def test_a_namespaces_setting_is_inherited_and_the_pods_own_wins() -> None:
     namespace = {"metadata": {"name": "x", "annotations": {"config.linkerd.io/proxy-log-level": "debug"}}}
     assert env_of(injected(POD, namespace=namespace))["LINKERD2_PROXY_LOG"].startswith("debug")

@@ -10,6 +10,9 @@ pub struct ObserveRequest {
     /// What to tell of them beside the basic facts.
     #[prost(message, optional, tag = "3")]
     pub extract: ::core::option::Option<observe_request::Extract>,
+    /// Tulle: the share of the matching requests that is told of, drawn for each; absent: all.
+    #[prost(message, optional, tag = "1000")]
+    pub sample: ::core::option::Option<super::http_route::Ratio>,
 }
 /// Nested message and enum types in `ObserveRequest`.
 pub mod observe_request {

@@ -38,7 +38,7 @@ impl Cidr {
         prefix: 0,
     };
 
-    fn new(addr: IpAddr, prefix: u32) -> Result<Self, Invalid> {
+    pub(crate) fn new(addr: IpAddr, prefix: u32) -> Result<Self, Invalid> {
         let bits = if addr.is_ipv4() { 32 } else { 128 };
         match u8::try_from(prefix) {
             Ok(prefix) if prefix <= bits => {

@@ -102,6 +102,7 @@ pub const GROUPS: &[(&str, &[Header])] = &[
         both("grpc-timeout", "how long the call may take; set to what is left", "the same; set to what is left", "the caller"),
         both("grpc-status", "the outcome of a call, in headers or trailers: metrics, retries, breakers; set on answers of the proxy's own to gRPC", "the outcome for metrics; set on answers of the proxy's own to gRPC", ENDS),
         answer("grpc-message", "set on answers of the proxy's own to gRPC", "set on answers of the proxy's own to gRPC", ENDS),
+        answer("tulle-tap-events-lost", "set on the end of a tap: the events that its reader was too slow for", "the same", NOBODY),
         answer("grpc-retry-pushback-ms", "when, or that not, to retry", "passes", "the server, up to 10 s"),
         answer("retry-after", "when to retry, and how long an ejected endpoint is left alone", "set on 429 of a rate limit", "the server, up to 10 s for a retry"),
         request("x-request-id", "the id of a refused request", "the id of a refused request", "the application; inbound, a meshed peer"),

@@ -1,12 +1,13 @@
 //! From the environment to a [`Config`]: which variable becomes which field, and what several say together.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use super::table::{self, DirectionVariables};
 use super::{
-    Backoff, Config, Connections, ControlService, ControlStreams, DefaultPolicy, Destination, Dns,
-    Environment, Http2, Identity, Inbound, Outbound, Pod, Policy, Problems, Reader, ServiceAddr,
-    values,
+    Backoff, Certify, Config, Connections, ControlService, ControlStreams, DefaultPolicy,
+    Destination, Dns, Environment, Http2, Identity, IdentitySource, Inbound, Outbound, Pod, Policy,
+    Problems, Reader, ServiceAddr, Tap, values,
 };
 
 const UNSPECIFIED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -70,6 +71,7 @@ impl Config {
             admin_listen: reader
                 .get(&table::ADMIN_LISTEN_ADDR, values::address)
                 .unwrap_or(UNSPECIFIED),
+            tap: tap(reader),
             inbound: inbound(reader),
             outbound: outbound(reader),
             mark: reader.get(&table::SO_MARK, values::mark),
@@ -117,12 +119,84 @@ fn control_service(
 }
 
 fn identity(reader: &Reader<'_>) -> Option<Identity> {
+    let own = reader.get(&table::IDENTITY_LOCAL_NAME, values::dns_name);
+    let id = reader.get(&table::IDENTITY_SERVER_ID, values::identity);
+    let server_name = reader.get(&table::IDENTITY_SERVER_NAME, values::dns_name);
+    let spire = reader.get(
+        &table::IDENTITY_SPIRE_WORKLOAD_API_ADDRESS,
+        values::unix_socket,
+    );
+    let spire = spire.or(reader.get(&table::IDENTITY_SPIRE_SOCKET, values::unix_socket));
     if reader
         .get(&table::IDENTITY_DISABLED, values::text)
         .is_some()
     {
         return None;
     }
+    match spire {
+        Some(socket) => Some(by_spire(reader, own, id, server_name, socket)),
+        None => Some(by_service(reader, own, id, server_name)),
+    }
+}
+
+/// As Linkerd: the ID names the document, and another name is what peers dial.
+fn by_spire(
+    reader: &Reader<'_>,
+    own: Option<String>,
+    id: Option<String>,
+    server_name: Option<String>,
+    socket: PathBuf,
+) -> Identity {
+    if own.is_some() {
+        reader.warn("LINKERD2_PROXY_IDENTITY_LOCAL_NAME is set but not carried out: with the SPIFFE Workload API, IDENTITY_SERVER_ID is the identity");
+    }
+    match &id {
+        Some(id) if id.starts_with("spiffe://") => {}
+        None if reader.raw(table::IDENTITY_SERVER_ID.name).is_some() => {}
+        id => {
+            let why = "the SPIFFE Workload API knows workloads by their SPIFFE ID";
+            reader.problem(&table::IDENTITY_SERVER_ID, id.as_deref(), why);
+        }
+    }
+    if reader.raw(table::IDENTITY_SERVER_NAME.name).is_none() {
+        let why = "a SPIFFE ID is no name that peers could dial, so this one is required";
+        reader.problem(&table::IDENTITY_SERVER_NAME, None, why);
+    }
+    Identity {
+        trust_anchors: reader
+            .get(&table::IDENTITY_TRUST_ANCHORS, values::pem_certificates)
+            .unwrap_or_default(),
+        local_name: id.unwrap_or_default(),
+        server_name: server_name.unwrap_or_default(),
+        source: IdentitySource::Spire(socket),
+    }
+}
+
+fn by_service(
+    reader: &Reader<'_>,
+    own: Option<String>,
+    id: Option<String>,
+    server_name: Option<String>,
+) -> Identity {
+    // As Linkerd: the local name is both, or the two are the same.
+    let local_name = match (own, id) {
+        (Some(own), _) => own,
+        (None, Some(id)) if id.starts_with("spiffe://") => {
+            let why = "a SPIFFE ID needs LINKERD2_PROXY_IDENTITY_SPIRE_SOCKET";
+            reader.problem(&table::IDENTITY_SERVER_ID, Some(&id), why);
+            String::new()
+        }
+        (None, Some(id)) => {
+            if server_name.as_ref() != Some(&id) {
+                let why = "it must be the same as LINKERD2_PROXY_IDENTITY_SERVER_ID";
+                reader.problem(&table::IDENTITY_SERVER_NAME, server_name.as_deref(), why);
+            }
+            id
+        }
+        (None, None) => {
+            reader.require(&table::IDENTITY_LOCAL_NAME, values::dns_name, String::new())
+        }
+    };
     let service =
         match control_service(reader, &table::IDENTITY_SVC_ADDR, &table::IDENTITY_SVC_NAME) {
             Some(service) => service,
@@ -139,18 +213,21 @@ fn identity(reader: &Reader<'_>) -> Option<Identity> {
             }
         };
     reader.ordered(&table::IDENTITY_MIN_REFRESH, &table::IDENTITY_MAX_REFRESH);
-    Some(Identity {
+    Identity {
         trust_anchors: reader.require(
             &table::IDENTITY_TRUST_ANCHORS,
             values::pem_certificates,
             String::new(),
         ),
-        token_file: reader.require(&table::IDENTITY_TOKEN_FILE, values::text, String::new()),
-        local_name: reader.require(&table::IDENTITY_LOCAL_NAME, values::dns_name, String::new()),
-        service,
-        min_refresh: reader.duration(&table::IDENTITY_MIN_REFRESH),
-        max_refresh: reader.duration(&table::IDENTITY_MAX_REFRESH),
-    })
+        server_name: local_name.clone(),
+        local_name,
+        source: IdentitySource::Service(Certify {
+            token_file: reader.require(&table::IDENTITY_TOKEN_FILE, values::text, String::new()),
+            service,
+            min_refresh: reader.duration(&table::IDENTITY_MIN_REFRESH),
+            max_refresh: reader.duration(&table::IDENTITY_MAX_REFRESH),
+        }),
+    }
 }
 
 /// Name and namespace from the workload or the context, whichever has them; both are JSON in Linkerd's chart, the
@@ -180,6 +257,18 @@ fn pod(reader: &Reader<'_>, workload: &str, context: &str) -> Pod {
             .or_else(|| reader.raw("_pod_nodeName").map(str::to_owned))
             .unwrap_or_default(),
     }
+}
+
+/// As Linkerd: only with a name, and not without an identity of one's own.
+fn tap(reader: &Reader<'_>) -> Option<Tap> {
+    let listen = reader.get(&table::CONTROL_LISTEN_ADDR, values::address);
+    let identity = reader.get(&table::TAP_SVC_NAME, values::identity);
+    let (listen, identity) = (listen?, identity?);
+    let disabled = reader.raw(table::IDENTITY_DISABLED.name).is_some();
+    if disabled {
+        reader.warn("LINKERD2_PROXY_TAP_SVC_NAME is set but tap is not served: identity is disabled, and tap needs mutual TLS");
+    }
+    (!disabled).then_some(Tap { listen, identity })
 }
 
 fn inbound(reader: &Reader<'_>) -> Inbound {

@@ -84,6 +84,7 @@ pub struct Reader<'a> {
     environment: &'a Environment,
     problems: RefCell<Vec<Problem>>,
     read: RefCell<BTreeSet<&'static str>>,
+    warnings: RefCell<Vec<String>>,
 }
 
 impl<'a> Reader<'a> {
@@ -93,6 +94,7 @@ impl<'a> Reader<'a> {
             environment,
             problems: RefCell::default(),
             read: RefCell::default(),
+            warnings: RefCell::default(),
         }
     }
 
@@ -203,6 +205,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Notes what is to be said once logging works.
+    pub fn warn(&self, warning: &str) {
+        self.warnings.borrow_mut().push(warning.to_owned());
+    }
+
     /// Names that were asked for so far.
     pub fn names_read(&self) -> BTreeSet<&'static str> {
         self.read.borrow().clone()
@@ -213,7 +220,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// Every value that could not be used, and the warnings.
     pub fn finish(self) -> Result<Vec<String>, Problems> {
-        let mut warnings = Vec::new();
+        let mut warnings = self.warnings.into_inner();
         for (name, value) in self.environment {
             let ours = near::PREFIXES.iter().any(|prefix| name.starts_with(prefix));
             if !ours

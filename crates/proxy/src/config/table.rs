@@ -28,6 +28,8 @@ pub enum Form {
     ServiceAddress,
     /// DNS name
     Name,
+    /// DNS name or SPIFFE ID
+    Identity,
     /// several DNS suffixes
     Suffixes,
     /// `80,8000-8010`
@@ -81,6 +83,9 @@ impl Form {
             Self::ServiceAddress => {
                 "a name or IP address with a port, such as linkerd-dst.linkerd.svc.cluster.local:8086"
             }
+            Self::Identity => {
+                "an identity, such as tap.linkerd-viz.serviceaccount.identity.linkerd.cluster.local or spiffe://cluster.local/tap"
+            }
             Self::Name => {
                 "a DNS name, such as default.default.serviceaccount.identity.linkerd.cluster.local"
             }
@@ -120,6 +125,7 @@ impl Form {
             Self::Ips => "IP addresses",
             Self::ServiceAddress => "name and port",
             Self::Name => "DNS name",
+            Self::Identity => "identity",
             Self::Suffixes => "DNS suffixes",
             Self::Ports => "ports",
             Self::PortMap => "port pairs",
@@ -179,6 +185,10 @@ variables! {
     IDENTITY_TRUST_ANCHORS "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS" Pem "" "Certificates of the authorities that every peer must chain to.";
     IDENTITY_TOKEN_FILE "LINKERD2_PROXY_IDENTITY_TOKEN_FILE" Path "" "The service-account token shown to the identity service; read again for every certificate.";
     IDENTITY_LOCAL_NAME "LINKERD2_PROXY_IDENTITY_LOCAL_NAME" Name "" "The identity to ask for.";
+    IDENTITY_SERVER_ID "LINKERD2_PROXY_IDENTITY_SERVER_ID" Identity "" "The identity to ask for, where IDENTITY_LOCAL_NAME is unset; a SPIFFE ID with the SPIFFE Workload API.";
+    IDENTITY_SERVER_NAME "LINKERD2_PROXY_IDENTITY_SERVER_NAME" Name "" "The server name by which peers dial this proxy; the same as IDENTITY_SERVER_ID unless that is a SPIFFE ID.";
+    IDENTITY_SPIRE_SOCKET "LINKERD2_PROXY_IDENTITY_SPIRE_SOCKET" Path "" "Unix socket of the SPIFFE Workload API, from which the certificate then comes instead of from the identity service.";
+    IDENTITY_SPIRE_WORKLOAD_API_ADDRESS "LINKERD2_PROXY_IDENTITY_SPIRE_WORKLOAD_API_ADDRESS" Path "" "The same under its newer name; wins.";
     IDENTITY_SVC_ADDR "LINKERD2_PROXY_IDENTITY_SVC_ADDR" ServiceAddress "" "Where the identity service is.";
     IDENTITY_SVC_NAME "LINKERD2_PROXY_IDENTITY_SVC_NAME" Name "" "The identity the identity service must have; not needed on loopback.";
     IDENTITY_MIN_REFRESH "LINKERD2_PROXY_IDENTITY_MIN_REFRESH" Duration "10s" "Shortest time between two renewals.";
@@ -200,6 +210,8 @@ variables! {
     DNS_SERVER "TULLE_PROXY_DNS_SERVER" Addresses "" "DNS servers to ask instead of those in /etc/resolv.conf.";
     "Listeners and traffic" =>
     ADMIN_LISTEN_ADDR "LINKERD2_PROXY_ADMIN_LISTEN_ADDR" Address "127.0.0.1:4191" "The admin server: /metrics /live /ready /shutdown /proxy-log-level /env.json /config.";
+    CONTROL_LISTEN_ADDR "LINKERD2_PROXY_CONTROL_LISTEN_ADDR" Address "0.0.0.0:4190" "Where tap is served, if it is.";
+    TAP_SVC_NAME "LINKERD2_PROXY_TAP_SVC_NAME" Identity "" "The one identity that may watch requests (tap); unset: nobody may.";
     OUTBOUND_LISTEN_ADDR "LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR" Address "127.0.0.1:4140" "Where the application's outgoing connections arrive.";
     OUTBOUND_LISTEN_ADDRS "LINKERD2_PROXY_OUTBOUND_LISTEN_ADDRS" Addresses "" "The same, several; wins over the single one.";
     INBOUND_LISTEN_ADDR "LINKERD2_PROXY_INBOUND_LISTEN_ADDR" Address "0.0.0.0:4143" "Where connections to the pod arrive.";
@@ -353,20 +365,7 @@ impl DirectionVariables {
 /// Variables of Linkerd that injectors set and this proxy does not carry out: accepted, and named in a warning at
 /// start when they ask for something. A name that ends in `*` is a prefix.
 pub const NOT_CARRIED_OUT: &[(&str, &str)] = &[
-    ("LINKERD2_PROXY_TAP_SVC_NAME", "tap is not served yet"),
     ("LINKERD2_PROXY_TRACE_*", "tracing spans are not exported"),
-    (
-        "LINKERD2_PROXY_IDENTITY_SPIRE_SOCKET",
-        "SPIRE is not supported",
-    ),
-    (
-        "LINKERD2_PROXY_IDENTITY_SERVER_ID",
-        "SPIRE is not supported",
-    ),
-    (
-        "LINKERD2_PROXY_IDENTITY_SERVER_NAME",
-        "SPIRE is not supported",
-    ),
     (
         "LINKERD2_PROXY_INBOUND_SERVER_HTTP2_ADAPTIVE_FLOW_CONTROL",
         "windows are fixed",
@@ -422,10 +421,6 @@ pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
     (
         "LINKERD2_PROXY_INBOUND_PORTS_REQUIRE_TLS",
         "the policy controller derives it from the workload",
-    ),
-    (
-        "LINKERD2_PROXY_CONTROL_LISTEN_ADDR",
-        "it is tap's port, and tap is asked for by TAP_SVC_NAME",
     ),
     (
         "LINKERD2_PROXY_OUTBOUND_DISABLE_INFORMATIONAL_HEADERS",

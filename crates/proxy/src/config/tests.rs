@@ -166,3 +166,128 @@ fn every_variable_of_the_table_is_read() {
             .len()
     );
 }
+
+/// An environment with an identity from the service, and more.
+fn with_identity(pairs: &[(&str, &str)]) -> Environment {
+    let mut all = environment(&[
+        ("LINKERD2_PROXY_IDENTITY_TOKEN_FILE", "/token"),
+        ("LINKERD2_PROXY_IDENTITY_SVC_ADDR", "localhost.:8080"),
+    ]);
+    let anchors = crate::identity::testing::Authority::new().pem();
+    all.insert("LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS".into(), anchors);
+    all.extend(environment(pairs));
+    all
+}
+
+const LOCAL_NAME: (&str, &str) = ("LINKERD2_PROXY_IDENTITY_LOCAL_NAME", "web.a.identity");
+const SERVER_ID: &str = "LINKERD2_PROXY_IDENTITY_SERVER_ID";
+const SERVER_NAME: &str = "LINKERD2_PROXY_IDENTITY_SERVER_NAME";
+const SOCKET: &str = "LINKERD2_PROXY_IDENTITY_SPIRE_SOCKET";
+
+#[test]
+fn tap_is_served_to_whom_the_environment_names_and_not_without_an_identity() {
+    let read = |pairs: &[(&str, &str)]| {
+        let mut all = vec![LOCAL_NAME];
+        all.extend_from_slice(pairs);
+        Config::from_env(&with_identity(&all)).expect("valid").tap
+    };
+    assert_eq!(read(&[]), None);
+    let name = "LINKERD2_PROXY_TAP_SVC_NAME";
+    let tap = read(&[(name, "tap.linkerd-viz")]).expect("served");
+    assert_eq!(tap.listen, "0.0.0.0:4190".parse().expect("address"));
+    assert_eq!(tap.identity, "tap.linkerd-viz");
+    let at = ("LINKERD2_PROXY_CONTROL_LISTEN_ADDR", "127.0.0.1:5190");
+    let tap = read(&[(name, "spiffe://a/tap"), at]).expect("served");
+    assert_eq!(
+        (tap.listen.port(), &*tap.identity),
+        (5190, "spiffe://a/tap")
+    );
+    let disabled = without_identity(&[(name, "tap.linkerd-viz")]);
+    assert_eq!(Config::from_env(&disabled).expect("warned").tap, None);
+}
+
+#[test]
+fn an_identity_from_the_service_is_the_local_name_or_the_server_s() {
+    let read = |pairs: &[(&str, &str)]| Config::from_env(&with_identity(pairs));
+    let own = read(&[LOCAL_NAME]).expect("valid").identity.expect("one");
+    assert_eq!(
+        (&*own.local_name, &*own.server_name),
+        ("web.a.identity", "web.a.identity")
+    );
+    assert!(matches!(own.source, IdentitySource::Service(_)));
+    let both = [(SERVER_ID, "web.b"), (SERVER_NAME, "web.b")];
+    let own = read(&both).expect("valid").identity.expect("one");
+    assert_eq!(own.local_name, "web.b");
+    for (pairs, name, why) in [
+        (
+            vec![],
+            "LINKERD2_PROXY_IDENTITY_LOCAL_NAME",
+            "it is required",
+        ),
+        (vec![(SERVER_ID, "web.b")], SERVER_NAME, "must be the same"),
+        (
+            vec![(SERVER_ID, "spiffe://a/b")],
+            SERVER_ID,
+            "needs LINKERD2_PROXY_IDENTITY_SPIRE_SOCKET",
+        ),
+    ] {
+        let problems = read(&pairs).expect_err(why);
+        let problem = &problems.values[0];
+        assert_eq!(problem.name, name);
+        assert!(problem.why.contains(why), "{problem:?}");
+    }
+}
+
+#[test]
+fn an_identity_from_a_spiffe_agent_is_an_id_and_the_name_that_peers_dial() {
+    let whole = [
+        (SOCKET, "unix:///run/agent.sock"),
+        (SERVER_ID, "spiffe://a/web"),
+        (SERVER_NAME, "web.a"),
+    ];
+    let config = Config::from_env(&environment(&whole)).expect("valid without anchors");
+    let own = config.identity.expect("one");
+    assert_eq!(
+        (&*own.local_name, &*own.server_name),
+        ("spiffe://a/web", "web.a")
+    );
+    assert!(own.trust_anchors.is_empty());
+    let IdentitySource::Spire(socket) = own.source else {
+        panic!("{:?}", own.source);
+    };
+    assert_eq!(socket.to_str(), Some("/run/agent.sock"));
+    let mut environment = environment(&whole);
+    let newer = "LINKERD2_PROXY_IDENTITY_SPIRE_WORKLOAD_API_ADDRESS";
+    environment.insert(newer.into(), "/run/other.sock".into());
+    let config = Config::from_env(&environment).expect("valid");
+    let source = config.identity.expect("one").source;
+    assert!(matches!(source, IdentitySource::Spire(path) if path.ends_with("other.sock")));
+
+    let table: [(&[(&str, &str)], &str); 5] = [
+        (&[(SOCKET, "run/agent.sock")], SOCKET),
+        (&[(SOCKET, "/a"), (SERVER_NAME, "web.a")], SERVER_ID),
+        (
+            &[(SOCKET, "/a"), (SERVER_NAME, "web.a"), (SERVER_ID, "web.a")],
+            SERVER_ID,
+        ),
+        (
+            &[
+                (SOCKET, "/a"),
+                (SERVER_NAME, "web.a"),
+                (SERVER_ID, "spiffe://a"),
+            ],
+            SERVER_ID,
+        ),
+        (
+            &[(SOCKET, "/a"), (SERVER_ID, "spiffe://a/web")],
+            SERVER_NAME,
+        ),
+    ];
+    for (pairs, name) in table {
+        let problems = Config::from_env(&super::tests::environment(pairs)).expect_err(name);
+        assert!(
+            problems.values.iter().any(|problem| problem.name == name),
+            "{problems}"
+        );
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Cidr, DefaultPolicy, PortSet, ServiceAddr};
@@ -122,6 +123,26 @@ pub fn dns_name(text: &str) -> Parsed<String> {
         return Err(format!("`{text}` is not a DNS name"));
     }
     Ok(name.to_ascii_lowercase())
+}
+
+/// An identity: a DNS name, or a SPIFFE ID.
+pub fn identity(text: &str) -> Parsed<String> {
+    match text.trim() {
+        id if id.starts_with("spiffe://") => crate::identity::spiffe_id(id).map(|()| id.to_owned()),
+        name => dns_name(name),
+    }
+}
+
+/// The path of a unix socket, with or without `unix:` or `unix://` before it.
+pub fn unix_socket(text: &str) -> Parsed<PathBuf> {
+    let text = text.trim();
+    let path = text.strip_prefix("unix:").unwrap_or(text);
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.starts_with('/') {
+        Ok(path.into())
+    } else {
+        Err("it is not an absolute path".to_owned())
+    }
 }
 
 /// DNS suffixes separated by commas; `.` is every name.

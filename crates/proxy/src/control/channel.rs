@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 use tokio::sync::{Mutex, watch};
 use tokio::task::spawn_local;
 use tokio_rustls::TlsConnector;
@@ -27,7 +29,7 @@ use tonic::{Code, Status};
 
 use super::backoff::Backoff;
 use super::dns::Resolver;
-use crate::config::ControlService;
+use crate::config::{ControlService, ServiceAddr};
 use crate::identity::{self, ClientAlpn, Epochs, TrustAnchors};
 use crate::metrics::{Counter, Labels, Shard, families};
 use crate::net::dial::Dialer;
@@ -64,7 +66,7 @@ pub struct Channel {
 
 #[derive(Debug)]
 struct Inner {
-    /// `identity`, `destination` or `policy`: for logs and DNS metrics.
+    /// `identity`, `spire`, `destination` or `policy`: for logs and DNS metrics.
     client: &'static str,
     service: ControlService,
     security: Security,
@@ -138,6 +140,9 @@ impl Channel {
 
     /// The `:authority` that calls carry.
     pub fn origin(&self) -> http::Uri {
+        if let ServiceAddr::Unix(_) = self.inner.service.addr {
+            return http::Uri::from_static("http://localhost/");
+        }
         let addr = self.inner.service.addr.to_string();
         let scheme = if matches!(self.inner.security, Security::Plain) {
             "http"
@@ -249,6 +254,9 @@ impl Channel {
 
     async fn dial(&self) -> io::Result<Connection> {
         let inner = &self.inner;
+        if let ServiceAddr::Unix(path) = &inner.service.addr {
+            return self.dial_unix(path).await;
+        }
         let security = self.ready_security().await?;
         let addresses = inner
             .resolver
@@ -268,6 +276,16 @@ impl Channel {
             }
         }
         Err(last)
+    }
+
+    /// Who may connect there is for the file system to say.
+    async fn dial_unix(&self, path: &Path) -> io::Result<Connection> {
+        let within =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, UnixStream::connect(path)).await;
+        let late = || io::Error::new(io::ErrorKind::TimedOut, "it does not accept in time");
+        let stream = stream.unwrap_or_else(|_| Err(late())).map_err(within)?;
+        self.start(stream).await.map_err(within)
     }
 
     /// The TLS configuration to dial with; waits for the first certificate where one is needed.
@@ -331,9 +349,14 @@ impl Channel {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
+        // The kernel tells at once when the other end of a unix socket is gone, and gRPC's servers take pings for abuse.
+        let alive = match self.inner.service.addr {
+            ServiceAddr::Unix(_) => None,
+            _ => Some(KEEP_ALIVE_INTERVAL),
+        };
         let handshake = http2::Builder::new(OnThisThread)
             .timer(TokioTimer::new())
-            .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_interval(alive)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
             .max_header_list_size(16 << 10)

@@ -67,6 +67,7 @@ impl Resolver {
     ) -> io::Result<Vec<SocketAddr>> {
         let (name, port) = match addr {
             ServiceAddr::Socket(address) => return Ok(vec![*address]),
+            ServiceAddr::Unix(_) => return Ok(Vec::new()),
             ServiceAddr::Name(name, port) => (name, *port),
         };
         if addr.is_loopback() {

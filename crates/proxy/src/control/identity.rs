@@ -28,15 +28,17 @@ const CLOCK_CHECK: Duration = Duration::from_secs(30);
 /// Keeps the certificate fresh.
 #[derive(Debug)]
 pub struct Certifier {
-    config: config::Identity,
+    name: String,
+    config: config::Certify,
     anchors: watch::Receiver<TrustAnchors>,
     channel: Channel,
     epochs: watch::Sender<Option<Arc<Epoch>>>,
     metrics: Metrics,
 }
 
+/// How it went, whoever the certificates come from.
 #[derive(Debug)]
-struct Metrics {
+pub struct Metrics {
     refreshes: Counter,
     ok: Counter,
     failed: Counter,
@@ -45,7 +47,8 @@ struct Metrics {
 }
 
 impl Metrics {
-    fn new(shard: &Shard) -> Self {
+    /// The series, at 0.
+    pub fn new(shard: &Shard) -> Self {
         let none = Labels::none();
         let result = |result| {
             let labels = Labels::builder().add("result", result).build();
@@ -69,7 +72,13 @@ impl Metrics {
         }
     }
 
-    fn obtained(&self, epoch: &Epoch, now: SystemTime) {
+    /// There is no new certificate although there should be.
+    pub fn failed(&self) {
+        self.failed.inc();
+    }
+
+    /// There is a new certificate.
+    pub fn obtained(&self, epoch: &Epoch, now: SystemTime) {
         self.refreshes.inc();
         self.ok.inc();
         for gauge in &self.expiration {
@@ -93,13 +102,15 @@ struct Obtained {
 impl Certifier {
     /// A certifier that publishes into `epochs`.
     pub fn new(
-        config: config::Identity,
+        name: String,
+        config: config::Certify,
         anchors: watch::Receiver<TrustAnchors>,
         channel: Channel,
         epochs: watch::Sender<Option<Arc<Epoch>>>,
         shard: &Shard,
     ) -> Self {
         Self {
+            name,
             config,
             anchors,
             channel,
@@ -139,7 +150,7 @@ impl Certifier {
                     self.rest(now + pause, pause).await;
                 }
                 Err(error) => {
-                    self.metrics.failed.inc();
+                    self.metrics.failed();
                     let pause = backoff.failed(fastrand::f64());
                     let expired = self
                         .epochs
@@ -192,7 +203,7 @@ impl Certifier {
     }
 
     async fn certify(&self) -> Result<Obtained, String> {
-        let name = &self.config.local_name;
+        let name = &self.name;
         let token = read_token(&self.config.token_file)?;
         let request = identity::request(name).map_err(|_| "no key could be made".to_owned())?;
         let message = CertifyRequest {

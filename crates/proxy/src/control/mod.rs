@@ -1,7 +1,7 @@
 //! The control side: follows the control plane on one thread and publishes what it says.
 //!
 //! `channel.rs` keeps connections to its services, over addresses from `dns.rs`; `watch.rs` keeps a stream open;
-//! `identity.rs` gets certificates; `anchors.rs` follows whom to trust; `inbound.rs`, `outbound.rs` and `destination.rs` are the streams, with
+//! `identity.rs` gets certificates, or `spire.rs` does; `anchors.rs` follows whom to trust; `inbound.rs`, `outbound.rs` and `destination.rs` are the streams, with
 //! `fallback.rs` for what nobody has a policy for; `readiness.rs` answers `/ready`; `snapshot.rs` shows it all.
 //! A target that the data path asks for arrives in [`start`]'s loop and becomes one task.
 
@@ -18,6 +18,7 @@ mod interest;
 mod outbound;
 mod readiness;
 mod snapshot;
+mod spire;
 mod watch;
 
 use std::rc::Rc;
@@ -30,9 +31,9 @@ use tulle_engine::inbound::{DefaultPolicy, DefaultProtocol, Server};
 
 pub use readiness::Readiness;
 
-use crate::config::{Config, ControlService};
+use crate::config::{Config, ControlService, IdentitySource, ServiceAddr};
 use crate::discovery::{Discovery, Forgetter, InboundDefaults, Request, Requests};
-use crate::identity::{Epoch, Epochs, TrustAnchors};
+use crate::identity::{Epoch, Epochs, TrustAnchors, Wanted};
 use crate::metrics::text::Sample;
 use crate::metrics::{Labels, Registry, Shard, families};
 use crate::net::dial::Dialer;
@@ -172,23 +173,51 @@ pub fn start(
     });
 
     let identity = match &config.identity {
+        None => None,
         Some(identity) => {
-            let (followed, anchors) =
-                published::channel(TrustAnchors::from_pem(&identity.trust_anchors)?);
-            let security = Security::ServerOnly(anchors.clone());
-            let channel = channel("identity", &identity.service, security);
-            spawn_local(anchors::follow(
-                channel.clone(),
-                watches.anchors.clone(),
-                followed,
-                shard.clone(),
-            ));
-            let certifier =
-                identity::Certifier::new(identity.clone(), anchors, channel, epochs, shard);
-            spawn_local(certifier.run());
+            let anchors = match identity.trust_anchors.as_str() {
+                "" => None,
+                pem => Some(TrustAnchors::from_pem(pem)?),
+            };
+            match &identity.source {
+                IdentitySource::Service(certify) => {
+                    let anchors = anchors.ok_or("there is no trust anchor")?;
+                    let (followed, anchors) = published::channel(anchors);
+                    let security = Security::ServerOnly(anchors.clone());
+                    let channel = channel("identity", &certify.service, security);
+                    spawn_local(anchors::follow(
+                        channel.clone(),
+                        watches.anchors.clone(),
+                        followed,
+                        shard.clone(),
+                    ));
+                    let name = identity.local_name.clone();
+                    let certifier = identity::Certifier::new(
+                        name,
+                        certify.clone(),
+                        anchors,
+                        channel,
+                        epochs,
+                        shard,
+                    );
+                    spawn_local(certifier.run());
+                }
+                IdentitySource::Spire(socket) => {
+                    let service = ControlService {
+                        addr: ServiceAddr::Unix(socket.clone()),
+                        identity: None,
+                    };
+                    let channel = channel("spire", &service, Security::Plain);
+                    let wanted = Wanted {
+                        id: identity.local_name.clone(),
+                        server_name: identity.server_name.clone(),
+                        anchors,
+                    };
+                    spawn_local(spire::Workload::new(wanted, channel, epochs, shard).run());
+                }
+            }
             Some(received.clone())
         }
-        None => None,
     };
 
     for port in &ports {

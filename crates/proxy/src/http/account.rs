@@ -1,6 +1,7 @@
 //! The account of one request: when it began, what was answered, and the series it is counted in. Two or three clock
 //! reads per request; the counting itself is plain adds.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use tokio::time::Instant;
@@ -15,6 +16,7 @@ use crate::metrics::exemplar::Name;
 use crate::metrics::http::{HttpMetrics, Outcome};
 use crate::metrics::route::{Edge, Ended, is_grpc_failure};
 use crate::observe::access::Line;
+use crate::tap::Watched;
 
 pub struct Account {
     pub started: Instant,
@@ -22,6 +24,8 @@ pub struct Account {
     pub bridged: bool,
     /// The request's line in the access log, where there is one.
     pub access: Option<Box<Line>>,
+    /// Who watches the request.
+    tap: Cell<Option<Box<Watched>>>,
     answered: Option<Instant>,
     /// The request has been sent whole.
     sent: Option<Instant>,
@@ -46,6 +50,7 @@ impl Account {
             started,
             bridged: false,
             access: None,
+            tap: Cell::new(None),
             answered: None,
             sent: None,
             name,
@@ -82,6 +87,9 @@ impl Account {
         if let Some(line) = &mut self.access {
             line.answered(head);
         }
+        if let Some(tap) = self.tap.get_mut() {
+            tap.answered(head);
+        }
         self.status = head.status();
         self.grpc_status = exchange::grpc_status(head);
         now
@@ -98,6 +106,41 @@ impl Account {
     pub fn exchanged(&mut self, exchange: &Exchange<'_, '_>) {
         self.grpc_status = exchange.grpc_status().or(self.grpc_status);
         self.sent = exchange.sent();
+        if let Some(tap) = self.tap.get_mut() {
+            let (bytes, trailers) = exchange.passed_on();
+            tap.passed_on(bytes, trailers);
+        }
+    }
+
+    /// Somebody watches this request, or this try of it; an earlier try never got to its server.
+    pub fn watch(&self, tap: Option<Box<Watched>>) {
+        if let Some(mut earlier) = self.tap.replace(tap) {
+            earlier.end(Some(Code::REFUSED_STREAM));
+        }
+    }
+
+    /// Who watches it.
+    pub fn watched(&mut self) -> Option<&mut Watched> {
+        self.tap.get_mut().as_deref_mut()
+    }
+
+    /// The try that is watched has failed, or its answer is not the caller's.
+    pub fn unwatch(&self, ended: Result<&Head, Failure>) {
+        if let Some(mut tap) = self.tap.take() {
+            match ended {
+                Ok(head) => {
+                    tap.answered(head);
+                    tap.end(None);
+                }
+                Err(failure) => tap.fail(failure),
+            }
+        }
+    }
+
+    /// Counts a request that has failed.
+    pub fn fail(&self, metrics: &HttpMetrics, failure: Failure) {
+        self.unwatch(Err(failure));
+        self.end(metrics, error_label(failure));
     }
 
     /// Counts a try that was not the last: its answer, if it had one, was not the caller's.
@@ -136,6 +179,10 @@ impl Account {
         let now = Instant::now();
         if let Some(line) = &self.access {
             line.end(self.status, self.started, now);
+        }
+        if let Some(mut tap) = self.tap.take() {
+            let unanswered = self.status == 0 || error == "cancelled";
+            tap.end(unanswered.then_some(Code::CANCEL));
         }
         let success = error.is_empty()
             && self.status != 0

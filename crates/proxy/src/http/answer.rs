@@ -221,7 +221,7 @@ pub fn refuse(
 }
 
 /// gRPC's percent encoding of a status message.
-fn percent_encoded(text: &str) -> String {
+pub fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

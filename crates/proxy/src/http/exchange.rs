@@ -74,6 +74,10 @@ pub struct Exchange<'e, 'd> {
     trailers: Head,
     /// `grpc-status` of the trailers.
     grpc_status: Option<u8>,
+    /// Bytes of the answer's body that were passed on.
+    passed_on: u64,
+    /// `trailers` are the answer's.
+    answered_whole: bool,
     /// What [`Exchange::peek`] has found.
     peeked: Option<Peeked>,
     limits: Option<Box<Limits>>,
@@ -156,6 +160,8 @@ impl<'e, 'd> Exchange<'e, 'd> {
             moved: false,
             trailers: Head::new(),
             grpc_status: None,
+            passed_on: 0,
+            answered_whole: false,
             peeked: None,
             limits: Limits::new(deadlines),
             copies: None,
@@ -174,6 +180,12 @@ impl<'e, 'd> Exchange<'e, 'd> {
 
     pub fn grpc_status(&self) -> Option<u8> {
         self.grpc_status
+    }
+
+    /// How much of the answer's body was passed on, and the trailers after it.
+    pub fn passed_on(&self) -> (u64, Option<&Head>) {
+        let trailers = self.answered_whole.then_some(&self.trailers);
+        (self.passed_on, trailers)
     }
 
     /// When all of the request had gone to the server.
@@ -460,6 +472,7 @@ impl<'e, 'd> Exchange<'e, 'd> {
                         .map_err(Failure::Downstream)?;
                     self.up.consume(count);
                     self.moved = true;
+                    self.passed_on += count as u64;
                     if let Some(edge) = &self.edge {
                         edge.response_frame(count);
                     }
@@ -472,6 +485,7 @@ impl<'e, 'd> Exchange<'e, 'd> {
                 self.down
                     .finish(Some(&self.trailers))
                     .map_err(Failure::Downstream)?;
+                self.answered_whole = true;
                 // HTTP/1 tells the end after the trailers; it must be taken for the connection to be used again.
                 self.take_end(cx);
                 Ok(Poll::Ready(Flow::Done))

@@ -106,6 +106,18 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The next value as it stands, which must have this tag.
+    ///
+    /// # Errors
+    /// It has another, or is malformed.
+    pub fn whole(&mut self, tag: u8) -> Result<&'a [u8], Malformed> {
+        let before = self.rest;
+        self.read(tag)?;
+        before
+            .get(..before.len() - self.rest.len())
+            .ok_or(Malformed(self.what))
+    }
+
     /// The content of the next value if it has this tag.
     ///
     /// # Errors

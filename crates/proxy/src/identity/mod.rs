@@ -14,6 +14,8 @@ mod der;
 mod peer;
 mod peers;
 mod resumption;
+mod spiffe;
+mod svid;
 mod verify;
 
 use std::sync::Arc;
@@ -32,6 +34,8 @@ pub use der::Malformed;
 pub use peer::PeerIdentity;
 pub use peers::{Direction, Distrusted, Standing, Trust};
 pub use resumption::{TICKETS, judge_resumed};
+pub use spiffe::spiffe_id;
+pub use svid::Wanted;
 pub use verify::{MAX_ANCHORS, TrustAnchors, failure_reason};
 
 /// The ALPN of connections that begin with a transport header.
@@ -64,6 +68,8 @@ pub enum ClientAlpn {
 #[derive(Debug)]
 pub struct Epoch {
     name: String,
+    /// How peers dial it: the name itself, where that is a DNS name.
+    server_name: String,
     not_after: SystemTime,
     anchors: TrustAnchors,
     chain: Vec<CertificateDer<'static>>,
@@ -112,12 +118,21 @@ impl Epoch {
     /// # Errors
     /// As [`Self::new`]; none that are expected, since the certificate has been in use.
     pub fn trusting(&self, anchors: &TrustAnchors) -> Result<Self, Unusable> {
-        Self::build(
-            &self.name,
-            anchors,
-            self.chain.clone(),
-            self.key.clone_key(),
-        )
+        let key = self.key.clone_key();
+        let epoch = Self::build(&self.name, anchors, self.chain.clone(), key)?;
+        Ok(epoch.dialled_as(&self.server_name))
+    }
+
+    /// The same, dialled by another name than its own, which is a SPIFFE ID.
+    #[must_use]
+    pub fn dialled_as(mut self, server_name: &str) -> Self {
+        server_name.clone_into(&mut self.server_name);
+        self
+    }
+
+    /// Whether it is made of the same certificate and anchors.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.chain == other.chain && self.anchors == other.anchors
     }
 
     fn build(
@@ -140,6 +155,7 @@ impl Epoch {
         };
         Ok(Self {
             name: name.to_owned(),
+            server_name: name.to_owned(),
             not_after,
             anchors: anchors.clone(),
             servers: [
@@ -170,6 +186,11 @@ impl Epoch {
     /// The proxy's own identity.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether a client that dials this server name means this proxy.
+    pub fn is_named(&self, server_name: &str) -> bool {
+        self.server_name.eq_ignore_ascii_case(server_name)
     }
 
     /// When the certificate expires.

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustls::pki_types::CertificateDer;
 
 use super::der::{Malformed, Reader, tag};
+use super::spiffe_id;
 
 /// Most subject alternative names that are looked at; a certificate with more is refused.
 const MAX_NAMES: usize = 16;
@@ -49,12 +50,14 @@ impl PeerIdentity {
     }
 }
 
-/// Whether the leaf names exactly this identity among its names. Case is ignored, wildcards mean nothing.
+/// Whether the leaf names exactly this identity among its names. The case of a DNS name is ignored, that of a SPIFFE ID
+/// is not; wildcards mean nothing.
 pub fn names(leaf: &CertificateDer<'_>, expected: &str) -> Result<bool, Malformed> {
-    Ok(Fields::read(leaf)?
-        .names
-        .iter()
-        .any(|name| name.eq_ignore_ascii_case(expected)))
+    let is_uri = expected.starts_with("spiffe://");
+    Ok(Fields::read(leaf)?.names.iter().any(|name| match is_uri {
+        true => name == expected,
+        false => name.eq_ignore_ascii_case(expected),
+    }))
 }
 
 /// When the leaf expires.
@@ -190,7 +193,7 @@ fn kubernetes_name(text: &[u8]) -> Option<String> {
 
 fn alternative_names(extensions: &[u8]) -> Result<Vec<String>, Malformed> {
     let mut found = Vec::new();
-    let mut seen = false;
+    let (mut seen, mut uris) = (false, 0);
     let mut extensions = Reader::new(extensions, "extensions").enter(tag::SEQUENCE)?;
     while !extensions.is_empty() {
         let mut extension = extensions.enter(tag::SEQUENCE)?;
@@ -206,6 +209,7 @@ fn alternative_names(extensions: &[u8]) -> Result<Vec<String>, Malformed> {
         let mut names = Reader::new(content, "subject alternative names").enter(tag::SEQUENCE)?;
         while !names.is_empty() {
             let (kind, text) = names.any()?;
+            uris += usize::from(kind == URI);
             let name = match kind {
                 DNS_NAME => dns_name(text),
                 URI if text.starts_with(b"spiffe://") => uri(text),
@@ -216,6 +220,12 @@ fn alternative_names(extensions: &[u8]) -> Result<Vec<String>, Malformed> {
                 return Err(Malformed("subject alternative names (there are too many)"));
             }
         }
+    }
+    // An X.509-SVID has no other URI beside its ID (SPIFFE's X509-SVID, section 2).
+    if uris > 1 && found.iter().any(|name| name.starts_with("spiffe://")) {
+        return Err(Malformed(
+            "subject alternative names (there are several URIs)",
+        ));
     }
     Ok(found)
 }
@@ -236,11 +246,8 @@ fn dns_name(text: &[u8]) -> Option<String> {
 }
 
 fn uri(text: &[u8]) -> Option<String> {
-    let fits = text.len() <= 2_048
-        && text
-            .iter()
-            .all(|b| b.is_ascii_graphic() && *b != b'"' && *b != b'\\');
-    fits.then(|| String::from_utf8_lossy(text).into_owned())
+    let text = std::str::from_utf8(text).ok()?;
+    spiffe_id(text).ok().map(|()| text.to_owned())
 }
 
 #[cfg(test)]

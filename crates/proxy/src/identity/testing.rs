@@ -49,6 +49,10 @@ impl Authority {
         self.0.pem()
     }
 
+    pub fn der(&self) -> Vec<u8> {
+        self.0.der().to_vec()
+    }
+
     pub fn anchors(&self) -> TrustAnchors {
         TrustAnchors::from_pem(&self.pem()).expect("anchors")
     }

@@ -98,6 +98,14 @@ impl TrustAnchors {
         })
     }
 
+    /// These and further certificates.
+    ///
+    /// # Errors
+    /// There are too many, or one cannot be used.
+    pub fn and(&self, more: Vec<CertificateDer<'static>>) -> Result<Self, String> {
+        Self::from_der(self.listed.iter().cloned().chain(more).collect())
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.listed.len()

@@ -10,6 +10,7 @@ use tulle_engine::inbound::{Denial, Protocol, Server};
 use tulle_engine::outbound::Timeouts;
 use tulle_engine::retry;
 use tulle_engine::route::{Filter, RuleName};
+use tulle_engine::tap::Labels;
 use tulle_engine::{Meta, Reason};
 use tulle_http::h1::BodyKind;
 use tulle_http::hop::UpgradeField;
@@ -19,7 +20,7 @@ use tulle_http::{Head, Version, hop, translate};
 use crate::clock;
 use crate::drain::Guard;
 use crate::http::Fault;
-use crate::http::account::{self, Account};
+use crate::http::account::Account;
 use crate::http::answer::{self, Refusal};
 use crate::http::decision::{self, Fields, Origin};
 use crate::http::exchange::{Exchange, Failure};
@@ -39,7 +40,8 @@ use crate::metrics::route::Edge;
 use crate::net::io::Io;
 use crate::net::reach::ConnectError;
 use crate::net::relay;
-use crate::observe::{RequestId, request_id};
+use crate::observe::{Direction, RequestId, request_id};
+use crate::tap::{self, Tls, Watched};
 
 const CLIENT_ID: &str = "l5d-client-id";
 /// No route, or no authorization: no such place in the policy's lists.
@@ -290,6 +292,33 @@ impl Requests {
     }
 }
 
+impl Requests {
+    /// Who watches this request, for which [`Requests::series`] has just been found.
+    #[cold]
+    fn watched(&self, head: &Head, bridged: bool) -> Option<Box<Watched>> {
+        let last = self.last.borrow();
+        let Known { server, key, .. } = last.as_ref()?;
+        let route = server.routes.get(key.route).map(|route| &*route.meta);
+        let authorization = server.authorizations.get(key.authorization);
+        let labels = labels::watched(&server.meta, route, authorization.map(|by| &*by.meta));
+        self.inbound.observer.taps.watch(&tap::Seen {
+            direction: Direction::Inbound,
+            source: Some(self.session.client()),
+            source_tls: match self.session.tls() {
+                ClientTls::None(why) => Tls::None(why),
+                ClientTls::Unauthenticated => Tls::Peer(""),
+                ClientTls::Peer(peer) => Tls::Peer(&peer.name),
+            },
+            destination: Some(self.session.port().application.reach().address()),
+            destination_tls: Tls::None("loopback"),
+            destination_labels: Labels::List(&labels),
+            route,
+            head,
+            bridged,
+        })
+    }
+}
+
 impl Handler for Requests {
     type Tunnel = Box<Io>;
 
@@ -321,6 +350,9 @@ impl Handler for Requests {
         let metrics = &series.http;
         metrics.request();
         account.of_route(Some(series.edge.clone()));
+        if self.inbound.observer.taps.is_on() {
+            account.watch(self.watched(head, bridged));
+        }
         if let Some(length) = delay {
             if let Err(fault) = Box::pin(fault::hold(down, length)).await {
                 account.end(metrics, "cancelled");
@@ -557,7 +589,7 @@ impl Requests {
                 Handled::Answered
             }
             Err(failure) => {
-                account.end(metrics, account::error_label(failure));
+                account.fail(metrics, failure);
                 exchange.cut(failure);
                 Handled::Cut
             }
@@ -575,7 +607,7 @@ impl Requests {
     ) -> Handled<Box<Io>> {
         match failure {
             Failure::Downstream(fault) => {
-                account.end(metrics, account::error_label(failure));
+                account.fail(metrics, failure);
                 down.cut(fault);
                 Handled::Cut
             }
@@ -583,7 +615,7 @@ impl Requests {
             Failure::Upstream(fault @ (Fault::Reset(_) | Fault::Refused))
                 if matches!(down, Downstream::H2(_)) =>
             {
-                account.end(metrics, account::error_label(failure));
+                account.fail(metrics, failure);
                 down.cut(fault);
                 Handled::Cut
             }

@@ -147,6 +147,30 @@ pub fn requests(
     }
 }
 
+/// What a watched request is told to be for; empty labels are left out.
+pub fn watched<'a>(
+    server: &'a Meta,
+    route: Option<&'a Meta>,
+    authorization: Option<&'a Meta>,
+) -> [(&'static str, &'a str); 9] {
+    let of = |meta: Option<&'a Meta>| match meta {
+        Some(meta) => [meta.group(), meta.kind(), meta.name()],
+        None => [""; 3],
+    };
+    let [srv, route, authz] = [of(Some(server)), of(route), of(authorization)];
+    [
+        ("srv_group", srv[0]),
+        ("srv_kind", srv[1]),
+        ("srv_name", srv[2]),
+        ("route_group", route[0]),
+        ("route_kind", route[1]),
+        ("route_name", route[2]),
+        ("authz_group", authz[0]),
+        ("authz_kind", authz[1]),
+        ("authz_name", authz[2]),
+    ]
+}
+
 /// Connections of clients.
 pub fn client_meter(inbound: &Inbound, session: &Session) -> Meter {
     let labels = target(

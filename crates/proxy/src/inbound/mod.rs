@@ -46,7 +46,8 @@ use crate::net::tls::{self, Handshakes};
 use crate::observe::Observer;
 use crate::outbound::Outbound;
 use port::{Port, Ports};
-use session::{ClientTls, Session};
+pub use session::ClientTls;
+use session::Session;
 
 /// What the inbound side of a worker shares among its connections.
 pub struct Inbound {
@@ -140,6 +141,11 @@ impl Inbound {
                 .listen
                 .iter()
                 .any(|own| own.port() == port)
+            || self
+                .config
+                .tap
+                .as_ref()
+                .is_some_and(|tap| tap.listen.port() == port)
     }
 
     fn handshake_failed(&self, error: &std::io::Error) {
@@ -343,13 +349,12 @@ fn ours(trust: &Trust, spoken: &Spoken) -> Option<Arc<Epoch>> {
     else {
         return None;
     };
-    trust
-        .epoch()
-        .filter(|epoch| epoch.name().eq_ignore_ascii_case(name))
+    trust.epoch().filter(|epoch| epoch.is_named(name))
 }
 
-/// Who the client is, after a handshake. `None`: a certificate that names nobody we could name, or one whose anchor was dropped during the handshake.
-fn client_tls(trust: &Trust, epoch: &Epoch, io: &mut Io) -> Option<ClientTls> {
+/// Who the client is, after a handshake. `None`: a certificate that names nobody we could name, or one whose anchor
+/// was dropped during the handshake.
+pub(crate) fn client_tls(trust: &Trust, epoch: &Epoch, io: &mut Io) -> Option<ClientTls> {
     let Some(chain) = io.peer_certificates() else {
         return Some(ClientTls::Unauthenticated);
     };

@@ -367,6 +367,20 @@ families! {
     CONTROL_WATCH_OLDEST_CONTACT_SECONDS Gauge, "control_watch_oldest_contact_seconds", ["method"],
         "Seconds since the watch of this kind that has waited longest was in contact with the control plane; 0 while all are connected.";
 
+    // Tap.
+    TAP_ACTIVE Gauge, "tap_active", [],
+        "Taps in force (at most 8).";
+    TAP_REQUESTS_TOTAL Counter, "tap_requests_total", [],
+        "Requests that a tap was told of.";
+    TAP_REQUESTS_PASSED_OVER_TOTAL Counter, "tap_requests_passed_over_total", [],
+        "Requests that a tap wanted and was not told of, because it had 1,000 in that second.";
+    TAP_EVENTS_TOTAL Counter, "tap_events_total", [],
+        "Events handed to readers of taps.";
+    TAP_EVENTS_LOST_TOTAL Counter, "tap_events_lost_total", [],
+        "Events lost because their reader had 400, or 1 MiB of them, waiting.";
+    TAP_REFUSED_TOTAL Counter, "tap_refused_total", ["reason"],
+        "Connections and calls refused: no_tls, no_identity, other_identity, handshake, connections, taps, question, method.";
+
     // Identity.
     IDENTITY_CERT_EXPIRATION_TIMESTAMP_SECONDS Gauge, "identity_cert_expiration_timestamp_seconds", [],
         "Unix time at which the proxy's certificate expires.";

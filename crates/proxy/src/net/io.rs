@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -339,8 +339,12 @@ impl Io {
 
     /// The address at the other end; one system call.
     pub fn client(&self) -> Option<IpAddr> {
-        let address = self.tcp().peer_addr().ok()?;
-        Some(address.ip())
+        self.peer().map(|peer| peer.ip())
+    }
+
+    /// The same with its port.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.tcp().peer_addr().ok()
     }
 
     fn tcp(&self) -> &TcpStream {

@@ -25,6 +25,8 @@ pub use refused::{Direction, KEPT};
 use refused::{Refused, Ring};
 pub use request_id::RequestId;
 
+use crate::tap::Taps;
+
 /// Log lines about refusals at once on a worker.
 const LINES_AT_ONCE: u32 = 20;
 /// Log lines about refusals per second and worker, in the long run. Further ones are counted, and the next line says how many.
@@ -35,6 +37,7 @@ const LINES_PER_SECOND: f64 = 10.0;
 pub struct Observed {
     rings: Mutex<Vec<Arc<Mutex<Ring>>>>,
     access: Option<access::Writer>,
+    taps: Arc<Taps>,
 }
 
 impl Observed {
@@ -43,7 +46,13 @@ impl Observed {
         Arc::new(Observed {
             rings: Mutex::default(),
             access,
+            taps: Arc::default(),
         })
+    }
+
+    /// Who watches requests.
+    pub fn taps(&self) -> &Arc<Taps> {
+        &self.taps
     }
 
     /// A worker's side.
@@ -56,6 +65,7 @@ impl Observed {
             shard.counter(&families::PROXY_LOG_LINES_DROPPED_TOTAL, &labels)
         };
         Rc::new(Observer {
+            taps: self.taps.clone(),
             ring,
             lines: Cell::new(f64::from(LINES_AT_ONCE)),
             refilled: Cell::new(Instant::now()),
@@ -127,6 +137,8 @@ impl<'a> Caller<'a> {
 /// A worker's side.
 #[derive(Debug)]
 pub struct Observer {
+    /// Who watches requests.
+    pub taps: Arc<Taps>,
     ring: Arc<Mutex<Ring>>,
     lines: Cell<f64>,
     refilled: Cell<Instant>,

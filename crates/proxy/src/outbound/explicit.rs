@@ -37,13 +37,13 @@ pub async fn serve(outbound: Rc<Outbound>, mut io: Io, original: Option<SocketAd
     match (spoken, target) {
         (Spoken::Known(detect::Protocol::Http2), _) => {
             let settings = outbound.server_settings();
-            let requests = Requests::by_authority(outbound, io.client(), original);
+            let requests = Requests::by_authority(outbound, io.peer(), original);
             // The connection's task has told the peer what was wrong with it.
             let _ended = serve::http2(io, Rc::new(requests), settings, guard).await;
         }
         (Spoken::Known(detect::Protocol::Http1) | Spoken::Known(_), None)
         | (Spoken::Known(detect::Protocol::Http1), _) => {
-            let requests = Requests::by_authority(outbound, io.client(), original);
+            let requests = Requests::by_authority(outbound, io.peer(), original);
             serve::http1(io, &requests, limits, timeouts, guard).await;
         }
         (spoken, Some(target)) => {

@@ -5,7 +5,7 @@
 //! there is another.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tulle_engine::deadline::Deadlines;
 use tulle_engine::outbound::{HttpVersion, RouteBackend, Rule, Timeouts};
 use tulle_engine::retry::Tried;
 use tulle_engine::route::{Matcher, RuleId, RuleName};
+use tulle_engine::tap::Labels;
 use tulle_engine::{Meta, Reason};
 use tulle_http::hop::UpgradeField;
 use tulle_http::l5d::{self, Peer};
@@ -33,21 +34,22 @@ use crate::http::time_left;
 use crate::metrics::route::Edge;
 use crate::net::io::Io;
 use crate::net::relay;
-use crate::observe::{Caller, Derivation, RequestId, request_id};
+use crate::observe::{Caller, Derivation, Direction, RequestId, request_id};
 use crate::outbound::attempt::{Unsent, keep_authority, open_in_time, pick, restore, tried};
-use crate::outbound::backend::{Backend, InUse};
+use crate::outbound::backend::{Backend, InUse, Member};
 use crate::outbound::hedge::{self, Slow};
 use crate::outbound::mirror::Copies;
 use crate::outbound::rules::RuleState;
 use crate::outbound::target::{Compiled, State};
 use crate::outbound::tries::{Asked, Course};
 use crate::outbound::{DISCOVERY_TIMEOUT, Outbound, captured, explicit};
+use crate::tap::{Seen, Tls, Watched};
 
 /// The requests of one accepted connection.
 pub struct Requests {
     outbound: Rc<Outbound>,
     /// Who sends them.
-    client: Option<IpAddr>,
+    client: Option<SocketAddr>,
     to: To,
 }
 
@@ -72,7 +74,7 @@ pub enum Tunnel {
 }
 
 impl Requests {
-    pub fn to(outbound: Rc<Outbound>, client: Option<IpAddr>, target: Rc<State>) -> Self {
+    pub fn to(outbound: Rc<Outbound>, client: Option<SocketAddr>, target: Rc<State>) -> Self {
         Requests {
             outbound,
             client,
@@ -82,7 +84,7 @@ impl Requests {
 
     pub fn by_authority(
         outbound: Rc<Outbound>,
-        client: Option<IpAddr>,
+        client: Option<SocketAddr>,
         original: Option<SocketAddr>,
     ) -> Self {
         Requests {
@@ -189,6 +191,10 @@ impl Handler for Requests {
             Sent::Handled(handled) => handled,
             Sent::Refused(refusal) => {
                 compiled.metrics.request();
+                if self.outbound.observer.taps.is_on() && account.watched().is_none() {
+                    let route = plan.as_ref().ok().map(|plan| plan.route);
+                    account.watch(self.watched(head, route, None, account.bridged));
+                }
                 let handled = self.refused(down, head, &refusal, |head| match &plan {
                     Ok(plan) => Derivation::of_rule(plan.name()),
                     Err(_) => Derivation::outbound(compiled.policy(), version, head),
@@ -336,7 +342,7 @@ impl Requests {
                 retry.map_or(replay::UNASKED, |retry| retry.max_request_bytes as usize),
             ),
         };
-        let mut choice = backend.choice(head, self.client);
+        let mut choice = backend.choice(head, self.client.map(|client| client.ip()));
         let mut authority = None;
         loop {
             let mut in_use = match pick(backend, choice, course.since, &course.deadlines).await {
@@ -360,6 +366,10 @@ impl Requests {
                 return Sent::Refused(Refusal::new(Reason::IdentityRequired));
             }
             keep_authority(&mut authority, head, &in_use);
+            if self.outbound.observer.taps.is_on() {
+                let to = Some(&*in_use.member);
+                account.watch(self.watched(head, Some(plan.route), to, account.bridged));
+            }
             let left = course.deadlines.left(!has_body(body), course.since);
             if let Err(error) = time_left::hand_on(head, in_use.is_meshed(), left) {
                 return Sent::Refused(Refusal::malformed(error));
@@ -456,6 +466,7 @@ impl Requests {
                             let since = clock::instant(course.since);
                             let label = account::error_label(failure);
                             account.tried(&in_use.member.metrics, since, None, label);
+                            account.unwatch(Err(failure));
                             after
                         }
                     };
@@ -509,6 +520,33 @@ impl Requests {
             false => b"",
         };
         state.edge(backend.map(|backend| &backend.meta), hostname)
+    }
+
+    /// Who watches this request, or this try of it.
+    #[cold]
+    fn watched(
+        &self,
+        head: &Head,
+        route: Option<&Meta>,
+        to: Option<&Member>,
+        bridged: bool,
+    ) -> Option<Box<Watched>> {
+        let nowhere = (None, Labels::List(&[]), Tls::None("no_endpoint"));
+        let (destination, labels, proof) = to.map_or(nowhere, |member| {
+            let (at, labels, proof) = member.as_watched();
+            (Some(at), labels, proof)
+        });
+        self.outbound.observer.taps.watch(&Seen {
+            direction: Direction::Outbound,
+            source: self.client,
+            source_tls: Tls::None("loopback"),
+            destination,
+            destination_tls: proof,
+            destination_labels: labels,
+            route,
+            head,
+            bridged,
+        })
     }
 
     fn deadlines(&self, timeouts: &Timeouts, plan: &Plan<'_>, now: u64) -> Deadlines {
@@ -566,7 +604,7 @@ impl Requests {
         }
         let refusal = match failure {
             Failure::Downstream(fault) => {
-                account.end(metrics, account::error_label(failure));
+                account.fail(metrics, failure);
                 down.cut(fault);
                 return Sent::Handled(Handled::Cut);
             }
@@ -574,7 +612,7 @@ impl Requests {
             Failure::Upstream(fault @ (Fault::Reset(_) | Fault::Refused))
                 if matches!(down, Downstream::H2(_)) =>
             {
-                account.end(metrics, account::error_label(failure));
+                account.fail(metrics, failure);
                 down.cut(fault);
                 return Sent::Handled(Handled::Cut);
             }
@@ -633,6 +671,7 @@ fn discard(
         Some((head.status(), grpc)),
         "",
     );
+    account.unwatch(Ok(head));
     if let Some(connection) = exchange.discard() {
         in_use.member.origin.give_back(connection);
     }
@@ -649,6 +688,10 @@ async fn pass_on(
 ) -> bool {
     let metrics = &in_use.member.metrics;
     metrics.request();
+    if let Some(tap) = account.watched() {
+        let (at, labels, proof) = in_use.member.as_watched();
+        tap.answered_by(at, labels, proof);
+    }
     in_use.answered(clock::nanos(account.answered(head)), head);
     let prepared = prepare_answer(head, answer, in_use, plan, account.bridged, exchange.down);
     if let Err(fault) = prepared.and_then(|()| exchange.down.send_head(head, answer)) {
@@ -673,7 +716,7 @@ async fn pass_on(
             if !matches!(failure, Failure::Downstream(_)) {
                 in_use.broke(clock::now());
             }
-            account.end(metrics, account::error_label(failure));
+            account.fail(metrics, failure);
             exchange.cut(failure);
             false
         }

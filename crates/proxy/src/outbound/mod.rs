@@ -269,17 +269,17 @@ async fn captured(outbound: Rc<Outbound>, mut io: Io, target: Rc<target::State>,
     match spoken {
         Spoken::Known(detect::Protocol::Http2) => {
             let settings = outbound.server_settings();
-            let requests = http::Requests::to(outbound, io.client(), target);
+            let requests = http::Requests::to(outbound, io.peer(), target);
             // The connection's task has told the peer what was wrong with it.
             let _ended = serve::http2(io, Rc::new(requests), settings, guard).await;
         }
         Spoken::Known(detect::Protocol::Http1) => {
-            let requests = http::Requests::to(outbound, io.client(), target);
+            let requests = http::Requests::to(outbound, io.peer(), target);
             serve::http1(io, &requests, limits, timeouts, guard).await;
         }
         // Declared as HTTP, and it is none: the codec says so to the client.
         _ if !fallback => {
-            let requests = http::Requests::to(outbound, io.client(), target);
+            let requests = http::Requests::to(outbound, io.peer(), target);
             serve::http1(io, &requests, limits, timeouts, guard).await;
         }
         Spoken::Tls { server_name } => {

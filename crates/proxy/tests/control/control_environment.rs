@@ -47,7 +47,7 @@ fn bad(variable: &Variable) -> OsString {
         Form::Addresses => "127.0.0.1:4140,[::1]",
         Form::Ips => "10.0.0.1/8",
         Form::ServiceAddress => "name-without-port",
-        Form::Name => "two words",
+        Form::Name | Form::Identity => "two words",
         Form::Suffixes => "cluster..local",
         Form::Ports => "9-8",
         Form::PortMap => "80:81",

@@ -204,7 +204,7 @@ fn topic<M>(topics: &Topics<M>, target: &str) -> watch::Sender<Option<Answer<M>>
 }
 
 /// What a watched value says, now and whenever it changes, until nobody listens.
-fn said<V: Clone + Send + Sync + 'static, M: Send + 'static>(
+pub fn said<V: Clone + Send + Sync + 'static, M: Send + 'static>(
     mut values: watch::Receiver<V>,
     say: impl Fn(V) -> Option<Result<M, Status>> + Send + 'static,
 ) -> Said<M> {
@@ -226,7 +226,7 @@ fn said<V: Clone + Send + Sync + 'static, M: Send + 'static>(
     Box::pin(ReceiverStream::new(told))
 }
 
-type Said<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
+pub type Said<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
 
 #[derive(Clone)]
 struct Service(Arc<Script>);

@@ -30,6 +30,8 @@ mod scrape;
 mod scripted;
 mod slow;
 mod strict;
+mod tap;
+mod tap_limits;
 mod tcp;
 mod timeouts;
 mod tokens;

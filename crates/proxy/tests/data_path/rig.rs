@@ -24,6 +24,7 @@ use tulle_proxy::drain::Drain;
 use tulle_proxy::identity::{Epoch, Trust, TrustAnchors};
 use tulle_proxy::metrics::{Format, Limits, Registry, render};
 use tulle_proxy::observe::{Observed, access};
+use tulle_proxy::tap;
 use tulle_proxy::worker::{self, Listeners, Parts};
 
 /// Runs a test on a worker's kind of runtime; 20 s catch what hangs.
@@ -140,7 +141,7 @@ impl Mesh {
         .collect();
         environment.extend(
             more.iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+                .map(|(name, value)| ((*name).to_owned(), value.replace("$ip", &ip))),
         );
         let config = Arc::new(
             Config::from_env(&environment).unwrap_or_else(|problems| panic!("{problems}")),
@@ -174,6 +175,13 @@ impl Mesh {
             .access_log
             .map(|format| access::Writer::start(format, access_lines.clone()).unwrap());
         let observed = Observed::new(access);
+        if let (Some(listener), Some(tap)) = (tap::bind(&config).unwrap(), &config.tap) {
+            let taps = observed.taps().clone();
+            let guard = inbound.guard().unwrap();
+            let server = tap::Server::new(&tap.identity, Trust::new(received.clone()), taps, guard);
+            let listener = TcpListener::from_std(listener).unwrap();
+            tokio::task::spawn_local(server.run(listener));
+        }
         let parts = Parts {
             number: 0,
             config: config.clone(),

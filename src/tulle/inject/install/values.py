@@ -33,6 +33,7 @@ class InstallValues:
     capture: Capture = "init"
     native_sidecar: bool = True
     proxy_mark: str = ""
+    tap_identity: str = ""
     webhook_failure_policy: str = "Ignore"
     gateway_api_crds: bool = True
 
@@ -64,6 +65,7 @@ def inject_config(
         capture=values.capture,
         native_sidecar=values.native_sidecar,
         proxy_mark=values.proxy_mark,
+        tap_identity=values.tap_identity,
         opaque_ports=values.opaque_ports,
         default_inbound_policy=values.default_inbound_policy,
         beside_controller=beside_controller,

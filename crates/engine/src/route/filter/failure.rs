@@ -62,7 +62,7 @@ impl Ratio {
         denominator: 1,
     };
 
-    pub(super) fn compile(message: Option<&api::Ratio>) -> Result<Self, Invalid> {
+    pub(crate) fn compile(message: Option<&api::Ratio>) -> Result<Self, Invalid> {
         match message {
             None => Ok(Self::ALL),
             Some(api::Ratio { denominator: 0, .. }) => {

@@ -1,17 +1,20 @@
 //! An endpoint of a backend: what discovery says of it, and what a worker holds for it once a request has gone there.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use tulle_engine::balance::EndpointId;
 use tulle_engine::destination::{Endpoint, ProtocolHint};
+use tulle_engine::tap::Labels;
 
 use crate::http::h2;
 use crate::http::origin::{self, Origin};
 use crate::metrics::http::HttpMetrics;
 use crate::net::reach::{ConnectError, Reach};
 use crate::outbound::{Outbound, labels};
+use crate::tap::Tls;
 
 /// An endpoint, used or not.
 pub(super) struct Place {
@@ -103,6 +106,19 @@ impl Member {
                 labels::endpoint(outbound, authority, endpoint, meshed),
             ),
         })
+    }
+
+    /// Where it is, what it is called and what it proves, for those who watch its requests.
+    pub fn as_watched(&self) -> (SocketAddr, Labels<'_>, Tls<'_>) {
+        let proof = match self.origin.reach().identity() {
+            Some(identity) => Tls::Peer(identity),
+            None => Tls::None("not_provided_by_service_discovery"),
+        };
+        (
+            self.endpoint.addr,
+            Labels::Map(&self.endpoint.labels),
+            proof,
+        )
     }
 
     /// HTTP/1 may be carried in HTTP/2: there is a proxy at the other end that takes it out again.
