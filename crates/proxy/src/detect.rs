@@ -2,13 +2,15 @@
 //!
 //! The verdict may be "more bytes": the caller reads on until its deadline, then takes the connection as opaque, with
 //! every byte read so far still in front of the stream. A request line that is wrong in its details (two spaces, a bad
-//! target) still counts as HTTP, so that the HTTP codec refuses it; it must not slip past HTTP policy as raw TCP.
+//! target, another version, something behind the version) still counts as HTTP, so that the HTTP codec refuses it; it
+//! must not slip past HTTP policy as raw TCP to a server that is less strict. Nor does the verdict depend on where reads
+//! end: once given, it is that of all that follows.
 
 /// The start of every HTTP/2 connection with prior knowledge.
 pub const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// So many bytes of the preface decide; the codec checks the rest.
 const H2_DECIDES: usize = 14;
-/// The end of a longer first line is not waited for.
+/// Octets of a first line; the end of a longer one is not waited for.
 const MAX_LINE: usize = 16 * 1024;
 /// The longest method that is worth waiting for.
 const MAX_METHOD: usize = 32;
@@ -54,31 +56,30 @@ fn detect_request_line(bytes: &[u8]) -> Option<Protocol> {
             None
         };
     };
-    if method == 0 || method > MAX_METHOD || line[method] != b' ' {
+    if method == 0 || method > MAX_METHOD || !is_blank(line[method]) {
         return Some(Protocol::Opaque);
     }
-    match line.iter().position(|byte| *byte == b'\n') {
-        Some(end) => Some(if names_http1(&line[..end]) {
-            Protocol::Http1
-        } else {
-            Protocol::Opaque
-        }),
-        // The version may be there before the end of the line is.
-        None if names_http1(line) => Some(Protocol::Http1),
-        None if line.contains(&0) => Some(Protocol::Opaque),
+    let within = &line[..line.len().min(MAX_LINE)];
+    let end = within.iter().position(|byte| *byte == b'\n');
+    match end {
+        _ if names_http(&within[..end.unwrap_or(within.len())]) => Some(Protocol::Http1),
+        Some(_) => Some(Protocol::Opaque),
         // Method, space and no end: too long for a request, and for the HTTP codec to say so.
-        None if line.len() > MAX_LINE => Some(Protocol::Http1),
+        None if line.len() >= MAX_LINE => Some(Protocol::Http1),
         None => None,
     }
 }
 
-/// Does the line end in ` HTTP/1.` and a digit?
-fn names_http1(line: &[u8]) -> bool {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    match line.split_last() {
-        Some((minor, rest)) => minor.is_ascii_digit() && rest.ends_with(b" HTTP/1."),
-        None => false,
-    }
+/// Is there a version of HTTP behind a blank? Nothing that comes later takes that back.
+fn names_http(line: &[u8]) -> bool {
+    line.windows(b" HTTP/1".len()).any(|part| {
+        is_blank(part[0]) && part[1..].starts_with(b"HTTP/") && part[6].is_ascii_digit()
+    })
+}
+
+/// What lenient servers take for the space of a request line (RFC 9112 §3).
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | 0x0b | 0x0c)
 }
 
 fn is_token(byte: u8) -> bool {
@@ -125,6 +126,10 @@ mod tests {
             (b"\r\nGET / HTTP/1.0\r\n", Protocol::Http1),
             (b"GET / HTTP/1.1", Protocol::Http1),
             (b"GET  / HTTP/1.1\r\n", Protocol::Http1),
+            (b"GET / HTTP/1.1 \r\n", Protocol::Http1),
+            (b"GET\t/\tHTTP/1.1\r\n", Protocol::Http1),
+            (b"GET / HTTP/2.0\r\n", Protocol::Http1),
+            (b"GET /\0 HTTP/1.1\r\n", Protocol::Http1),
             (b"CONNECT a:80 HTTP/1.1\r\n", Protocol::Http1),
             (H2_PREFACE, Protocol::Http2),
             (b"\x16\x03\x01\x02\x00", Protocol::Tls),
@@ -172,7 +177,7 @@ mod tests {
     #[test]
     fn every_split_of_a_prefix_asks_for_more_and_never_decides_wrongly() {
         for (whole, expected) in [
-            (&b"POST /a?b=c HTTP/1.1"[..], Protocol::Http1),
+            (&b"POST /a?b=c HTTP/1"[..], Protocol::Http1),
             (&H2_PREFACE[..14], Protocol::Http2),
         ] {
             for split in 0..whole.len() {
@@ -194,6 +199,8 @@ mod tests {
         line.resize(MAX_LINE + 8, b'a');
         assert_eq!(detect(&line), Some(Protocol::Http1));
         line[100] = 0;
+        assert_eq!(detect(&line), Some(Protocol::Http1));
+        line[101] = b'\n';
         assert_eq!(detect(&line), Some(Protocol::Opaque));
     }
 }

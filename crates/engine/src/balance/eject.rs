@@ -196,15 +196,23 @@ impl<K: Clone + Eq + Hash> Balancer<K> {
         }
     }
 
-    /// Takes ejected endpoints back while too many are out.
+    /// Takes ejected endpoints back while too many are out: those that would be probed first, and then those whose probe
+    /// is on its way, for it may take as long as it likes.
     pub(super) fn keep_enough(&mut self) {
         while self.ejections.failed > self.ejections.allowed(self.members.len()) {
-            let Some((_, id)) = self.ejections.waiting.pop_first() else {
+            let first = self.ejections.waiting.pop_first().map(|(_, id)| id);
+            let Some(id) = first.or_else(|| self.probed()) else {
                 return;
             };
             self.ejections.tally.forced += 1;
             self.close(id);
         }
+    }
+
+    /// One whose probe is on its way.
+    fn probed(&self) -> Option<EndpointId> {
+        let probed = |id: &EndpointId| self.breaker(*id) == Some(State::Probing);
+        self.members.ids().map(|(_, id)| id).find(probed)
     }
 
     fn close(&mut self, id: EndpointId) {

@@ -170,6 +170,27 @@ fn endpoints_that_leave_or_fall_away_give_ejected_ones_back() {
 }
 
 #[test]
+fn one_whose_probe_hangs_is_taken_back_when_it_is_the_last() {
+    let mut balancer = breaking(2, accrual(50, 0));
+    run(
+        &mut balancer,
+        0,
+        100,
+        |key| if key == 1 { bad() } else { ok() },
+    );
+    let probe = pick(&mut balancer, S, 1).unwrap();
+    assert!(probe.is_probe());
+    balancer.remove(balancer.id(&0).unwrap());
+    assert_eq!(balancer.ejected_len(), 0, "of one endpoint none may be out");
+    let other = pick(&mut balancer, S, 2).unwrap();
+    assert!(!other.is_probe() && other.id == probe.id);
+    // What the probe then says counts like any other result.
+    balancer.on_result(probe, S, 2 * S, 0, &bad());
+    balancer.on_end(probe, 2 * S);
+    assert_eq!(balancer.breaker(other.id), Some(State::Closed));
+}
+
+#[test]
 fn a_keys_own_endpoint_is_probed_by_the_keys_request() {
     let config = Balance {
         hash: Some(ConsistentHash {
