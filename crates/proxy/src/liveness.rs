@@ -1,12 +1,14 @@
 //! Whether the worker threads still turn: each beats once a second from its own runtime, `/live` fails when one has
 //! been silent for ten.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::{Handle, RuntimeMetrics};
+
 use crate::metrics::text::Sample;
-use crate::metrics::{Labels, families};
+use crate::metrics::{Labels, Shard, families};
 
 /// Between beats.
 const EVERY: Duration = Duration::from_secs(1);
@@ -25,6 +27,8 @@ pub struct Liveness {
 pub struct Heartbeat {
     start: Instant,
     last: Arc<AtomicU64>,
+    /// The worker's runtime, once it beats.
+    runtime: Arc<OnceLock<RuntimeMetrics>>,
 }
 
 impl Liveness {
@@ -35,6 +39,7 @@ impl Liveness {
             .map(|_| Heartbeat {
                 start,
                 last: Arc::new(AtomicU64::new(0)),
+                runtime: Arc::default(),
             })
             .collect();
         Self { start, workers }
@@ -60,11 +65,37 @@ impl Liveness {
     pub fn samples(&self) -> Vec<Sample> {
         // What is over one beat is how far the slowest worker lags: the cheapest sign of a full processor.
         let lag = self.longest_silence().saturating_sub(EVERY);
-        vec![Sample {
-            family: &families::PROXY_WORKER_LAG_SECONDS,
+        let runtimes = || {
+            self.workers
+                .iter()
+                .filter_map(|worker| worker.runtime.get())
+        };
+        let sum = |of: &dyn Fn(&RuntimeMetrics) -> f64| runtimes().map(of).sum::<f64>();
+        let sample = |family, value| Sample {
+            family,
             labels: Labels::none(),
-            value: lag.as_secs_f64(),
-        }]
+            value,
+        };
+        vec![
+            sample(&families::PROXY_WORKER_LAG_SECONDS, lag.as_secs_f64()),
+            sample(&families::TOKIO_RT_WORKERS, sum(&|_| 1.0)),
+            sample(
+                &families::TOKIO_RT_PARK_TOTAL,
+                sum(&|runtime| runtime.worker_park_count(0) as f64),
+            ),
+            sample(
+                &families::TOKIO_RT_BUSY_SECONDS_TOTAL,
+                sum(&|runtime| runtime.worker_total_busy_duration(0).as_secs_f64()),
+            ),
+            sample(
+                &families::TOKIO_RT_INJECTION_QUEUE_DEPTH,
+                sum(&|runtime| runtime.global_queue_depth() as f64),
+            ),
+            sample(
+                &families::TOKIO_RT_ALIVE_TASKS,
+                sum(&|runtime| runtime.num_alive_tasks() as f64),
+            ),
+        ]
     }
 
     fn longest_silence(&self) -> Duration {
@@ -79,11 +110,15 @@ impl Liveness {
 }
 
 impl Heartbeat {
-    /// Beats for ever. Spawn it on the worker's own runtime.
-    pub async fn beat(self) {
+    /// Beats for ever. Spawn it on the worker's own runtime. `shard`: the worker's, whose forgotten series go meanwhile.
+    pub async fn beat(self, shard: Shard) {
+        shard.take_own();
+        // It beats once.
+        let _already = self.runtime.set(Handle::current().metrics());
         loop {
             let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.last.store(now, Relaxed);
+            shard.drop_forgotten();
             tokio::time::sleep(EVERY).await;
         }
     }

@@ -250,7 +250,8 @@ async fn worker(start: Start) -> io::Result<()> {
         heartbeat,
         observed,
     } = start;
-    spawn_local(heartbeat.beat());
+    let shard = registry.shard();
+    spawn_local(heartbeat.beat(shard.clone()));
     if config.identity.is_some() {
         // Before the first certificate a meshed peer could only be refused: it waits in the kernel's queue instead.
         let mut ending = inbound.clone();
@@ -265,7 +266,7 @@ async fn worker(start: Start) -> io::Result<()> {
     }
     let parts = Parts {
         number,
-        shard: registry.shard(),
+        shard,
         config,
         discovery,
         trust,

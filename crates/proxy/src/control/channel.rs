@@ -192,6 +192,16 @@ impl Channel {
         }
     }
 
+    /// Counts how long a call or stream has waited for its answer to begin.
+    fn answered(&self, status: u16, took: Duration) {
+        let labels = self.inner.labels.extend();
+        let labels = labels.add_number("status_code", u64::from(status)).build();
+        self.inner
+            .shard
+            .histogram(&families::CONTROL_RESPONSE_LATENCY_MS, &labels)
+            .record(took);
+    }
+
     /// Counts a call or stream that has ended.
     pub fn ended(&self, code: Code) {
         let labels = self
@@ -225,7 +235,7 @@ impl Channel {
             .find(|connection| Rc::strong_count(&connection.leases) <= STREAMS_PER_CONNECTION)?;
         Some(Lease {
             send: open.send.clone(),
-            requests: self.inner.requests.clone(),
+            channel: self.clone(),
             _held: open.leases.clone(),
         })
     }
@@ -383,7 +393,7 @@ impl Channel {
 #[derive(Clone, Debug)]
 pub struct Lease {
     send: http2::SendRequest<Body>,
-    requests: Counter,
+    channel: Channel,
     _held: Rc<()>,
 }
 
@@ -399,9 +409,14 @@ impl tower_service::Service<http::Request<Body>> for Lease {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        self.requests.inc();
+        let (channel, begun) = (self.channel.clone(), Instant::now());
+        channel.inner.requests.inc();
         let answer = self.send.send_request(request);
-        Box::pin(async move { answer.await.map_err(|error| broken(&error)) })
+        Box::pin(async move {
+            let answer = answer.await.map_err(|error| broken(&error))?;
+            channel.answered(answer.status().as_u16(), begun.elapsed());
+            Ok(answer)
+        })
     }
 }
 

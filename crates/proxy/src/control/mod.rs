@@ -285,8 +285,10 @@ async fn serve(
 }
 
 async fn sweep(registry: Registry) {
+    let every = SWEEP_EVERY.min(registry.retain_idle());
+    let every = every.max(Duration::from_secs(1));
     loop {
-        tokio::time::sleep(SWEEP_EVERY).await;
+        tokio::time::sleep(every).await;
         registry.sweep(Instant::now());
     }
 }

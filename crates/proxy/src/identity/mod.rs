@@ -36,7 +36,7 @@ pub use peers::{Direction, Distrusted, Standing, Trust};
 pub use resumption::{TICKETS, judge_resumed};
 pub use spiffe::spiffe_id;
 pub use svid::Wanted;
-pub use verify::{MAX_ANCHORS, TrustAnchors, failure_reason};
+pub use verify::{MAX_ANCHORS, TrustAnchors, failure_reason, provider};
 
 /// The ALPN of connections that begin with a transport header.
 pub const TRANSPORT_HEADER_ALPN: &[u8] = b"transport.l5d.io/v1";

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tulle_engine::Reason;
+
 use crate::drain::Guard;
 use crate::identity::ServerAlpn;
 use crate::inbound::port::Ports;
@@ -30,7 +32,7 @@ pub async fn serve(
         return;
     };
     let Some(epoch) = ours(&inbound.trust, &spoken) else {
-        return inbound.refused("direct connections must be mutually authenticated");
+        return inbound.refused(Reason::MeshTlsRequired);
     };
     let mut io = match tls::accept(
         io,
@@ -44,17 +46,17 @@ pub async fn serve(
     };
     inbound.handshakes.count(&io);
     let Some(tls @ ClientTls::Peer(_)) = client_tls(&inbound.trust, &epoch, &mut io) else {
-        return inbound.refused("direct connections must be mutually authenticated");
+        return inbound.refused(Reason::MeshTlsRequired);
     };
     let header = match tokio::time::timeout(HEADER_TIMEOUT, read_header(&mut io)).await {
         Ok(Some(header)) => header,
-        _ => return inbound.refused("transport header invalid"),
+        _ => return inbound.refused(Reason::TransportHeaderInvalid),
     };
     if header.name.is_some() {
         return Box::pin(gateway::serve(inbound, io, tls, client, header, guard)).await;
     }
     if inbound.is_own_port(header.port) {
-        return inbound.refused("loop");
+        return inbound.refused(Reason::Loop);
     }
     let port = Ports::get(
         &inbound,

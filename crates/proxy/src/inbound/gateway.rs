@@ -55,7 +55,7 @@ pub async fn serve(
                 outbound::opaque(outbound, io, target, guard).await;
             }
             Ok(_) => {}
-            Err(reason) => inbound.refused(reason.code()),
+            Err(reason) => inbound.refused(reason),
         };
     };
     io.measure(labels::client_meter(&inbound, &session));
@@ -156,7 +156,7 @@ impl Handler for Requests {
             // Boxed: a request's task has room for one pipeline, and few pass a gateway.
             Ok(onward) => Box::pin(onward.handle(head, down)).await,
             Err(refusal) => {
-                self.inbound.answered_itself(refusal.reason);
+                self.inbound.answered_itself(&self.session, refusal.reason);
                 let id = self.session.observe_refusal(&self.inbound, head, &refusal);
                 match answer::refuse(down, head, &refusal, id.as_ref()) {
                     Ok(()) => Handled::Answered,

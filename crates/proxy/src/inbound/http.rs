@@ -648,7 +648,7 @@ impl Requests {
         head: &mut Head,
         refusal: &Refusal,
     ) -> Handled<Box<Io>> {
-        self.inbound.answered_itself(refusal.reason);
+        self.inbound.answered_itself(&self.session, refusal.reason);
         let id = self.session.observe_refusal(&self.inbound, head, refusal);
         match answer::refuse(down, head, refusal, id.as_ref()) {
             Ok(()) => Handled::Answered,

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use tulle_engine::Meta;
 use tulle_engine::inbound::{Denial, Scope, Server};
+use tulle_engine::{Meta, Reason};
 
 use crate::inbound::Inbound;
 use crate::inbound::port::{Port, SeriesKey};
@@ -60,6 +60,15 @@ pub fn port(port: &Port, server: &Server) -> Labels {
 /// A port's policy and a client, for what it refuses.
 pub fn server(_inbound: &Inbound, session: &Session) -> Labels {
     base(session, &session.port().server()).build()
+}
+
+/// What the proxy could not carry, and for which port.
+pub fn error(session: &Session, error: &str, reason: Reason) -> Labels {
+    let labels = Labels::builder()
+        .add("error", error)
+        .add("reason", reason.code());
+    let labels = target(labels, session.port().application.reach().address());
+    srv(labels, session, &session.port().server()).build()
 }
 
 /// A port's policy, a client that it refuses, and the route of its request.

@@ -35,7 +35,7 @@ use crate::http::answer::Refusal;
 use crate::http::decision::{fault_labels, preflight_labels};
 use crate::http::{h2, serve};
 use crate::identity::{Direction, Epoch, PeerIdentity, ServerAlpn, Trust, failure_reason};
-use crate::metrics::{Labels, Shard, families};
+use crate::metrics::{Labels, Shard, errors, families};
 use crate::net::dial::Dialer;
 use crate::net::io::Io;
 use crate::net::listen::{Accepted, SocketOptions};
@@ -156,6 +156,9 @@ impl Inbound {
         self.shard
             .counter(&families::TLS_HANDSHAKE_FAILURES_TOTAL, &labels)
             .inc();
+        let late = error.kind() == std::io::ErrorKind::TimedOut;
+        let word = if late { "tls detection timeout" } else { "i/o" };
+        self.failed(Some(word), Reason::TlsFailed.code());
     }
 
     fn detected(&self, port: &Port, server: &Server, result: &str, took: Duration) {
@@ -170,11 +173,11 @@ impl Inbound {
     }
 
     /// Counts a request that we answered instead of the application.
-    fn answered_itself(&self, reason: Reason) {
-        if reason.is_ordinary() {
+    fn answered_itself(&self, session: &Session, reason: Reason) {
+        let Some(error) = errors::inbound(reason) else {
             return;
-        }
-        let labels = Labels::builder().add("error", reason.code()).build();
+        };
+        let labels = labels::error(session, error, reason);
         self.shard
             .counter(&families::INBOUND_HTTP_ERRORS_TOTAL, &labels)
             .inc();
@@ -197,8 +200,15 @@ impl Inbound {
     }
 
     /// Counts a connection that we closed, or could not carry.
-    fn refused(&self, error: &str) {
-        let labels = Labels::builder().add("error", error).build();
+    fn refused(&self, reason: Reason) {
+        self.failed(errors::inbound(reason), reason.code());
+    }
+
+    fn failed(&self, error: Option<&str>, reason: &str) {
+        let labels = Labels::builder()
+            .add("error", error.unwrap_or("unexpected"))
+            .add("reason", reason)
+            .build();
         self.shard
             .counter(&families::INBOUND_TCP_ERRORS_TOTAL, &labels)
             .inc();
@@ -231,10 +241,10 @@ pub async fn serve(
     };
     let ips = &inbound.config.inbound.ips;
     if !ips.is_empty() && !ips.contains(&ip.to_canonical()) {
-        return inbound.refused("unexpected address");
+        return inbound.refused(Reason::UnexpectedAddress);
     }
     if inbound.is_own_port(port) {
-        return inbound.refused("loop");
+        return inbound.refused(Reason::Loop);
     }
     let port = Ports::get(&inbound, port, inbound.application(ip, port));
     transparent(inbound, io, client, port, guard).await;
@@ -267,7 +277,7 @@ async fn transparent(
         false => client,
         true => match fronted(&mut io, client, detect_timeout).await {
             Some(client) => client,
-            None => return inbound.refused(Reason::ProxyProtocolInvalid.code()),
+            None => return inbound.refused(Reason::ProxyProtocolInvalid),
         },
     };
     if matches!(server.protocol, Protocol::Opaque) {
@@ -289,7 +299,7 @@ async fn transparent(
         };
         inbound.handshakes.count(&io);
         let Some(tls) = client_tls(&inbound.trust, &epoch, &mut io) else {
-            return inbound.refused("bad certificate");
+            return inbound.refused(Reason::TlsFailed);
         };
         session = Session::new(port.clone(), client, tls);
         (spoken, opened) = detect(&inbound, &mut io, &session, &server, detect_timeout).await;

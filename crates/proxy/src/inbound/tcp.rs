@@ -31,7 +31,7 @@ pub async fn serve(
         Ok(server) => drop(tokio::task::spawn_local(permitted_relay(
             inbound, client, server, session, guard,
         ))),
-        Err(error) => inbound.refused(error.reason.code()),
+        Err(error) => inbound.refused(error.reason),
     }
 }
 

@@ -76,6 +76,15 @@ impl LabelsBuilder {
         self
     }
 
+    /// Adds all labels of a finished set.
+    pub fn add_set(mut self, set: &Labels) -> Self {
+        if !set.0.is_empty() {
+            self.separate();
+            self.text.push_str(&set.0);
+        }
+        self
+    }
+
     /// The finished set.
     pub fn build(self) -> Labels {
         Labels(Arc::from(self.text))

@@ -1,6 +1,6 @@
 //! Metrics: what the proxy counts, where the numbers live, how they are shown.
 //!
-//! A series is a family (`families.rs`) and a rendered label set. A worker resolves the series it will need when its
+//! A series is a family (`families`) and a rendered label set. A worker resolves the series it will need when its
 //! configuration changes and keeps **handles**; on the request path it only does a relaxed load and store on a cell
 //! that no other thread writes: no lock, no hash, no locked instruction. The registry sums the writers' cells at
 //! scrape time.
@@ -9,6 +9,7 @@
 //! new ones are counted as refused and go to the family's series `overflow="true"`; a series that no handle refers to
 //! and that has not changed for `retain_idle` is forgotten.
 
+pub mod errors;
 pub mod exemplar;
 pub mod families;
 pub mod gzip;

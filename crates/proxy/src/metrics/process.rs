@@ -10,6 +10,7 @@ use super::families;
 use super::labels::Labels;
 use super::registry::Registry;
 use super::text::Sample;
+use crate::identity;
 
 /// Kernel clock ticks per second as user space sees them: 100 on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -107,6 +108,11 @@ impl Process {
                 seconds(self.started).floor(),
             ),
         ];
+        samples.push(Sample {
+            family: &families::RUSTLS_INFO,
+            labels: rustls_info(),
+            value: 1.0,
+        });
         if let Some(cpu) = fs::read_to_string("/proc/self/stat")
             .ok()
             .as_deref()
@@ -163,6 +169,22 @@ impl Default for Process {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Made when it is asked for: an idle proxy holds nothing of it.
+fn rustls_info() -> Labels {
+    let provider = identity::provider();
+    let suites = provider.cipher_suites.iter();
+    let suites: Vec<&str> = suites.filter_map(|suite| suite.suite().as_str()).collect();
+    let groups = provider.kx_groups.iter();
+    let groups: Vec<&str> = groups.filter_map(|group| group.name().as_str()).collect();
+    Labels::builder()
+        .add("tls_suites", &suites.join(","))
+        .add("tls_kx_groups", &groups.join(","))
+        .add("tls_rand", "AwsLcRs")
+        .add("tls_key_provider", "AwsLcRs")
+        .add("tls_fips", if provider.fips() { "true" } else { "false" })
+        .build()
 }
 
 /// utime + stime of `/proc/self/stat`. The command name may hold spaces and parentheses, so count from the last `)`.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, btree_map};
 use std::marker::PhantomData;
 use std::ops::Bound;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,9 +19,9 @@ use super::histogram::{Histogram, bump};
 use super::labels::Labels;
 
 /// Most series of a proxy; with `MAX_FAMILY` what a hostile client can make it hold (about 10 MiB).
-pub const MAX_SERIES: usize = 20_000;
+pub const MAX_SERIES: usize = 16_000;
 /// Most series of one family.
-pub const MAX_FAMILY: usize = 5_000;
+pub const MAX_FAMILY: usize = 3_500;
 /// The labels of what has no series of its own.
 const OVERFLOW: &str = "overflow";
 
@@ -63,6 +63,9 @@ struct Inner {
     /// Seconds after the start until which exemplars are kept; 0 is never.
     exemplars_until: AtomicU64,
     exemplars: Kept,
+    /// Forgotten series by the writer that made them, for those that take their own.
+    dead: Mutex<BTreeMap<u64, Vec<(Labels, Series)>>>,
+    any_dead: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -115,6 +118,20 @@ impl Series {
         totals
     }
 
+    /// Whether it may go; takes note of a change since the last time.
+    fn is_idle(&mut self, family: &Family, now: Instant, retain: Duration) -> bool {
+        let totals = self.totals(family);
+        let total = totals
+            .iter()
+            .fold(0, |sum: u64, cell| sum.wrapping_add(*cell));
+        if self.referenced() || total != self.last_total {
+            self.last_total = total;
+            self.changed = now;
+            return false;
+        }
+        now.saturating_duration_since(self.changed) >= retain
+    }
+
     /// Whether some thread holds a handle: the registry itself holds one count of each writer's cells.
     fn referenced(&self) -> bool {
         self.cells
@@ -147,6 +164,8 @@ impl Registry {
                 started: Instant::now(),
                 exemplars_until: AtomicU64::new(0),
                 exemplars: Kept::default(),
+                dead: Mutex::default(),
+                any_dead: AtomicBool::new(false),
             }),
         }
     }
@@ -159,6 +178,11 @@ impl Registry {
             pace: Rc::default(),
             one_thread: PhantomData,
         }
+    }
+
+    /// How long a series that nothing refers to may stay unchanged.
+    pub fn retain_idle(&self) -> Duration {
+        self.inner.limits.retain_idle
     }
 
     /// How many series there are now.
@@ -183,24 +207,33 @@ impl Registry {
         let mut forgotten = 0;
         for entry in state.families.values_mut() {
             let family = entry.family;
-            entry.series.retain(|_, series| {
-                let total = series
-                    .totals(family)
-                    .iter()
-                    .fold(0u64, |sum, cell| sum.wrapping_add(*cell));
-                if series.referenced() || total != series.last_total {
-                    series.last_total = total;
-                    series.changed = now;
-                    return true;
+            let mut idle = Vec::new();
+            for (labels, series) in &mut entry.series {
+                if !series.is_idle(family, now, retain) {
+                    continue;
                 }
-                let keep = now.saturating_duration_since(series.changed) < retain;
-                forgotten += usize::from(!keep);
-                keep
-            });
+                idle.push(labels.clone());
+            }
+            forgotten += idle.len();
+            for labels in idle {
+                if let Some(series) = entry.series.remove(&labels) {
+                    self.bury(labels, series);
+                }
+            }
         }
         state.families.retain(|_, entry| !entry.series.is_empty());
         state.count -= forgotten;
         self.inner.evicted.fetch_add(forgotten as u64, Relaxed);
+    }
+
+    /// Leaves a series to the thread that has made it, if that takes its own.
+    fn bury(&self, labels: Labels, series: Series) {
+        let mut dead = lock(&self.inner.dead);
+        let maker = series.cells.first().map(|(by, _)| *by);
+        if let Some(dead) = maker.and_then(|maker| dead.get_mut(&maker)) {
+            dead.push((labels, series));
+            self.inner.any_dead.store(true, Relaxed);
+        }
     }
 
     /// The family whose name comes after this one.
@@ -270,12 +303,13 @@ impl Registry {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic under this lock leaves whole values behind: every change is one insert or one remove.
-        self.inner
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner.state)
     }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic under these locks leaves whole values behind: every change is one insert or one remove.
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One writer's way to its handles. Stays on its thread.
@@ -299,6 +333,29 @@ impl Shard {
             cells: self.registry.resolve(self.writer, family, labels),
             one_thread: PhantomData,
         }
+    }
+
+    /// Drops this thread's own series that the registry has forgotten; all later ones are left to it. The allocator gives
+    /// memory back when the thread frees it that asked for it.
+    pub fn drop_forgotten(&self) {
+        let inner = &self.registry.inner;
+        if !inner.any_dead.load(Relaxed) {
+            return;
+        }
+        let mut dead = lock(&inner.dead);
+        let mine = dead.get_mut(&self.writer).map(std::mem::take);
+        let others = dead.values().any(|dead| !dead.is_empty());
+        inner.any_dead.store(others, Relaxed);
+        drop(dead);
+        // Outside of the lock: there may be thousands.
+        drop(mine);
+    }
+
+    /// From now on forgotten series of this thread wait for [`Self::drop_forgotten`].
+    pub fn take_own(&self) {
+        lock(&self.registry.inner.dead)
+            .entry(self.writer)
+            .or_default();
     }
 
     /// Whether the name of a request that begins now is to be kept for exemplars.

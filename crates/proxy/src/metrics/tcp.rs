@@ -10,10 +10,18 @@ pub struct TcpMetrics {
     labels: Labels,
     open_total: Counter,
     open_connections: Gauge,
-    /// Bytes read from the peer; add as they come.
-    pub read_bytes: Counter,
-    /// Bytes written to the peer; add as they go.
-    pub write_bytes: Counter,
+    read_bytes: Counter,
+    write_bytes: Counter,
+    transfer: Option<Transfer>,
+}
+
+/// The same bytes by what they may cost, all endpoints together.
+#[derive(Debug)]
+pub struct Transfer {
+    /// Bytes from endpoints.
+    pub received: Counter,
+    /// Bytes to endpoints.
+    pub sent: Counter,
 }
 
 impl TcpMetrics {
@@ -24,8 +32,36 @@ impl TcpMetrics {
             open_connections: shard.gauge(&families::TCP_OPEN_CONNECTIONS, &labels),
             read_bytes: shard.counter(&families::TCP_READ_BYTES_TOTAL, &labels),
             write_bytes: shard.counter(&families::TCP_WRITE_BYTES_TOTAL, &labels),
+            transfer: None,
             shard: shard.clone(),
             labels,
+        }
+    }
+
+    /// Counts the bytes in these too.
+    #[must_use]
+    pub fn with_transfer(self, transfer: Transfer) -> Self {
+        TcpMetrics {
+            transfer: Some(transfer),
+            ..self
+        }
+    }
+
+    /// So many bytes have come from the peer.
+    #[inline]
+    pub fn read(&self, bytes: usize) {
+        self.read_bytes.add(bytes as u64);
+        if let Some(transfer) = &self.transfer {
+            transfer.received.add(bytes as u64);
+        }
+    }
+
+    /// So many bytes have gone to the peer.
+    #[inline]
+    pub fn wrote(&self, bytes: usize) {
+        self.write_bytes.add(bytes as u64);
+        if let Some(transfer) = &self.transfer {
+            transfer.sent.add(bytes as u64);
         }
     }
 

@@ -214,7 +214,7 @@ impl Io {
     pub fn measure(&mut self, meter: Meter) {
         self.metered = meter.map(|metrics| {
             metrics.opened();
-            metrics.read_bytes.add(self.ahead.as_slice().len() as u64);
+            metrics.read(self.ahead.as_slice().len());
             Metered { metrics, errno: "" }
         });
     }
@@ -378,10 +378,7 @@ impl Io {
         });
         if let Some(metered) = &mut self.metered {
             match &result {
-                Ok(()) => metered
-                    .metrics
-                    .read_bytes
-                    .add((buf.filled().len() - before) as u64),
+                Ok(()) => metered.metrics.read(buf.filled().len() - before),
                 Err(error) => metered.errno = errno(error),
             }
         }
@@ -391,7 +388,7 @@ impl Io {
     fn count_written(&mut self, result: &io::Result<usize>) {
         if let Some(metered) = &mut self.metered {
             match result {
-                Ok(count) => metered.metrics.write_bytes.add(*count as u64),
+                Ok(count) => metered.metrics.wrote(*count),
                 Err(error) => metered.errno = errno(error),
             }
         }

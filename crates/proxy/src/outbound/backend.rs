@@ -30,8 +30,9 @@ use tulle_engine::balance::{Balance, Balancer, EndpointId, Facts, Unready, ZoneP
 use tulle_engine::destination::{Change, Cursor, Endpoint, Endpoints, State as Known};
 use tulle_engine::outbound::{Backend as Policy, BackendKind};
 
+use self::affinity::Traffic;
 use self::member::Place;
-use self::meters::Meters;
+use self::meters::{Balanced, Meters};
 use crate::clock;
 use crate::config::Backoff;
 use crate::discovery::Target;
@@ -129,9 +130,8 @@ impl Backend {
                 dst.to_string(),
             ),
         };
-        let meters = endpoints
-            .is_some()
-            .then(|| Meters::new(&outbound.shard, &policy, accrual.is_some()));
+        let breaks = accrual.is_some();
+        let meters = endpoints.is_some().then(|| Meters::new(breaks));
         let backend = Rc::new(Backend {
             outbound: Rc::downgrade(outbound),
             strict,
@@ -182,6 +182,11 @@ impl Backend {
 
     fn try_pick(self: &Rc<Self>, now: u64, choice: Choice) -> Result<InUse, Unready> {
         self.follow(false);
+        if let Some(meters) = &self.meters {
+            if meters.of(choice.traffic).is_none() {
+                self.meter(meters, choice.traffic);
+            }
+        }
         let mut state = self.state.borrow_mut();
         loop {
             let picked = state
@@ -199,6 +204,21 @@ impl Backend {
                     state.last_error = Some(error);
                 }
             }
+        }
+    }
+
+    /// The series of what is balanced, once it has been.
+    fn metered(&self, traffic: Traffic) -> Option<&Balanced> {
+        self.meters.as_ref()?.of(traffic)
+    }
+
+    #[cold]
+    fn meter(&self, meters: &Meters, traffic: Traffic) {
+        if let Some(outbound) = self.outbound.upgrade() {
+            let state = self.state.borrow();
+            let shut = state.unready_since.is_some();
+            meters.begin(traffic, &outbound.shard, &self.policy, shut);
+            meters.show(&state.balancer);
         }
     }
 
@@ -266,7 +286,7 @@ impl Backend {
             self.set(&mut state, now, endpoint);
         }
         if let Some(meters) = &self.meters {
-            meters.reset.inc();
+            meters.reset();
         }
         self.changed(&mut state, known);
     }
@@ -313,7 +333,7 @@ impl Backend {
             state.last_error = Some(ConnectError::new(Reason::MeshTlsRequired, endpoint.addr));
         }
         if let Some(meters) = &self.meters {
-            meters.added.inc();
+            meters.added();
         }
     }
 
@@ -326,7 +346,7 @@ impl Backend {
         let place = state.places.get_mut(id.index()).and_then(Option::take);
         state.unmeshed -= usize::from(place.is_some_and(|place| !place.usable));
         if let Some(meters) = &self.meters {
-            meters.removed.inc();
+            meters.removed();
         }
     }
 

@@ -30,7 +30,7 @@ pub async fn serve(outbound: Rc<Outbound>, mut io: Io, original: Option<SocketAd
                 .detect_beside(&mut io, detect_timeout, target)
                 .await
         }
-        None => (outbound.detect(&mut io, detect_timeout).await, None),
+        None => (outbound.detect(&mut io, detect_timeout, None).await, None),
     };
     let Ok(spoken) = spoken else { return };
     let (limits, timeouts) = (outbound.h1_limits(), outbound.h1_timeouts());

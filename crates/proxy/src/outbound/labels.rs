@@ -3,15 +3,16 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use tulle_engine::Meta;
 use tulle_engine::destination::Endpoint;
 use tulle_engine::outbound::ProfileRoutes;
 use tulle_engine::route::RuleId;
+use tulle_engine::{Meta, Reason};
 
 use crate::discovery::Target;
-use crate::metrics::Labels;
 use crate::metrics::http::HttpLabels;
 use crate::metrics::tcp::TcpMetrics;
+use crate::metrics::tcp::Transfer;
+use crate::metrics::{Labels, LabelsBuilder, families};
 use crate::net::io::Meter;
 use crate::outbound::Outbound;
 
@@ -63,10 +64,15 @@ pub fn no_endpoint(outbound: &Outbound, target: &Target) -> HttpLabels {
     }
 }
 
-/// For what is decided per rule. Without a route (none should be) its labels are empty.
-pub fn route(parent: &Meta, route: Option<&Meta>) -> Labels {
-    let empty = Meta::Default("".into());
-    let route = route.unwrap_or(&empty);
+/// What the proxy could not carry.
+pub fn error(error: &str, reason: Reason) -> LabelsBuilder {
+    Labels::builder()
+        .add("error", error)
+        .add("reason", reason.code())
+}
+
+/// The object that a target belongs to.
+pub fn parent(parent: &Meta) -> LabelsBuilder {
     Labels::builder()
         .add("parent_group", parent.group())
         .add("parent_kind", parent.kind())
@@ -74,6 +80,13 @@ pub fn route(parent: &Meta, route: Option<&Meta>) -> Labels {
         .add("parent_name", parent.name())
         .add_number("parent_port", u64::from(parent.port()))
         .add("parent_section_name", parent.section())
+}
+
+/// For what is decided per rule. Without a route (none should be) its labels are empty.
+pub fn route(of: &Meta, route: Option<&Meta>) -> Labels {
+    let empty = Meta::Default("".into());
+    let route = route.unwrap_or(&empty);
+    parent(of)
         .add("route_group", route.group())
         .add("route_kind", route.kind())
         .add("route_namespace", route.namespace())
@@ -130,11 +143,7 @@ fn article(outbound: &Outbound, pod: &str, service: &str) -> Labels {
         .build()
 }
 
-fn peer(
-    labels: crate::metrics::LabelsBuilder,
-    endpoint: &Endpoint,
-    meshed: bool,
-) -> crate::metrics::LabelsBuilder {
+fn peer(labels: LabelsBuilder, endpoint: &Endpoint, meshed: bool) -> LabelsBuilder {
     let labels = target_address(labels, endpoint.addr);
     let labels = match (&endpoint.tls, meshed) {
         (Some(identity), true) => labels.add("tls", "true").add("server_id", &identity.name),
@@ -150,10 +159,7 @@ fn peer(
     labels.add_all(names.iter().map(|(name, value)| (name.as_str(), *value)))
 }
 
-fn target_address(
-    labels: crate::metrics::LabelsBuilder,
-    address: SocketAddr,
-) -> crate::metrics::LabelsBuilder {
+pub fn target_address(labels: LabelsBuilder, address: SocketAddr) -> LabelsBuilder {
     labels
         .add("target_addr", &address.to_string())
         .add("target_ip", &address.ip().to_string())
@@ -169,7 +175,30 @@ pub fn endpoint_meter(outbound: &Outbound, endpoint: &Endpoint, meshed: bool) ->
         endpoint,
         meshed,
     );
-    Some(Rc::new(TcpMetrics::new(&outbound.shard, labels.build())))
+    let metrics = TcpMetrics::new(&outbound.shard, labels.build());
+    Some(Rc::new(metrics.with_transfer(transfer(outbound, endpoint))))
+}
+
+/// What bytes to and from an endpoint may cost: by its zone.
+fn transfer(outbound: &Outbound, endpoint: &Endpoint) -> Transfer {
+    let zone = match endpoint.labels.get("zone_locality").map(String::as_str) {
+        Some("local") => "Local",
+        Some("remote") => "Remote",
+        _ => "Unknown",
+    };
+    let counter = |op| {
+        let labels = Labels::builder()
+            .add("direction", "outbound")
+            .add("op", op)
+            .add("zone_locality", zone)
+            .build();
+        let family = &families::OUTBOUND_TCP_TRANSFER_COST_BYTES_TOTAL;
+        outbound.shard.counter(family, &labels)
+    };
+    Transfer {
+        received: counter("Recv"),
+        sent: counter("Send"),
+    }
 }
 
 /// Connections of the application. Those that name their destination in each request share one set of series.

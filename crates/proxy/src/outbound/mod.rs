@@ -26,9 +26,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tulle_engine::Reason;
 use tulle_engine::outbound::Protocol;
 use tulle_engine::route::RuleName;
+use tulle_engine::{Meta, Reason};
 
 use crate::config::Config;
 use crate::detect;
@@ -39,7 +39,7 @@ use crate::http::decision::{Origin, fault_labels, preflight_labels};
 use crate::http::replay::Room;
 use crate::http::{h2, serve};
 use crate::identity::Trust;
-use crate::metrics::{Labels, Shard, families};
+use crate::metrics::{Labels, Shard, errors, families};
 use crate::net::dial::Dialer;
 use crate::net::io::Io;
 use crate::net::listen::{Accepted, SocketOptions};
@@ -113,11 +113,30 @@ impl Outbound {
     }
 
     /// What the client speaks; counted.
-    async fn detect(&self, io: &mut Io, timeout: Duration) -> io::Result<Spoken> {
+    async fn detect(
+        &self,
+        io: &mut Io,
+        timeout: Duration,
+        compiled: Option<&target::Compiled>,
+    ) -> io::Result<Spoken> {
         let begun = Instant::now();
         let spoken = sniff::sniff(io, timeout).await;
-        self.detected(&spoken, begun);
+        self.detected(compiled, &spoken, begun);
         spoken
+    }
+
+    fn detected(
+        &self,
+        compiled: Option<&target::Compiled>,
+        spoken: &io::Result<Spoken>,
+        begun: Instant,
+    ) {
+        let (result, took) = (sniff::result(spoken), begun.elapsed());
+        match compiled {
+            Some(compiled) => compiled.detected(result, took),
+            // Each of its requests will say where it goes.
+            None => target::count_detected(&self.shard, &Meta::Default("".into()), result, took),
+        }
     }
 
     /// The same, where the server may be the one to speak first: then it has been connected to.
@@ -126,36 +145,21 @@ impl Outbound {
         io: &mut Io,
         timeout: Duration,
         target: &target::State,
-    ) -> (io::Result<Spoken>, Option<(backend::InUse, Io)>) {
+    ) -> (io::Result<Spoken>, Option<(tcp::Chosen, Io)>) {
         let begun = Instant::now();
         let client = io.client();
         let open = || async { tcp::open(target, b"", client).await.ok() };
         let (spoken, opened) = self.silence.sniff(io, timeout, open).await;
-        self.detected(&spoken, begun);
+        self.detected(target.current().as_deref(), &spoken, begun);
         (spoken, opened)
-    }
-
-    fn detected(&self, spoken: &io::Result<Spoken>, begun: Instant) {
-        let labels = Labels::builder()
-            .add("result", sniff::result(spoken))
-            .build();
-        self.shard
-            .counter(&families::OUTBOUND_TCP_DETECT_HTTP_RESULTS_TOTAL, &labels)
-            .inc();
-        self.shard
-            .histogram(
-                &families::OUTBOUND_TCP_DETECT_HTTP_DURATION_SECONDS,
-                &Labels::none(),
-            )
-            .record(begun.elapsed());
     }
 
     /// Counts a request that we answered instead of a server.
     fn answered_itself(&self, reason: Reason) {
-        if reason.is_ordinary() {
+        let Some(error) = errors::outbound(reason) else {
             return;
-        }
-        let labels = Labels::builder().add("error", reason.code()).build();
+        };
+        let labels = labels::error(error, reason).build();
         self.shard
             .counter(&families::OUTBOUND_HTTP_ERRORS_TOTAL, &labels)
             .inc();
@@ -199,8 +203,14 @@ impl Outbound {
     }
 
     /// Counts a connection that we could not carry.
-    fn refused(&self, reason: Reason) {
-        let labels = Labels::builder().add("error", reason.code()).build();
+    fn refused(&self, target: &Target, reason: Reason) {
+        let error = errors::outbound(reason).unwrap_or("unexpected");
+        let labels = labels::error(error, reason);
+        let labels = match target {
+            Target::Addr(address) => labels::target_address(labels, *address),
+            Target::Authority(_) => labels,
+        };
+        let labels = labels.build();
         self.shard
             .counter(&families::OUTBOUND_TCP_ERRORS_TOTAL, &labels)
             .inc();
@@ -247,8 +257,9 @@ pub async fn serve(outbound: Rc<Outbound>, accepted: Accepted, guard: Guard) {
 async fn captured(outbound: Rc<Outbound>, mut io: Io, target: Rc<target::State>, guard: Guard) {
     let compiled = match target.ready(DISCOVERY_TIMEOUT).await {
         Ok(compiled) => compiled,
-        Err(reason) => return outbound.refused(reason),
+        Err(reason) => return outbound.refused(target.target(), reason),
     };
+    compiled.connected();
     let detect_timeout = outbound.config.outbound.connections.detect_timeout;
     let (timeout, fallback) = match &compiled.policy().protocol {
         Protocol::Opaque(_) => {
@@ -261,7 +272,10 @@ async fn captured(outbound: Rc<Outbound>, mut io: Io, target: Rc<target::State>,
     // Where the protocol is declared, the client speaks first in it.
     let (spoken, opened) = match &compiled.policy().protocol {
         Protocol::Detect { .. } => outbound.detect_beside(&mut io, timeout, &target).await,
-        _ => (outbound.detect(&mut io, timeout).await, None),
+        _ => (
+            outbound.detect(&mut io, timeout, Some(&compiled)).await,
+            None,
+        ),
     };
     let Ok(spoken) = spoken else { return };
     drop(compiled);

@@ -5,12 +5,12 @@ use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tulle_engine::Meta;
 use tulle_engine::budget::{Bucket, RetryBudget};
 use tulle_engine::hedge::Latencies;
 use tulle_engine::outbound::{Policy, ProfileRoutes, RouteKind, Rule};
 use tulle_engine::retry::Skip;
 use tulle_engine::route::RuleId;
+use tulle_engine::{Meta, Reason};
 
 use crate::metrics::profile::ProfileRoute;
 use crate::metrics::route::{Classified, Edge};
@@ -26,7 +26,9 @@ pub struct RuleState {
     shard: Shard,
     labels: Labels,
     grpc: bool,
+    tls: bool,
     counters: OnceCell<Counters>,
+    opened: OnceCell<Counter>,
     profile: Option<Profiled>,
     edges: RefCell<Vec<KnownEdge>>,
 }
@@ -132,7 +134,9 @@ impl RuleState {
             shard: shard.clone(),
             labels: labels::route(&policy.meta, route.map(|route| &*route.meta)),
             grpc: route.is_some_and(|route| route.kind == RouteKind::Grpc),
+            tls: route.is_some_and(|route| route.kind == RouteKind::Tls),
             counters: OnceCell::new(),
+            opened: OnceCell::new(),
             profile: policy.profile().map(|routes| Profiled {
                 routes: RefCell::new(routes.clone()),
                 rule: id,
@@ -181,6 +185,34 @@ impl RuleState {
             edge: edge.clone(),
         });
         edge
+    }
+
+    /// The rule has taken a connection; pair it with one [`Self::connection_closed`].
+    pub fn connection_opened(&self) {
+        let family = match self.tls {
+            true => &families::OUTBOUND_TLS_ROUTE_OPEN_TOTAL,
+            false => &families::OUTBOUND_TCP_ROUTE_OPEN_TOTAL,
+        };
+        let opened = || self.shard.counter(family, &self.labels);
+        self.opened.get_or_init(opened).inc();
+    }
+
+    /// It has ended, or could not be carried. Reasons are a closed set, so the look-up here is bounded; it is off the
+    /// path of bytes.
+    pub fn connection_closed(&self, reason: Option<Reason>) {
+        let family = match self.tls {
+            true => &families::OUTBOUND_TLS_ROUTE_CLOSE_TOTAL,
+            false => &families::OUTBOUND_TCP_ROUTE_CLOSE_TOTAL,
+        };
+        let error = match reason {
+            None => "",
+            Some(Reason::Forbidden) => "forbidden",
+            Some(Reason::NoBackend | Reason::BackendInvalid) => "invalid_backend",
+            Some(Reason::RouteInvalid) => "invalid_policy",
+            Some(_) => "unexpected",
+        };
+        let labels = self.labels.extend().add("error", error).build();
+        self.shard.counter(family, &labels).inc();
     }
 
     /// Calls of a GRPCRoute are all POST: a rule of one that asks for more tries means those.

@@ -3,7 +3,7 @@
 //! A policy is compiled into worker-local state (its backends, its metric handles) when it is first needed after a
 //! change; a request that finds nothing changed pays one atomic load.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tulle_engine::Reason;
-use tulle_engine::outbound::{BackendId, Policy};
+use tulle_engine::outbound::{BackendId, Policy, Protocol};
 use tulle_engine::route::RuleId;
+use tulle_engine::{Meta, Reason};
 
 use crate::discovery::{OutboundView, Target};
-use crate::metrics::Shard;
 use crate::metrics::http::HttpMetrics;
+use crate::metrics::{Counter, Labels, Shard, families};
 use crate::outbound::backend::{Backend, Backends};
 use crate::outbound::rules::{RuleState, Rules};
 use crate::outbound::{Outbound, labels, mirror};
@@ -51,11 +51,42 @@ pub struct Compiled {
     /// By [`RuleId`].
     rules: Rules,
     shard: Shard,
+    /// Of connections, once there is one.
+    connections: OnceCell<Counter>,
     /// For answers that no endpoint gave.
     pub metrics: HttpMetrics,
 }
 
+/// What the policy says is spoken, for the `protocol` label.
+fn protocol(policy: &Policy) -> &'static str {
+    match &policy.protocol {
+        Protocol::Detect { .. } => "detect",
+        Protocol::Http1(_) => "http/1",
+        Protocol::Http2(_) => "http/2",
+        Protocol::Grpc(_) => "grpc",
+        Protocol::Opaque(_) => "opaq",
+        Protocol::Tls(_) => "tls",
+    }
+}
+
 impl Compiled {
+    /// A connection to the target has come.
+    pub fn connected(&self) {
+        let counter = || {
+            let labels = Labels::builder()
+                .add("protocol", protocol(self.policy()))
+                .add_set(&labels::parent(&self.policy().meta).build());
+            let family = &families::OUTBOUND_TCP_PROTOCOL_CONNECTIONS_TOTAL;
+            self.shard.counter(family, &labels.build())
+        };
+        self.connections.get_or_init(counter).inc();
+    }
+
+    /// What it speaks has been found out.
+    pub fn detected(&self, result: &str, took: Duration) {
+        count_detected(&self.shard, &self.policy().meta, result, took);
+    }
+
     pub fn policy(&self) -> &Policy {
         &self.view.policy
     }
@@ -77,6 +108,16 @@ impl Compiled {
             .or_insert_with(|| Rc::new(mirror::Series::new(&self.shard, meta)));
         Some(series.clone())
     }
+}
+
+/// What a connection to a place speaks has been found out.
+pub fn count_detected(shard: &Shard, parent: &Meta, result: &str, took: Duration) {
+    let parent = labels::parent(parent).build();
+    let results = parent.extend().add("result", result).build();
+    let family = &families::OUTBOUND_TCP_DETECT_HTTP_RESULTS_TOTAL;
+    shard.counter(family, &results).inc();
+    let family = &families::OUTBOUND_TCP_DETECT_HTTP_DURATION_SECONDS;
+    shard.histogram(family, &parent).record(took);
 }
 
 impl Targets {
@@ -132,6 +173,10 @@ async fn sweep(outbound: std::rc::Weak<Outbound>) {
 }
 
 impl State {
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
     /// The newest policy; `None` until discovery has answered.
     pub fn current(&self) -> Option<Rc<Compiled>> {
         if self.compiled.borrow().is_none() || self.view.borrow().has_changed().unwrap_or(false) {
@@ -173,6 +218,7 @@ impl State {
             mirrors: RefCell::default(),
             rules,
             shard: outbound.shard.clone(),
+            connections: OnceCell::new(),
             metrics,
         }));
     }

@@ -83,6 +83,7 @@ fn control_metrics_are_open_metrics_for_who_prefers_that_and_plain_text_for_all_
             "{fields}"
         );
         assert!(page.contains("# TYPE process_cpu_seconds_total counter\n"));
+        super::documented::check(&page);
     }
 }
 
@@ -150,4 +151,139 @@ fn control_metrics_have_exemplars_once_open_metrics_was_asked_for() {
         !text(&proxy, "").1.contains("# {"),
         "plain text has no place for them"
     );
+}
+
+/// Sends requests with names that nobody has used before, many on one connection.
+fn hostile(proxy: &Proxy, from: usize, count: usize) {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    let enter: std::net::SocketAddr = format!("{}:30080", proxy.ip).parse().unwrap();
+    let mut stream = std::net::TcpStream::connect(enter).unwrap();
+    stream
+        .set_read_timeout(Some(std::time::Duration::from_secs(20)))
+        .unwrap();
+    let mut answers = BufReader::new(stream.try_clone().unwrap());
+    for number in from..from + count {
+        let request = format!(
+            "M{} /{number}?q={number} HTTP/1.1\r\nhost: h{number}.example\r\nx-request-id: id-{number}\r\nuser-agent: u{number}\r\n\r\n",
+            number % 7_919
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            answers.read_line(&mut line).unwrap();
+            let line = line.trim_end().to_ascii_lowercase();
+            if let Some(value) = line.strip_prefix("content-length: ") {
+                length = value.parse().unwrap();
+            }
+            assert!(!line.starts_with("http/1.1 5"), "{line}");
+            if line.is_empty() {
+                break;
+            }
+        }
+        answers.read_exact(&mut vec![0; length]).unwrap();
+    }
+}
+
+fn resident(proxy: &Proxy) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.unwrap()
+        .split_ascii_whitespace()
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+fn total(page: &str, family: &str) -> f64 {
+    let lines = page
+        .lines()
+        .filter(|line| line.starts_with(&format!("{family}{{")));
+    lines
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        .sum()
+}
+
+fn attacked(more: &[(&str, &str)]) -> Proxy {
+    let app = application("127.0.0.1:0", "web").port();
+    let map = format!("80={app}");
+    let base = [
+        ("LINKERD2_PROXY_IDENTITY_DISABLED", "1"),
+        (
+            "LINKERD2_PROXY_INBOUND_DEFAULT_POLICY",
+            "all-unauthenticated",
+        ),
+        ("LINKERD2_PROXY_INBOUND_IPS", "127.0.0.1"),
+        ("TULLE_PROXY_INBOUND_EXTRA_LISTENERS", "{ip}:30080=80"),
+        ("TULLE_PROXY_INBOUND_PORT_MAP", &map),
+    ];
+    let proxy = Proxy::start_with("web", &base, more);
+    proxy.wait_ready();
+    hostile(&proxy, 0, 100);
+    let _warm = scrape(&proxy, "");
+    proxy
+}
+
+const NAMES: usize = 30_000;
+
+#[test]
+fn control_metrics_do_not_grow_with_names_that_clients_invent() {
+    let proxy = attacked(&[("LINKERD2_PROXY_OUTBOUND_METRICS_HOSTNAME_LABELS", "true")]);
+    let (before, resident_before) = (proxy.metric("proxy_metrics_series"), resident(&proxy));
+    hostile(&proxy, 100, 5_000);
+    let grown = proxy.metric("proxy_metrics_series") - before;
+    assert!(grown <= 2.0, "{grown} series more");
+    let grown = resident(&proxy).saturating_sub(resident_before);
+    assert!(grown <= 2 << 10, "{grown} kB more");
+}
+
+#[test]
+fn control_metrics_are_bounded_where_they_were_told_to_have_clients_names() {
+    let proxy = attacked(&[("LINKERD2_PROXY_INBOUND_METRICS_AUTHORITY_LABELS", "unsafe")]);
+    let before = resident(&proxy);
+    hostile(&proxy, 100, NAMES);
+    let grown = resident(&proxy).saturating_sub(before);
+    let begun = std::time::Instant::now();
+    let (_, page) = text(&proxy, "");
+    let took = begun.elapsed();
+    let scraped = resident(&proxy).saturating_sub(before);
+    let series = proxy.metric("proxy_metrics_series");
+    eprintln!(
+        "{series} series, {} MB page in {took:?}, {grown} kB more, {scraped} kB after the scrape",
+        page.len() >> 20
+    );
+    assert!(series <= 16_100.0, "{series}");
+    assert!(proxy.metric("proxy_metrics_series_refused_total") > 10_000.0);
+    assert_eq!(
+        total(&page, "request_total"),
+        (NAMES + 100) as f64,
+        "nothing is lost"
+    );
+    let overflow = proxy.metric("request_total{overflow=\"true\"}");
+    assert!(overflow > (NAMES / 2) as f64, "{overflow}");
+    assert!(
+        grown <= 10 << 10 && scraped <= 10 << 10,
+        "{grown} kB, {scraped} kB more"
+    );
+    assert!(took < std::time::Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn control_metrics_that_nobody_uses_any_more_are_forgotten_and_their_memory_used_again() {
+    let proxy = attacked(&[
+        ("LINKERD2_PROXY_INBOUND_METRICS_AUTHORITY_LABELS", "unsafe"),
+        ("LINKERD2_PROXY_METRICS_RETAIN_IDLE", "3s"),
+    ]);
+    let (before, series_before) = (resident(&proxy), proxy.metric("proxy_metrics_series"));
+    for wave in 0..3 {
+        hostile(&proxy, 100 + wave * NAMES / 2, NAMES / 2);
+        // What the port has at hand of the last requests stays.
+        eventually("idle series are forgotten", || {
+            proxy.metric("proxy_metrics_series") < series_before + 512.0 * 4.0 + 10.0
+        });
+    }
+    assert!(proxy.metric("proxy_metrics_series_evicted_total") > 10_000.0);
+    let grown = resident(&proxy).saturating_sub(before);
+    assert!(grown <= 14 << 10, "{grown} kB more after three waves");
 }

@@ -16,6 +16,8 @@ mod control_reference;
 mod control_spire;
 mod control_tap;
 mod control_workers;
+#[path = "../data_path/documented.rs"]
+mod documented;
 mod mesh;
 mod proxy;
 mod workload_api;

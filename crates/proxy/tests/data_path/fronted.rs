@@ -84,7 +84,7 @@ fn a_connection_without_a_valid_header_is_refused_and_counted() {
             client.send(bytes).await;
             assert!(client.ended().await);
         }
-        let labels = ["error=\"proxy-protocol-invalid\""];
+        let labels = ["error=\"unexpected\"", "reason=\"proxy-protocol-invalid\""];
         assert_eq!(
             pod.metric("inbound_tcp_errors_total", &labels),
             3.0,

@@ -133,7 +133,10 @@ fn a_request_that_comes_back_to_the_gateway_is_508() {
         let said = (answer.status(), answer.field("tulle-reason"));
         assert_eq!(said, (508, Some("loop")), "{answer:?}");
         assert_eq!(
-            gateway.metric("inbound_http_errors_total", &["error=\"loop\""]),
+            gateway.metric(
+                "inbound_http_errors_total",
+                &["error=\"gateway loop\"", "reason=\"loop\""]
+            ),
             1.0
         );
         // What an application says it has passed is of no use for a loop, and does no harm.

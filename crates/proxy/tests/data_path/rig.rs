@@ -27,6 +27,9 @@ use tulle_proxy::observe::{Observed, access};
 use tulle_proxy::tap;
 use tulle_proxy::worker::{self, Listeners, Parts};
 
+#[path = "documented.rs"]
+mod documented;
+
 /// Runs a test on a worker's kind of runtime; 20 s catch what hangs.
 pub fn run(test: impl Future<Output = ()>) {
     let runtime = Builder::new_current_thread()
@@ -569,7 +572,9 @@ impl Pod {
     }
 
     pub fn metrics(&self) -> String {
-        render(&self.registry, Vec::new(), Format::Prometheus)
+        let page = render(&self.registry, Vec::new(), Format::Prometheus);
+        documented::check(&page);
+        page
     }
 
     /// The value of the series whose line contains all of these; 0 without one, the sum of several.

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use crate::client::{Http1, echo};
-use crate::rig::{Mesh, Pod, app, run};
+use crate::rig::{Mesh, Pod, app, plain, run};
 
 /// The shapes of the series of families that begin so: name, label names in their order, and `le` with its value.
 fn shapes(pod: &Pod, prefix: &str) -> BTreeSet<String> {
@@ -137,5 +139,104 @@ fn a_request_without_an_endpoint_has_an_error_instead_of_a_status() {
         ] {
             assert_eq!(web.metric(name, &failed), 1.0, "{name}\n{}", web.metrics());
         }
+    });
+}
+
+/// Opens a tunnel to a Service, says something opaque, and waits for its end.
+async fn opaque(pod: &Pod, service: &str) -> Vec<u8> {
+    let mut client = Http1::new(pod.call().await);
+    let connect = format!("CONNECT {service}:80 HTTP/1.1\r\nHost: {service}:80\r\n\r\n");
+    client.send(connect).await;
+    assert!(client.head().await.unwrap().starts_with("HTTP/1.1 200"));
+    client.send(b"\x00 opaque").await;
+    client.stream.shutdown().await.unwrap();
+    client.rest().await
+}
+
+#[test]
+fn a_connection_is_seen_by_route_balancer_and_zone() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, db) = (mesh.pod("web").await, mesh.pod("db").await);
+        app(db.address(18080), |mut stream| async move {
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).await.unwrap();
+            stream.write_all(b"ok").await.unwrap();
+        })
+        .await;
+        let mut near = plain(db.address(18080));
+        near.metric_labels = [("zone_locality".to_owned(), "local".to_owned())].into();
+        mesh.service("db", &[near]);
+        assert_eq!(opaque(&web, "db").await, b"ok");
+        let closed = "outbound_tcp_route_close_total";
+        while web.metric(closed, &[]) == 0.0 {
+            tokio::task::yield_now().await;
+        }
+        let (parent, backend) = ("parent_name=\"voting\"", "backend_name=\"voting\"");
+        for (name, labels, value) in [
+            ("outbound_tcp_route_open_total", &[parent][..], 1.0),
+            (closed, &[parent, "error=\"\""], 1.0),
+            (
+                "outbound_tcp_protocol_connections_total",
+                &["protocol=\"detect\"", parent],
+                1.0,
+            ),
+            (
+                "outbound_tcp_detect_http_results_total",
+                &[parent, "result=\"not_http\""],
+                1.0,
+            ),
+            (
+                "outbound_tcp_balancer_endpoints",
+                &[backend, "endpoint_state=\"ready\""],
+                1.0,
+            ),
+            (
+                "outbound_tcp_balancer_p2c_updates_total",
+                &["op=\"Reset\""],
+                1.0,
+            ),
+            ("outbound_http_balancer_endpoints", &[], 0.0),
+            (
+                "outbound_tcp_transfer_cost_bytes_total",
+                &["op=\"Send\"", "zone_locality=\"Local\""],
+                8.0,
+            ),
+            (
+                "outbound_tcp_transfer_cost_bytes_total",
+                &["op=\"Recv\"", "zone_locality=\"Local\""],
+                2.0,
+            ),
+            ("outbound_tls_route_open_total", &[], 0.0),
+        ] {
+            assert_eq!(
+                web.metric(name, labels),
+                value,
+                "{name} {labels:?}\n{}",
+                web.metrics()
+            );
+        }
+    });
+}
+
+#[test]
+fn a_connection_without_an_endpoint_is_closed_with_an_error_of_its_route() {
+    run(async {
+        let mesh = Mesh::new();
+        let web = mesh.pod("web").await;
+        mesh.service("db", &[]);
+        assert_eq!(opaque(&web, "db").await, b"");
+        let unexpected = ["error=\"unexpected\""];
+        assert_eq!(
+            web.metric("outbound_tcp_route_close_total", &unexpected),
+            1.0
+        );
+        let failed = ["error=\"failfast\"", "reason=\"no-endpoints\""];
+        assert_eq!(
+            web.metric("outbound_tcp_errors_total", &failed),
+            1.0,
+            "{}",
+            web.metrics()
+        );
     });
 }

@@ -140,7 +140,10 @@ fn an_application_that_does_not_listen_ends_the_connection() {
         let _reset = client.read_to_end(&mut rest).await;
         assert!(rest.is_empty());
         assert_eq!(
-            pod.metric("inbound_tcp_errors_total", &["error=\"connect-failed\""]),
+            pod.metric(
+                "inbound_tcp_errors_total",
+                &["error=\"i/o\"", "reason=\"connect-failed\""]
+            ),
             1.0
         );
     });

@@ -14,6 +14,20 @@ pub struct Choice {
     pub(super) balance: balance::Choice,
     /// The request came without the cookie that it is kept by: the answer sets it to this.
     pub(super) cookie: Option<NonZeroU64>,
+    /// What asks, for the metrics.
+    pub(super) traffic: Traffic,
+}
+
+/// What is balanced: each has its own families.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Traffic {
+    /// Requests.
+    #[default]
+    Http,
+    /// Connections that are not looked into.
+    Tcp,
+    /// Connections of the application's own TLS.
+    Tls,
 }
 
 impl Choice {
@@ -25,7 +39,7 @@ impl Choice {
     fn by(key: Option<NonZeroU64>) -> Self {
         Choice {
             balance: balance::Choice { key, not: None },
-            cookie: None,
+            ..Choice::default()
         }
     }
 }
@@ -51,12 +65,19 @@ impl Backend {
         }
     }
 
-    /// The same for a connection that is not looked into.
-    pub fn choice_of_connection(&self, client: Option<IpAddr>) -> Choice {
+    /// The same for a connection that is not looked into. `tls`: only into its TLS hello.
+    pub fn choice_of_connection(&self, client: Option<IpAddr>, tls: bool) -> Choice {
+        let traffic = if tls { Traffic::Tls } else { Traffic::Tcp };
         let hash = self.balance().and_then(|balance| balance.hash.as_ref());
         match hash.map(|hash| &hash.key) {
-            Some(HashKey::SourceAddress) => by_address(client),
-            _ => Choice::default(),
+            Some(HashKey::SourceAddress) => Choice {
+                traffic,
+                ..by_address(client)
+            },
+            _ => Choice {
+                traffic,
+                ..Choice::default()
+            },
         }
     }
 }

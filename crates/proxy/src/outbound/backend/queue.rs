@@ -8,6 +8,7 @@ use tulle_engine::balance::Unready;
 use tulle_engine::destination::State as Known;
 use tulle_engine::outbound::Queue;
 
+use super::affinity::Traffic;
 use super::{Backend, Choice, InUse, State, Unavailable};
 use crate::clock;
 
@@ -23,10 +24,10 @@ impl Backend {
             });
         }
         let begun = Instant::now();
-        let place = InQueue::new(self);
+        let place = InQueue::new(self, choice.traffic);
         let waited = self.wait_in_queue(queue, choice).await;
         drop(place);
-        if let Some(meters) = &self.meters {
+        if let Some(meters) = self.metered(choice.traffic) {
             meters.waited(begun.elapsed());
         }
         waited
@@ -137,23 +138,23 @@ impl State {
 }
 
 /// A place in the queue.
-struct InQueue<'b>(&'b Backend);
+struct InQueue<'b>(&'b Backend, Traffic);
 
 impl<'b> InQueue<'b> {
-    fn new(backend: &'b Backend) -> Self {
+    fn new(backend: &'b Backend, traffic: Traffic) -> Self {
         backend.waiting.set(backend.waiting.get() + 1);
-        if let Some(meters) = &backend.meters {
+        if let Some(meters) = backend.metered(traffic) {
             meters.queue_length.inc();
             meters.queue_requests.inc();
         }
-        InQueue(backend)
+        InQueue(backend, traffic)
     }
 }
 
 impl Drop for InQueue<'_> {
     fn drop(&mut self) {
         self.0.waiting.set(self.0.waiting.get() - 1);
-        if let Some(meters) = &self.0.meters {
+        if let Some(meters) = self.0.metered(self.1) {
             meters.queue_length.dec();
         }
     }
