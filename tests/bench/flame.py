@@ -25,10 +25,12 @@ from tests.bench.sidecars import control_plane
 __all__ = ["fold", "render", "short"]
 
 HERTZ, WARM, SECONDS = 999, 1.5, 4
-WIDTH, ROW, LEAST = 1200, 15, 0.003
+WIDTH, ROW, LEAST = 1200, 15, 0.005
 """Pixels, and the smallest share of the samples that is drawn."""
 COLOURS = {"kernel": "#e8a87c", "sidecar": "#7fb3d5", "library": "#b5cf9b"}
 OURS = ("tulle_",)
+POLL = "raw::poll"
+"""What tokio calls a task by."""
 
 Stack = tuple[str, ...]
 
@@ -43,7 +45,7 @@ def short(symbol: str) -> str:
             depth -= 1
         elif depth == 0:
             plain.append(letter)
-    parts = [part for part in "".join(plain).split("::") if part]
+    parts = [part for part in "".join(plain).split("::") if part and part != "{{closure}}"]
     if not parts:
         # `<T as Trait>::method` has lost everything but its method; a lone `<…>` says what is in it.
         return symbol.strip("<>").split("::")[-1] or symbol
@@ -71,9 +73,18 @@ def fold(lines: Iterable[str]) -> Counter[Stack]:
                 kind = "sidecar" if any(ours in name for ours in OURS) else "library"
             frames.append(f"{kind}:{short(name)}")
         elif frames:
-            stacks[tuple(reversed(frames))] += 1
+            stacks[_trimmed(tuple(reversed(frames)))] += 1
             frames = []
     return stacks
+
+
+def _trimmed(stack: Stack) -> Stack:
+    """Leave out how the runtime comes to poll a task: the same in all stacks, and cut off in some."""
+    named = tuple(frame for frame in stack if not frame.endswith(":[unknown]"))
+    for depth, frame in enumerate(named):
+        if frame.endswith(f":{POLL}"):
+            return ("library:a task", *named[depth + 1 :])
+    return ("library:the runtime", *named)
 
 
 @dataclass

@@ -9,6 +9,9 @@ SCRIPT = """\
     ffffffff81 tcp_sendmsg ([kernel.kallsyms])
     7f0001 __send (/usr/lib/libc.so.6)
     55001 tulle_proxy::net::relay::Half::poll (/target/tulle-proxy)
+    55000 tokio::runtime::task::raw::poll (/target/tulle-proxy)
+    7f0000 start_thread (/usr/lib/libc.so.6)
+    1 [unknown] ([unknown])
 
     55002 <rustls::client::Tls<T> as std::io::Write>::write (/target/tulle-proxy)
     55001 tulle_proxy::net::relay::Half::poll (/target/tulle-proxy)
@@ -16,13 +19,14 @@ SCRIPT = """\
     ffffffff81 tcp_sendmsg ([kernel.kallsyms])
     7f0001 __send (/usr/lib/libc.so.6)
     55001 tulle_proxy::net::relay::Half::poll (/target/tulle-proxy)
+    55000 tokio::runtime::task::raw::poll (/target/tulle-proxy)
 """
 
 
 def test_stacks_are_counted_from_the_outermost_frame_with_their_kind() -> None:
     assert fold(SCRIPT.splitlines()) == {
-        ("sidecar:Half::poll", "library:__send", "kernel:tcp_sendmsg"): 2,
-        ("sidecar:Half::poll", "library:Tls::write"): 1,
+        ("library:a task", "sidecar:Half::poll", "library:__send", "kernel:tcp_sendmsg"): 2,
+        ("library:the runtime", "sidecar:Half::poll", "library:Tls::write"): 1,
     }
 
 
@@ -30,11 +34,13 @@ def test_names_lose_type_parameters_and_long_paths() -> None:
     assert short("tokio::runtime::task::harness::poll_future") == "harness::poll_future"
     assert short("core::ptr::drop_in_place<alloc::vec::Vec<u8>>") == "ptr::drop_in_place"
     assert short("<a::B<fn(u8) -> u8> as c::D>::e") == "B::e"
+    assert short("tulle_proxy::outbound::captured::{{closure}}") == "outbound::captured"
     assert short("malloc") == "malloc"
 
 
 def test_a_frame_is_as_wide_as_its_share_and_lies_on_its_caller() -> None:
-    drawn = render(fold(SCRIPT.splitlines()), "two & three")
+    stacks = {frames[1:]: count for frames, count in fold(SCRIPT.splitlines()).items()}
+    drawn = render(stacks, "two & three")
     boxes = re.findall(r'<title>(\S+) ([\d.]+)%</title><rect x="([\d.]+)" y="(\d+)" width="([\d.]+)"', drawn)
     seen = {name: (float(share), round(float(wide)), int(y)) for name, share, _, y, wide in boxes}
     assert {name: share for name, (share, _, _) in seen.items()} == {
