@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = root.join("crates/api/src/gen");
 
     let mut files = Vec::new();
-    for folder in ["tulle/api", "envoy", "spiffe"] {
+    for folder in ["tulle/api", "envoy", "spiffe", "opentelemetry"] {
         for entry in std::fs::read_dir(protos.join(folder))? {
             let path = entry?.path();
             if path

@@ -95,6 +95,39 @@ pub mod spiffe {
     include!("gen/_.rs");
 }
 
+/// What this proxy sends to a collector of OpenTelemetry.
+pub mod opentelemetry {
+    /// As the packages are called.
+    pub mod proto {
+        /// Where spans are sent to.
+        pub mod collector {
+            pub mod trace {
+                pub mod v1 {
+                    include!("gen/opentelemetry.proto.collector.trace.v1.rs");
+                }
+            }
+        }
+        /// Attributes.
+        pub mod common {
+            pub mod v1 {
+                include!("gen/opentelemetry.proto.common.v1.rs");
+            }
+        }
+        /// Who sends the spans.
+        pub mod resource {
+            pub mod v1 {
+                include!("gen/opentelemetry.proto.resource.v1.rs");
+            }
+        }
+        /// Spans.
+        pub mod trace {
+            pub mod v1 {
+                include!("gen/opentelemetry.proto.trace.v1.rs");
+            }
+        }
+    }
+}
+
 /// Types of Google's APIs that Envoy's use.
 pub mod google {
     /// The outcome of a call.

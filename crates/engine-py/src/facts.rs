@@ -1,7 +1,7 @@
 //! The facts of a hypothetical request, and the recorder that notes what became of each match.
 
-use tulle_engine::RequestView;
 use tulle_engine::route::{Candidate, Outcome, Recorder};
+use tulle_engine::{Headers, RequestView};
 
 /// A request as Python describes it.
 pub struct Request<'a> {
@@ -29,6 +29,7 @@ pub struct Weighed {
     pub asks: String,
     pub outcome: &'static str,
     pub because: Option<String>,
+    pub saw: Option<String>,
 }
 
 /// Notes every match.
@@ -38,19 +39,24 @@ pub struct Notes(pub Vec<Weighed>);
 impl Recorder for Notes {
     const ALL: bool = true;
 
-    fn candidate(&mut self, candidate: &Candidate<'_>) {
-        let (outcome, because) = match candidate.outcome {
-            Outcome::Matched => ("matched", None),
-            Outcome::Shadowed => ("shadowed", None),
-            Outcome::WrongHost => ("wrong-host", Some(format!("host is {}", candidate.host))),
-            Outcome::Mismatch(mismatch) => ("mismatch", Some(mismatch.to_string())),
+    fn candidate<H: Headers + ?Sized>(
+        &mut self,
+        candidate: &Candidate<'_>,
+        request: &RequestView<'_, H>,
+    ) {
+        let outcome = match candidate.outcome {
+            Outcome::Matched => "matched",
+            Outcome::Shadowed => "shadowed",
+            Outcome::WrongHost => "wrong-host",
+            Outcome::Mismatch(_) => "mismatch",
         };
         self.0.push(Weighed {
             rule: candidate.rule.index(),
             index: candidate.index,
             asks: candidate.matcher.to_string(),
             outcome,
-            because,
+            because: candidate.because(),
+            saw: candidate.saw(request),
         });
     }
 }

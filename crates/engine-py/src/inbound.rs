@@ -89,6 +89,7 @@ fn decided(server: &Server, peer: &Peer<'_>, request: &Request<'_>) -> InboundVe
                     asks: weighed.asks,
                     outcome: weighed.outcome,
                     because: weighed.because,
+                    saw: weighed.saw,
                 })
             })
             .collect(),
@@ -97,9 +98,13 @@ fn decided(server: &Server, peer: &Peer<'_>, request: &Request<'_>) -> InboundVe
         authorizations: may_hold
             .iter()
             .filter_map(|id| server.authorizations.get(id.index()))
-            .map(|authorization| AuthorizationVerdict {
-                object: Object::new(&authorization.meta),
-                lacks: authorization.check(peer).err().map(|lack| lack.to_string()),
+            .map(|authorization| {
+                let lack = authorization.check(peer).err();
+                AuthorizationVerdict {
+                    object: Object::new(&authorization.meta),
+                    lacks: lack.map(|lack| lack.to_string()),
+                    saw: lack.map(|lack| lack.saw(peer)),
+                }
             })
             .collect(),
         // A refusal comes before what the route would answer.

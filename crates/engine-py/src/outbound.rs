@@ -53,6 +53,7 @@ fn decided(policy: &Policy, request: &Request<'_>, http2: bool) -> OutboundVerdi
             asks: weighed.asks,
             outcome: weighed.outcome,
             because: weighed.because,
+            saw: weighed.saw,
         })
     });
     let rule = found.as_ref().map(|found| rule(policy, found, request));

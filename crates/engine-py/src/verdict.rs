@@ -69,6 +69,8 @@ pub struct CandidateVerdict {
     pub outcome: &'static str,
     /// What does not hold.
     pub because: Option<String>,
+    /// What the request has there instead.
+    pub saw: Option<String>,
 }
 
 /// An answer that the proxy gives without asking a backend.
@@ -207,6 +209,8 @@ pub struct AuthorizationVerdict {
     pub object: Object,
     /// What the client lacks; `null` when the authorization holds.
     pub lacks: Option<String>,
+    /// What the client has instead.
+    pub saw: Option<String>,
 }
 
 /// What a request needs beside an authorization.

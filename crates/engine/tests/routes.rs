@@ -259,12 +259,19 @@ struct Told(Vec<String>);
 impl Recorder for Told {
     const ALL: bool = true;
 
-    fn candidate(&mut self, candidate: &Candidate<'_>) {
+    fn candidate<H: Headers + ?Sized>(
+        &mut self,
+        candidate: &Candidate<'_>,
+        request: &RequestView<'_, H>,
+    ) {
         let outcome = match candidate.outcome {
             Outcome::Matched => "matched".into(),
             Outcome::Shadowed => "shadowed".into(),
-            Outcome::WrongHost => format!("not for this host but {}", candidate.host),
-            Outcome::Mismatch(mismatch) => format!("not so: {mismatch}"),
+            _ => format!(
+                "not so: {}, saw {}",
+                candidate.because().unwrap(),
+                candidate.saw(request).unwrap()
+            ),
         };
         self.0.push(format!(
             "rule {}: {} → {outcome}",
@@ -296,10 +303,10 @@ fn a_recorder_is_told_why_each_other_match_did_not_decide() {
     assert_eq!(
         told.0,
         [
-            "rule 2: path is at or below /vote → not for this host but other.com",
             "rule 1: path is /vote → matched",
-            "rule 3: path is at or below /list → not so: path is at or below /list",
+            "rule 3: path is at or below /list → not so: path is at or below /list, saw \"/vote\"",
             "rule 0: any path → shadowed",
+            "rule 2: path is at or below /vote → not so: host is other.com, saw \"voting\"",
         ]
     );
 }

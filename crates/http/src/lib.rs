@@ -27,7 +27,7 @@
 //! names that matter to a proxy. `h1` turns bytes into heads and bodies and back, and refuses what two parsers could
 //! read differently: this is where request smuggling ends. `hpack` is the
 //! header compression of HTTP/2, `h2` its frames, streams and windows. `translate` judges a head that crosses between HTTP/2 and
-//! HTTP/1, `hop` takes away what concerned one hop only, `l5d` what outsiders may not say to a mesh. `limits` holds
+//! HTTP/1, `hop` takes away what concerned one hop only, `l5d` what outsiders may not say to a mesh, `trace_context` which trace a request belongs to. `limits` holds
 //! every bound, `error` every refusal with its status and text.
 //!
 //! Strict by default, and deliberately more than RFC 9112 demands: no folding, no bare LF, no lenient length, no coding
@@ -46,6 +46,7 @@ pub mod hpack;
 mod known;
 pub mod l5d;
 mod limits;
+pub mod trace_context;
 pub mod translate;
 
 pub use error::Error;

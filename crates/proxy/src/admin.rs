@@ -1,7 +1,8 @@
 //! The admin server on 4191: /metrics /live /ready /shutdown /proxy-log-level /env.json /config /explain.
 //!
-//! Runs on the control thread. What changes something, and `/explain`, which
-//! shows other people's requests, is for loopback only; `/shutdown` exists only when the
+//! Runs on the control thread. What changes something is for loopback only; `/explain`, which shows other people's
+//! requests, also for tap's identity over the mesh. What the sidecar's inbound side hands on comes from loopback too:
+//! it is told by `l5d-client-id`, which that side puts there. `/shutdown` exists only when the
 //! environment asks for it. Requests are small, answered whole, and at most [`MAX_CONNECTIONS`] clients are served.
 
 use std::cell::Cell;
@@ -25,7 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 
-use crate::config::Environment;
+use crate::config::{Environment, values};
 use crate::control::Control;
 use crate::liveness::Liveness;
 use crate::log::{LogLevels, MAX_LEVELS};
@@ -35,6 +36,8 @@ use crate::metrics::process::Process;
 use crate::metrics::text::{self, Format, PIECE};
 use crate::observe::{KEPT, Observed};
 
+/// Whom the sidecar's inbound side has let through to us.
+const CLIENT_ID: &str = "l5d-client-id";
 /// Most clients of the admin server at once; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 64;
 /// How long a client of the admin server may take for the head of its request.
@@ -204,8 +207,8 @@ impl Admin {
             "/metrics" if read => self.metrics(&request),
             "/env.json" if read => json(&self.environment()),
             "/config" if read => json(&self.control.snapshot()),
-            "/shutdown" | "/proxy-log-level" if !is_loopback(client) => from_loopback(),
-            _ if explain.is_some() && !is_loopback(client) => from_loopback(),
+            "/shutdown" | "/proxy-log-level" if !is_local(client, &request) => from_loopback(),
+            _ if explain.is_some() && !self.may_explain(client, &request) => from_loopback(),
             _ if explain.is_some() && !read => only("GET"),
             "/shutdown" if self.shutdown.is_none() => plain(
                 StatusCode::NOT_FOUND,
@@ -229,6 +232,19 @@ impl Admin {
                 ),
             },
         }
+    }
+
+    /// Other people's requests are shown to a process beside us, and to tap's identity through our own inbound side.
+    fn may_explain(&self, client: SocketAddr, request: &Request<Incoming>) -> bool {
+        let Some(claimed) = request.headers().get(CLIENT_ID) else {
+            return is_loopback(client);
+        };
+        let variable = |name: &str| self.environment.get(name).map_or("", String::as_str);
+        let tap = variable("LINKERD2_PROXY_TAP_SVC_NAME");
+        // Only our own inbound side is believed about who asks; it connects from this pod.
+        let own = values::ips(variable("LINKERD2_PROXY_INBOUND_IPS")).unwrap_or_default();
+        let from_here = is_loopback(client) || own.contains(&client.ip().to_canonical());
+        from_here && !tap.is_empty() && claimed.as_bytes() == tap.as_bytes()
     }
 
     /// Why requests were refused: the last ones, or the one with an id.
@@ -336,6 +352,11 @@ impl Admin {
             ),
         }
     }
+}
+
+/// A process of the pod asks, and not somebody of the mesh through our inbound side.
+fn is_local(client: SocketAddr, request: &Request<Incoming>) -> bool {
+    is_loopback(client) && !request.headers().contains_key(CLIENT_ID)
 }
 
 fn is_loopback(client: SocketAddr) -> bool {

@@ -65,6 +65,8 @@ pub struct Config {
     pub log_json: bool,
     /// The access log of the inbound side, if there is one.
     pub access_log: Option<crate::observe::access::Format>,
+    /// Where spans go, if they are wanted.
+    pub tracing: Option<Tracing>,
     /// How long unused series are kept.
     pub metrics_retain_idle: Duration,
     /// Worker threads, at least 1.
@@ -167,6 +169,23 @@ impl std::fmt::Display for ServiceAddr {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
+}
+
+/// Where the spans of traced requests go.
+#[derive(Clone, Debug)]
+pub struct Tracing {
+    /// The collector: OTLP over gRPC.
+    pub collector: ControlService,
+    /// `service.name`, unless something else says it.
+    pub service_name: Option<String>,
+    /// A file with the pod's labels.
+    pub labels_path: Option<String>,
+    /// What the environment says of the process beside.
+    pub attributes: BTreeMap<String, String>,
+    /// `host.name`.
+    pub host: String,
+    /// How long a span waits at most before it is sent.
+    pub interval: Duration,
 }
 
 /// The destination service and when to ask it.

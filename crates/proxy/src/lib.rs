@@ -3,7 +3,7 @@
 //!
 //! Control side: `config`, `discovery`, `identity`, `metrics`, `control`, `admin`, `log`.
 //! Watched from outside: `tap` (requests as they pass).
-//! Data path: `observe` (what is told of single requests), `worker` (listeners), `detect`, `transport_header`, `net` (sockets, TLS, opaque relay), `http` (the
+//! Data path: `observe` (what is told of single requests), `trace` (their spans), `worker` (listeners), `detect`, `transport_header`, `net` (sockets, TLS, opaque relay), `http` (the
 //! seam between connections and codecs), `inbound` and `outbound` (the two pipelines, read top to bottom), `drain`.
 #![forbid(unsafe_code)]
 
@@ -27,5 +27,6 @@ pub mod outbound;
 pub mod run;
 pub mod signal;
 pub mod tap;
+pub mod trace;
 pub mod transport_header;
 pub mod worker;

@@ -17,6 +17,7 @@ use tokio::task::spawn_local;
 use crate::admin::{self, Admin};
 use crate::config::{Config, Environment};
 use crate::control;
+use crate::control::traces::Exporter;
 use crate::discovery::{self, Discovery};
 use crate::drain::{self, Drain};
 use crate::identity::Trust;
@@ -29,6 +30,7 @@ use crate::net::listen;
 use crate::observe::{Observed, access};
 use crate::signal::EndSignals;
 use crate::tap;
+use crate::trace::queue::Traces;
 use crate::worker::{self, Listeners, Parts};
 
 /// Runs until asked to end.
@@ -74,6 +76,13 @@ async fn live(
         &registry,
         &shard,
     )?;
+    let spans = config.tracing.as_ref().map(|tracing| {
+        let traces: Arc<Traces> = Arc::default();
+        let (exporter, flush) =
+            Exporter::new(&config, tracing, received.clone(), &shard, traces.clone());
+        spawn_local(exporter.run());
+        (traces, flush)
+    });
     let trust = Trust::new(received);
     if config.identity.is_some() {
         spawn_local(trust.clone().review(config.shutdown_grace, shard));
@@ -87,7 +96,8 @@ async fn live(
     let access = access
         .transpose()
         .map_err(|error| format!("the access log's thread cannot start: {error}"))?;
-    let observed = Observed::new(access);
+    let traces = spans.as_ref().map(|(traces, _)| traces.clone());
+    let observed = Observed::new(access, traces);
     let mut shares = vec![listeners];
     for _ in 1..config.workers {
         let beside = shares[0].beside(&config);
@@ -159,6 +169,9 @@ async fn live(
             }
         }
         signal = signals.next() => tracing::warn!(signal, "asked again; ending at once"),
+    }
+    if let Some((_, flush)) = spans {
+        flush.now().await;
     }
     Ok(())
 }

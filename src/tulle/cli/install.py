@@ -71,7 +71,13 @@ def _values(namespace: str, overrides: tuple[str, ...]) -> InstallValues:
             "proxies renew at 70 % of it and must have time to try again",
             f"choose at least {MIN_LIFETIME} (seconds)",
         )
-    for key in ("default_inbound_policy", "opaque_ports", "image_pull_policy"):
+    for key in (
+        "default_inbound_policy",
+        "opaque_ports",
+        "image_pull_policy",
+        "trace_collector",
+        "trace_collector_service_account",
+    ):
         if key in chosen:
             _check(key.replace("_", "-"), str(chosen[key]))
     if chosen.get("capture", "init") not in ("init", "cni", "explicit"):

@@ -137,6 +137,23 @@ def _networks(text: str) -> tuple[str, ...]:
     return tuple(str(ip_network(item.strip(), strict=False)) for item in text.split(",") if item.strip())
 
 
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+
+
+def _name_and_port(text: str) -> str:
+    name, _, port = text.rpartition(":")
+    if not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*\.?", name):
+        raise ValueError(text)
+    _port(port)
+    return text
+
+
+def _service_account(text: str) -> str:
+    if not re.fullmatch(rf"{_LABEL}(\.{_LABEL})?", text):
+        raise ValueError(text)
+    return text
+
+
 def _text(text: str) -> str:
     if not text or any(ord(char) < 32 for char in text):
         raise ValueError(text)
@@ -192,6 +209,11 @@ SPECS: Mapping[str, Spec] = {
     "proxy-log-level": _TEXT,
     "proxy-log-format": Spec("plain or json", _one_of("plain", "json")),
     "proxy-log-http-headers": Spec("off or insecure", _one_of("off", "insecure")),
+    "trace-collector": Spec("a name with a port, such as collector.tracing:4317", _name_and_port),
+    "trace-collector-service-account": Spec(
+        "a ServiceAccount, with its namespace where that is not the collector's, such as collector.tracing",
+        _service_account,
+    ),
     "access-log": Spec("apache or json", _one_of("apache", "json")),
     "proxy-outbound-connect-timeout": _DURATION,
     "proxy-inbound-connect-timeout": _DURATION,
@@ -214,6 +236,7 @@ _ALIASES = {
     "config.alpha.linkerd.io/proxy-wait-before-exit-seconds": "proxy-wait-before-exit-seconds",
     "config.alpha.linkerd.io/proxy-enable-native-sidecar": "proxy-enable-native-sidecar",
     "config.beta.linkerd.io/proxy-enable-native-sidecar": "proxy-enable-native-sidecar",
+    "config.alpha.linkerd.io/trace-collector-service-account": "trace-collector-service-account",
 }
 
 Settings = Mapping[str, Any]

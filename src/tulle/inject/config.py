@@ -19,6 +19,8 @@ class InjectConfig:
 
     `capture` says who redirects the pod's traffic: our init container, a CNI plugin, or nobody (the application is
     told of its proxy by http_proxy, as `tulle up` does where no privilege is to be had).
+    `trace_collector` (name:port) gets the spans of traced requests, and must prove to be of
+    `trace_collector_service_account` (name, or name.namespace).
     `inject_by_default` injects pods that carry no annotation; namespaces in `never_inject` are left alone unless
     the pod itself asks. `tap_identity` is the one identity that may watch requests as they pass (tap); without it
     sidecars do not serve tap. `beside_controller` is for the control plane's own pods: their proxy finds identity,
@@ -50,6 +52,8 @@ class InjectConfig:
     log_level: str = "warn,tulle=info,linkerd=info"
     log_format: str = "plain"
     tap_identity: str = ""
+    trace_collector: str = ""
+    trace_collector_service_account: str = "default"
     token_audience: str = "identity.l5d.io"
     token_expiry_seconds: int = 86400
     controller_service_account: str = "tulle-controller"

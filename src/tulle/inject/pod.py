@@ -21,6 +21,7 @@ from tulle.inject.annotations import (
 )
 from tulle.inject.config import InjectConfig
 from tulle.inject.containers import init_container, proxy_container, volumes
+from tulle.inject.tracing import trace
 
 __all__ = ["Injected", "Obj", "Owner", "Skipped", "inject"]
 
@@ -151,5 +152,9 @@ def _with_sidecar(
         containers.insert(0 if values.get("proxy-await", True) else len(containers), proxy)
     if first:
         spec["initContainers"] = [*first, *(spec.get("initContainers") or [])]
-    spec["volumes"] = [*(spec.get("volumes") or []), *volumes(config)]
+    spec["volumes"] = [
+        *(spec.get("volumes") or []),
+        *volumes(config),
+        *trace(proxy, metadata, config, values),
+    ]
     return result

@@ -254,6 +254,7 @@ class _Explainer:
         return AuthorizationStep(
             name=written[0].object if written else str(authorization.object),
             lacks=authorization.lacks,
+            saw=authorization.saw,
             origins=written or [server_origin],
         )
 

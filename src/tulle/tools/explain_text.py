@@ -80,7 +80,7 @@ def _others(candidates: list[CandidateStep]) -> Iterator[str]:
         if candidate.outcome == "shadowed":
             why = "holds as well, but one more specific or earlier decides"
         else:
-            why = f"not so: {candidate.because}"
+            why = f"not so: {candidate.because}, saw {candidate.saw}"
         yield _line("  not", f"{candidate.route}, rule {candidate.rule}: {why}", step.origin)
 
 
@@ -110,7 +110,9 @@ def _server(server: ServerStep) -> Iterator[str]:
         route = f", {verdict.route}, rule {verdict.rule}"
     yield _line("", f"    policy {verdict.server}{route}", server.rule_origin or server.origin)
     for authorization in server.authorizations:
-        says = "lets the client in" if authorization.lacks is None else f"needs {authorization.lacks}"
+        says = "lets the client in"
+        if authorization.lacks is not None:
+            says = f"needs {authorization.lacks}, saw {authorization.saw}"
         for index, origin in enumerate(authorization.origins):
             yield _line(
                 "", f"      {authorization.name} {says}" if index == 0 else f"        {origin.object}", origin

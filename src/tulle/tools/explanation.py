@@ -43,10 +43,11 @@ class CandidateStep(Step, frozen=True):
 
 
 class AuthorizationStep(Step, frozen=True):
-    """An authorization that was weighed; `lacks` is what the client lacks for it."""
+    """An authorization that was weighed; `lacks` is what the client lacks for it, `saw` what it has."""
 
     name: str
     lacks: str | None
+    saw: str | None
     origins: list[Origin]
 
 

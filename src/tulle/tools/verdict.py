@@ -81,7 +81,7 @@ class Reason(Struct, frozen=True):
 
 
 class Candidate(Struct, frozen=True):
-    """One match of one rule, and what became of it. `because` names the part that does not hold."""
+    """One match of one rule, and what became of it. `because` names the part that does not hold, `saw` what is there."""
 
     route: Object
     rule: int
@@ -89,6 +89,7 @@ class Candidate(Struct, frozen=True):
     asks: str
     outcome: Literal["matched", "shadowed", "wrong-host", "mismatch"]
     because: str | None
+    saw: str | None
 
 
 class Answer(Struct, frozen=True):
@@ -158,10 +159,11 @@ class OutboundVerdict(Struct, frozen=True):
 
 
 class Authorization(Struct, frozen=True):
-    """One authorization; `lacks` is what the client lacks for it, None when it lets the client in."""
+    """One authorization; `lacks` is what the client lacks for it and `saw` what it has; None when it lets it in."""
 
     object: Object
     lacks: str | None
+    saw: str | None
 
 
 class Requirement(Struct, frozen=True):

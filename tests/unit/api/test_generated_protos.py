@@ -10,6 +10,7 @@ PROTOS = [
     *sorted((ROOT / "proto/tulle/api").glob("*.proto")),
     *sorted((ROOT / "proto/envoy").glob("*.proto")),
     *sorted((ROOT / "proto/spiffe").glob("*.proto")),
+    *sorted((ROOT / "proto/opentelemetry").glob("*.proto")),
 ]
 
 

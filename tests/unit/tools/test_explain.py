@@ -48,9 +48,9 @@ def test_every_other_rule_says_why_it_did_not_decide() -> None:
     found = ask("deploy/web", "http://voting/api/vote")
 
     others = {step.candidate.rule: step.candidate for step in found.candidates if step.candidate.rule != 2}
-    assert {rule: (other.outcome, other.because) for rule, other in others.items()} == {
-        0: ("mismatch", "header x-canary is yes"),
-        1: ("mismatch", "path is at or below /old"),
+    assert {rule: (other.outcome, other.because, other.saw) for rule, other in others.items()} == {
+        0: ("mismatch", "header x-canary is yes", "nothing"),
+        1: ("mismatch", "path is at or below /old", '"/api/vote"'),
     }
 
 
@@ -162,10 +162,11 @@ def test_the_text_holds_every_decision_with_its_line() -> None:
         "client     pod shop/bot-1 10.42.0.3, identity bot.shop.",
         "target     Service shop/voting:80",
         "route      HTTPRoute shop/split, rule 2: any path",
-        "HTTPRoute shop/split, rule 0: not so: header x-canary is yes",
+        "HTTPRoute shop/split, rule 0: not so: header x-canary is yes, saw nothing",
         "backend     90% Service shop/voting:80",
         "endpoint pod shop/voting-1 at 10.42.0.5:8080, over mTLS",
         "needs client identity web.shop.",
+        "saw client identity bot.shop.",
         "unauthorized: client is not authorized (403)",
         "verdict    REFUSED",
         line_of("identities:"),

@@ -230,6 +230,19 @@ impl fmt::Display for Identities {
     }
 }
 
+impl Lack<'_> {
+    /// What the client has instead. Names of clients are what certificates prove, so they are shown.
+    #[must_use]
+    pub fn saw(&self, peer: &Peer<'_>) -> String {
+        match (self, peer.tls) {
+            (Self::Network(_), _) => format!("client address {}", peer.addr),
+            (_, PeerTls::None) => "no mesh TLS".to_owned(),
+            (_, PeerTls::Unauthenticated) => "mesh TLS without a certificate".to_owned(),
+            (_, PeerTls::Identity(name)) => format!("client identity {name}"),
+        }
+    }
+}
+
 /// What the client would need.
 impl fmt::Display for Lack<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,6 +11,7 @@ use tulle_api::http_types;
 
 use super::pattern::Pattern;
 use super::query;
+use super::seen::{HIDDEN, is_secret};
 use crate::invalid::Invalid;
 use crate::request::{Headers, RequestView};
 
@@ -363,10 +364,10 @@ impl fmt::Display for Matcher {
             write!(f, ", method is {}", method.as_str())?;
         }
         for (name, value) in &self.headers {
-            write!(f, ", header {name} {value}")?;
+            write!(f, ", {}", Mismatch::Header(name, value))?;
         }
         for (name, value) in &self.query {
-            write!(f, ", query parameter {name} {value}")?;
+            write!(f, ", {}", Mismatch::Query(name, value))?;
         }
         Ok(())
     }
@@ -378,6 +379,10 @@ impl fmt::Display for Mismatch<'_> {
         match self {
             Self::Path(path) => path.fmt(f),
             Self::Method(method) => write!(f, "method is {}", method.as_str()),
+            Self::Header(name, _) if is_secret(name) => write!(f, "header {name} is {HIDDEN}"),
+            Self::Query(name, _) if is_secret(name) => {
+                write!(f, "query parameter {name} is {HIDDEN}")
+            }
             Self::Header(name, value) => write!(f, "header {name} {value}"),
             Self::Query(name, value) => write!(f, "query parameter {name} {value}"),
         }

@@ -10,6 +10,7 @@ mod matcher;
 mod name;
 mod pattern;
 mod query;
+mod seen;
 mod table;
 
 pub use self::filter::{

@@ -43,15 +43,25 @@ pub trait Recorder {
     /// Whether the lookup is to go on after the first hit, so that all matches are told.
     const ALL: bool;
 
-    /// One match, in the order of precedence.
-    fn candidate(&mut self, candidate: &Candidate<'_>);
+    /// One match, in the order of precedence; those for other hosts come last. What the request has in place of what
+    /// a match asks for is told by [`Candidate::saw`].
+    fn candidate<H: Headers + ?Sized>(
+        &mut self,
+        candidate: &Candidate<'_>,
+        request: &RequestView<'_, H>,
+    );
 }
 
 impl Recorder for () {
     const ALL: bool = false;
 
     #[inline]
-    fn candidate(&mut self, _candidate: &Candidate<'_>) {}
+    fn candidate<H: Headers + ?Sized>(
+        &mut self,
+        _candidate: &Candidate<'_>,
+        _request: &RequestView<'_, H>,
+    ) {
+    }
 }
 
 /// One match and what became of it.
@@ -67,6 +77,27 @@ pub struct Candidate<'a> {
     pub matcher: &'a Matcher,
     /// What became of it.
     pub outcome: Outcome<'a>,
+}
+
+impl Candidate<'_> {
+    /// What does not hold, in words: `header x-v is 2`; `None` when all does.
+    #[must_use]
+    pub fn because(&self) -> Option<String> {
+        match self.outcome {
+            Outcome::Matched | Outcome::Shadowed => None,
+            Outcome::WrongHost => Some(format!("host is {}", self.host)),
+            Outcome::Mismatch(mismatch) => Some(mismatch.to_string()),
+        }
+    }
+
+    /// What the request has there instead: `"1"`. Bounded, printable, and never what may be a secret.
+    pub fn saw<H: Headers + ?Sized>(&self, request: &RequestView<'_, H>) -> Option<String> {
+        match self.outcome {
+            Outcome::Matched | Outcome::Shadowed => None,
+            Outcome::WrongHost => Some(self.host.saw(request)),
+            Outcome::Mismatch(mismatch) => Some(mismatch.saw(request)),
+        }
+    }
 }
 
 /// What became of a match.
@@ -125,9 +156,16 @@ impl Table {
             return found;
         }
         let host = request.host();
-        for group in self.groups() {
+        let of_host = |is_meant| {
+            let groups = self.groups();
+            groups.filter(move |group: &&Group| group.host.matches(host) == is_meant)
+        };
+        for (is_meant, group) in of_host(true)
+            .map(|group| (true, group))
+            .chain(of_host(false).map(|group| (false, group)))
+        {
             for entry in group.by_precedence() {
-                let outcome = if !group.host.matches(host) {
+                let outcome = if !is_meant {
                     Outcome::WrongHost
                 } else {
                     match entry.matcher.check(request) {
@@ -142,13 +180,14 @@ impl Table {
                         Ok(()) => Outcome::Shadowed,
                     }
                 };
-                recorder.candidate(&Candidate {
+                let candidate = Candidate {
                     rule: entry.rule,
                     index: entry.index,
                     host: &group.host,
                     matcher: &entry.matcher,
                     outcome,
-                });
+                };
+                recorder.candidate(&candidate, request);
             }
         }
         found

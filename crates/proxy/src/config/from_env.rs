@@ -7,9 +7,11 @@ use super::table::{self, DirectionVariables};
 use super::{
     Backoff, Certify, Config, Connections, ControlService, ControlStreams, DefaultPolicy,
     Destination, Dns, Environment, Http2, Identity, IdentitySource, Inbound, Outbound, Pod, Policy,
-    Problems, Reader, ServiceAddr, Tap, values,
+    Problems, Reader, ServiceAddr, Tap, Tracing, values,
 };
 
+/// Spans are not sent more often than this.
+const SHORTEST_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
 const UNSPECIFIED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 impl Config {
@@ -88,6 +90,7 @@ impl Config {
                 .get(&table::LOG_FORMAT, crate::log::format_is_json)
                 .unwrap_or_default(),
             access_log: reader.get(&table::ACCESS_LOG, crate::observe::access::format),
+            tracing: tracing(reader),
             metrics_retain_idle: reader.duration(&table::METRICS_RETAIN_IDLE),
             workers: workers(reader),
             warnings: Vec::new(),
@@ -115,6 +118,37 @@ fn control_service(
     Some(ControlService {
         identity: identity.filter(|_| !loopback && !disabled),
         addr,
+    })
+}
+
+fn tracing(reader: &Reader<'_>) -> Option<Tracing> {
+    let collector = control_service(
+        reader,
+        &table::TRACE_COLLECTOR_SVC_ADDR,
+        &table::TRACE_COLLECTOR_SVC_NAME,
+    );
+    reader.get(&table::TRACE_PROTOCOL, values::trace_protocol);
+    let attributes = [
+        &table::TRACE_EXTRA_ATTRIBUTES,
+        &table::OTEL_RESOURCE_ATTRIBUTES,
+    ];
+    let attributes = attributes
+        .into_iter()
+        .filter_map(|variable| reader.get(variable, |text| Ok(values::attributes(text))))
+        .flatten()
+        .collect();
+    let (service_name, labels_path) = (
+        reader.get(&table::TRACE_SERVICE_NAME, values::text),
+        reader.get(&table::TRACE_ATTRIBUTES_PATH, values::text),
+    );
+    let interval = reader.duration(&table::TRACE_EXPORT_INTERVAL);
+    collector.map(|collector| Tracing {
+        collector,
+        service_name,
+        labels_path,
+        attributes,
+        host: reader.raw("HOSTNAME").unwrap_or_default().to_owned(),
+        interval: interval.max(SHORTEST_INTERVAL),
     })
 }
 

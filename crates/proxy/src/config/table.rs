@@ -60,6 +60,10 @@ pub enum Form {
     AuthorityLabels,
     /// set or unset
     Presence,
+    /// opentelemetry
+    TraceProtocol,
+    /// lines of name=value
+    Attributes,
     /// anything
     Text,
 }
@@ -108,6 +112,8 @@ impl Form {
             Self::AccessLog => "apache or json",
             Self::AuthorityLabels => "unsafe",
             Self::Presence => "any text; whether it is set is all that counts",
+            Self::TraceProtocol => "opentelemetry",
+            Self::Attributes => "name=value pairs, one on a line or separated by commas",
             Self::Text => "text in UTF-8",
         }
     }
@@ -131,7 +137,12 @@ impl Form {
             Self::PortMap => "port pairs",
             Self::Listeners => "listeners",
             Self::Networks => "networks",
-            Self::Policy | Self::LogFormat | Self::AccessLog | Self::AuthorityLabels => "choice",
+            Self::Policy
+            | Self::LogFormat
+            | Self::AccessLog
+            | Self::AuthorityLabels
+            | Self::TraceProtocol => "choice",
+            Self::Attributes => "pairs",
             Self::Json => "JSON",
             Self::Pem => "PEM",
             Self::Path => "path",
@@ -244,6 +255,14 @@ variables! {
     ACCESS_LOG "LINKERD2_PROXY_ACCESS_LOG" AccessLog "" "One line on standard error per inbound HTTP request, in this format; unset is off.";
     INBOUND_METRICS_AUTHORITY_LABELS "LINKERD2_PROXY_INBOUND_METRICS_AUTHORITY_LABELS" AuthorityLabels "" "`unsafe`: inbound HTTP metrics carry the authority; clients then make series.";
     OUTBOUND_METRICS_HOSTNAME_LABELS "LINKERD2_PROXY_OUTBOUND_METRICS_HOSTNAME_LABELS" Flag "false" "Whether outbound route metrics carry the hostname.";
+    TRACE_COLLECTOR_SVC_ADDR "LINKERD2_PROXY_TRACE_COLLECTOR_SVC_ADDR" ServiceAddress "" "Where spans of traced requests are sent to, by OTLP over gRPC; unset is nowhere.";
+    TRACE_COLLECTOR_SVC_NAME "LINKERD2_PROXY_TRACE_COLLECTOR_SVC_NAME" Name "" "The identity the collector must have; not needed on loopback.";
+    TRACE_PROTOCOL "LINKERD2_PROXY_TRACE_PROTOCOL" TraceProtocol "opentelemetry" "What the collector speaks; there is no other.";
+    TRACE_SERVICE_NAME "LINKERD2_PROXY_TRACE_SERVICE_NAME" Text "linkerd-proxy" "The spans' service.name, unless the labels or the attributes below name another.";
+    TRACE_ATTRIBUTES_PATH "LINKERD2_PROXY_TRACE_ATTRIBUTES_PATH" Path "" "A file of name=value lines that all spans carry: the pod's labels, as the downward API writes them.";
+    TRACE_EXTRA_ATTRIBUTES "LINKERD2_PROXY_TRACE_EXTRA_ATTRIBUTES" Attributes "" "More of them, over those in the file.";
+    OTEL_RESOURCE_ATTRIBUTES "OTEL_RESOURCE_ATTRIBUTES" Attributes "" "More of them, over all others.";
+    TRACE_EXPORT_INTERVAL "TULLE_PROXY_TRACE_EXPORT_INTERVAL" Duration "10s" "How long a span waits at most before it is sent; 512 that wait go at once.";
     METRICS_RETAIN_IDLE "LINKERD2_PROXY_METRICS_RETAIN_IDLE" Duration "10m" "How long an unused series stays on the metrics page.";
     "Threads" =>
     CORES "LINKERD2_PROXY_CORES" Workers "" "Worker threads.";
@@ -365,7 +384,6 @@ impl DirectionVariables {
 /// Variables of Linkerd that injectors set and this proxy does not carry out: accepted, and named in a warning at
 /// start when they ask for something. A name that ends in `*` is a prefix.
 pub const NOT_CARRIED_OUT: &[(&str, &str)] = &[
-    ("LINKERD2_PROXY_TRACE_*", "tracing spans are not exported"),
     (
         "LINKERD2_PROXY_INBOUND_SERVER_HTTP2_ADAPTIVE_FLOW_CONTROL",
         "windows are fixed",
@@ -409,6 +427,10 @@ pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
     (
         "LINKERD2_PROXY_DESTINATION_PROFILE_SUFFIXES",
         "the policy controller decides which names it knows",
+    ),
+    (
+        "LINKERD2_PROXY_TRACE_ANNOTATIONS_PATH",
+        "the pod's labels are at TRACE_ATTRIBUTES_PATH",
     ),
     (
         "LINKERD2_PROXY_IDENTITY_DIR",

@@ -267,6 +267,33 @@ pub fn pem_certificates(text: &str) -> Parsed<String> {
     }
 }
 
+/// The one protocol of collectors.
+pub fn trace_protocol(text: &str) -> Parsed<()> {
+    match text.trim() {
+        "opentelemetry" => Ok(()),
+        _ => Err("this proxy does not speak it".to_owned()),
+    }
+}
+
+/// Attributes of one variable, or of the labels, that spans carry beside their own.
+const MAX_ATTRIBUTES: usize = 64;
+/// Name or value of such an attribute.
+const LONGEST_ATTRIBUTE: usize = 256;
+
+/// `name=value` items, one on a line (as the downward API writes labels, values in quotes) or separated by commas
+/// (as OpenTelemetry's own variable has them). What is no pair says nothing; further ones than 64 are left out.
+pub fn attributes(text: &str) -> BTreeMap<String, String> {
+    let fits = |text: &str| text.len() <= LONGEST_ATTRIBUTE;
+    text.lines()
+        .flat_map(|line| line.split(','))
+        .filter_map(|item| item.split_once('='))
+        .map(|(name, value)| (name.trim(), value.trim().trim_matches('"')))
+        .filter(|(name, value)| !name.is_empty() && fits(name) && fits(value))
+        .take(MAX_ATTRIBUTES)
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
 /// Any text.
 pub fn text(text: &str) -> Parsed<String> {
     Ok(text.trim().to_owned())
@@ -342,6 +369,25 @@ mod tests {
         assert!(!found[0].contains("11.0.0.1".parse().expect("ip")));
         assert!(found[1].contains("fd00::1".parse().expect("ip")));
         assert!(networks("10.0.0.0/33").is_err());
+    }
+
+    #[test]
+    fn attributes_are_lines_of_labels_or_lists() {
+        let found = attributes(
+            "app=\"web\"\nlinkerd.io/workload-ns=\"x\"\nempty=\"\"\nno pair\n=nameless\nk==v",
+        );
+        let expected = [
+            ("app", "web"),
+            ("empty", ""),
+            ("k", "=v"),
+            ("linkerd.io/workload-ns", "x"),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(found, BTreeMap::from(expected));
+        assert_eq!(attributes("a=1, b=2").len(), 2);
+        let many: String = (0..100).map(|number| format!("k{number}=v\n")).collect();
+        assert_eq!(attributes(&many).len(), MAX_ATTRIBUTES);
+        assert!(attributes(&format!("a={}", "x".repeat(257))).is_empty());
     }
 
     #[test]

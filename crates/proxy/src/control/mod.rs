@@ -2,7 +2,7 @@
 //!
 //! `channel.rs` keeps connections to its services, over addresses from `dns.rs`; `watch.rs` keeps a stream open;
 //! `identity.rs` gets certificates, or `spire.rs` does; `anchors.rs` follows whom to trust; `inbound.rs`, `outbound.rs` and `destination.rs` are the streams, with
-//! `fallback.rs` for what nobody has a policy for; `readiness.rs` answers `/ready`; `snapshot.rs` shows it all.
+//! `fallback.rs` for what nobody has a policy for; `traces.rs` sends spans to a collector; `readiness.rs` answers `/ready`; `snapshot.rs` shows it all.
 //! A target that the data path asks for arrives in [`start`]'s loop and becomes one task.
 
 mod anchors;
@@ -19,6 +19,7 @@ mod outbound;
 mod readiness;
 mod snapshot;
 mod spire;
+pub mod traces;
 mod watch;
 
 use std::rc::Rc;

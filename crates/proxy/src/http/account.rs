@@ -17,6 +17,7 @@ use crate::metrics::http::{HttpMetrics, Outcome};
 use crate::metrics::route::{Edge, Ended, is_grpc_failure};
 use crate::observe::access::Line;
 use crate::tap::Watched;
+use crate::trace::Trace;
 
 pub struct Account {
     pub started: Instant,
@@ -26,6 +27,8 @@ pub struct Account {
     pub access: Option<Box<Line>>,
     /// Who watches the request.
     tap: Cell<Option<Box<Watched>>>,
+    /// Its spans, where its caller has sampled it and somebody collects them.
+    pub trace: Trace,
     answered: Option<Instant>,
     /// The request has been sent whole.
     sent: Option<Instant>,
@@ -51,6 +54,7 @@ impl Account {
             bridged: false,
             access: None,
             tap: Cell::new(None),
+            trace: Trace::default(),
             answered: None,
             sent: None,
             name,
@@ -76,12 +80,19 @@ impl Account {
 
     /// The proxy has answered, with this head.
     pub fn answered_itself(&mut self, head: &Head) {
-        self.answered(head);
+        self.note(head);
         self.own = true;
+        self.trace.answered_itself(self.status, self.grpc_status);
     }
 
-    /// The answer's head has come, or has been made. Returns the moment.
+    /// The answer's head has come. Returns the moment.
     pub fn answered(&mut self, head: &Head) -> Instant {
+        let now = self.note(head);
+        self.trace.answered(self.status, self.grpc_status);
+        now
+    }
+
+    fn note(&mut self, head: &Head) -> Instant {
         let now = Instant::now();
         self.answered = Some(now);
         if let Some(line) = &mut self.access {
@@ -138,20 +149,21 @@ impl Account {
     }
 
     /// Counts a request that has failed.
-    pub fn fail(&self, metrics: &HttpMetrics, failure: Failure) {
+    pub fn fail(&mut self, metrics: &HttpMetrics, failure: Failure) {
         self.unwatch(Err(failure));
         self.end(metrics, error_label(failure));
     }
 
     /// Counts a try that was not the last: its answer, if it had one, was not the caller's.
     pub fn tried(
-        &self,
+        &mut self,
         metrics: &HttpMetrics,
         since: Instant,
         answer: Option<(u16, Option<u8>)>,
         error: &'static str,
     ) {
         let (status, grpc_status) = answer.unwrap_or((0, None));
+        self.trace.attempt_ended(status, grpc_status, error);
         metrics.request();
         let outcome = Outcome {
             status,
@@ -175,8 +187,9 @@ impl Account {
     }
 
     /// Counts the request. `error` is empty, or a word of a closed set.
-    pub fn end(&self, metrics: &HttpMetrics, error: &'static str) {
+    pub fn end(&mut self, metrics: &HttpMetrics, error: &'static str) {
         let now = Instant::now();
+        self.trace.ended(self.grpc_status, error);
         if let Some(line) = &self.access {
             line.end(self.status, self.started, now);
         }

@@ -331,6 +331,7 @@ impl Handler for Requests {
             .inbound
             .observer
             .access(head, || self.session.named_client());
+        account.trace = self.inbound.observer.trace(Direction::Inbound, head);
         let peer = if self.session.peer().is_some() {
             Peer::Meshed
         } else {
@@ -389,6 +390,7 @@ impl Handler for Requests {
         let mut retried = false;
         loop {
             account.handed_on();
+            account.trace.attempt(self.inbound.observer.tracer(), head);
             let (mut up, fresh) = match self.open(head, body, upgrade).await {
                 Ok(opened) => opened,
                 Err(error) => {
@@ -411,6 +413,7 @@ impl Handler for Requests {
                 {
                     // The idle connection was closed just when it was taken.
                     retried = true;
+                    account.trace.attempt_ended(0, None, "stale");
                     replay.rewind();
                     continue;
                 }
@@ -508,8 +511,13 @@ impl Requests {
         }
         l5d::strip_controls(head);
         head.remove(CLIENT_ID);
-        if let Some(peer) = self.session.peer() {
-            head.push(CLIENT_ID, &peer.name)?;
+        match self.session.peer() {
+            Some(peer) => head.push(CLIENT_ID, &peer.name)?,
+            // It would take us for a process of the pod.
+            None if self.inbound.is_admin(self.session.port().number) => {
+                head.push(CLIENT_ID, "none")?;
+            }
+            None => {}
         }
         Ok(())
     }

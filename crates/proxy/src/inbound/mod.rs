@@ -132,6 +132,12 @@ impl Inbound {
         )
     }
 
+    /// Is this port the sidecar's own admin server? It is told who asks, and answers most of the mesh less than loopback.
+    fn is_admin(&self, port: u16) -> bool {
+        let mapped = self.config.inbound.port_map.get(&port).copied();
+        mapped.unwrap_or(port) == self.config.admin_listen.port()
+    }
+
     /// Is this one of our own listeners? A connection for it would come back.
     fn is_own_port(&self, port: u16) -> bool {
         port == self.config.inbound.listen.port()

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tulle_engine::inbound::{Peer, Server};
 use tulle_engine::outbound::{HttpVersion, Policy};
 use tulle_engine::route::{Candidate, Outcome, Recorder, RuleName};
+use tulle_engine::{Headers, RequestView};
 use tulle_http::Head;
 
 use super::text::visible;
@@ -21,7 +22,7 @@ pub struct Derivation {
     rule: Option<String>,
     candidates: Vec<Weighed>,
     weighed: usize,
-    authorizations: Vec<(String, Option<String>)>,
+    authorizations: Vec<Authorization>,
     authorizations_weighed: usize,
 }
 
@@ -32,6 +33,14 @@ struct Weighed {
     asks: String,
     outcome: &'static str,
     because: Option<String>,
+    saw: Option<String>,
+}
+
+/// An authorization, and what the client lacks for it and has instead.
+#[derive(Clone, Debug)]
+struct Authorization {
+    object: String,
+    lacks: Option<(String, String)>,
 }
 
 impl Derivation {
@@ -87,9 +96,10 @@ impl Derivation {
                 .iter()
                 .take(MOST)
                 .filter_map(|id| server.authorizations.get(id.index()))
-                .map(|authorization| {
-                    let lacks = authorization.check(peer).err().map(bounded);
-                    (bounded(&authorization.meta), lacks)
+                .map(|authorization| Authorization {
+                    object: bounded(&authorization.meta),
+                    lacks: (authorization.check(peer).err())
+                        .map(|lack| (bounded(lack), bounded(lack.saw(peer)))),
                 })
                 .collect();
         }
@@ -117,12 +127,17 @@ impl Derivation {
                 "asks": weighed.asks,
                 "outcome": weighed.outcome,
                 "because": weighed.because,
+                "saw": weighed.saw,
             })
         });
-        let authorizations = self
-            .authorizations
-            .iter()
-            .map(|(object, lacks)| json!({ "authorization": object, "lacks": lacks }));
+        let authorizations = self.authorizations.iter().map(|authorization| {
+            let lacks = authorization.lacks.as_ref();
+            json!({
+                "authorization": authorization.object,
+                "lacks": lacks.map(|(lacks, _)| lacks),
+                "saw": lacks.map(|(_, saw)| saw),
+            })
+        });
         json!({
             "policy": self.policy,
             "rule": self.rule,
@@ -137,26 +152,28 @@ impl Derivation {
 impl Recorder for Derivation {
     const ALL: bool = true;
 
-    fn candidate(&mut self, candidate: &Candidate<'_>) {
+    fn candidate<H: Headers + ?Sized>(
+        &mut self,
+        candidate: &Candidate<'_>,
+        request: &RequestView<'_, H>,
+    ) {
         self.weighed += 1;
         if self.candidates.len() == MOST {
             return;
         }
-        let (outcome, because) = match candidate.outcome {
-            Outcome::Matched => ("matched", None),
-            Outcome::Shadowed => ("shadowed", None),
-            Outcome::WrongHost => (
-                "wrong-host",
-                Some(bounded(format_args!("host is {}", candidate.host))),
-            ),
-            Outcome::Mismatch(mismatch) => ("mismatch", Some(bounded(mismatch))),
+        let outcome = match candidate.outcome {
+            Outcome::Matched => "matched",
+            Outcome::Shadowed => "shadowed",
+            Outcome::WrongHost => "wrong-host",
+            Outcome::Mismatch(_) => "mismatch",
         };
         self.candidates.push(Weighed {
             index: candidate.rule.index(),
             rule: String::new(),
             asks: bounded(candidate.matcher),
             outcome,
-            because,
+            because: candidate.because().map(bounded),
+            saw: candidate.saw(request).map(bounded),
         });
     }
 }

@@ -20,6 +20,8 @@ use tulle_http::Head;
 
 use crate::http::answer::Refusal;
 use crate::metrics::{Counter, Labels, Shard, families};
+use crate::trace::queue::Traces;
+use crate::trace::{Trace, Tracer};
 pub use derivation::Derivation;
 pub use refused::{Direction, KEPT};
 use refused::{Refused, Ring};
@@ -38,15 +40,17 @@ pub struct Observed {
     rings: Mutex<Vec<Arc<Mutex<Ring>>>>,
     access: Option<access::Writer>,
     taps: Arc<Taps>,
+    traces: Option<Arc<Traces>>,
 }
 
 impl Observed {
-    /// `access`: where access lines go, when they are wanted.
-    pub fn new(access: Option<access::Writer>) -> Arc<Self> {
+    /// `access`: where access lines go, when they are wanted. `traces`: where spans go, when they are.
+    pub fn new(access: Option<access::Writer>, traces: Option<Arc<Traces>>) -> Arc<Self> {
         Arc::new(Observed {
             rings: Mutex::default(),
             access,
             taps: Arc::default(),
+            traces,
         })
     }
 
@@ -75,6 +79,7 @@ impl Observed {
                 writer: writer.clone(),
                 dropped: dropped("access"),
             }),
+            tracer: (self.traces.as_ref()).map(|traces| Tracer::new(traces, shard)),
         })
     }
 
@@ -145,9 +150,23 @@ pub struct Observer {
     left_out: Cell<u64>,
     dropped: Counter,
     access: Option<access::Log>,
+    tracer: Option<Tracer>,
 }
 
 impl Observer {
+    /// Where spans are begun; `None`: nobody wants them.
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.as_ref()
+    }
+
+    /// Begins the spans of a request, where they are wanted: one test where they are not.
+    pub fn trace(&self, direction: Direction, head: &mut Head) -> Trace {
+        match &self.tracer {
+            Some(tracer) => tracer.begin(direction, head),
+            None => Trace::default(),
+        }
+    }
+
     /// Keeps and logs what is refused, and returns the id for the answer; `None` for what is no failure (a redirect).
     /// `head` is the request's, or cleared when it could not be read.
     pub fn refused(

@@ -27,6 +27,18 @@ pub enum Unsent {
     Malformed(tulle_http::Error),
 }
 
+impl Unsent {
+    /// A word of a closed set.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Unsent::Connect(error) => error.reason.code(),
+            Unsent::Refused => "refused",
+            Unsent::Late(reason) => reason.code(),
+            Unsent::Malformed(_) => Reason::BadRequest.code(),
+        }
+    }
+}
+
 impl From<Unavailable> for Refusal {
     fn from(unavailable: Unavailable) -> Self {
         Refusal {

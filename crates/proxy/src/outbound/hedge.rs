@@ -14,13 +14,14 @@ use tulle_http::h2::Code;
 
 use crate::clock;
 use crate::http::Fault;
-use crate::http::account::Account;
+use crate::http::account::{Account, error_label};
 use crate::http::exchange::{Exchange, Failure, grpc_status};
 use crate::http::side::{Answer, Upstream};
 use crate::http::time_left;
 use crate::outbound::attempt::{open, restore};
 use crate::outbound::backend::{Backend, Choice, InUse};
 use crate::outbound::tries::Course;
+use crate::trace::{Trace, Tracer};
 
 /// What a second try needs to know of the first.
 pub struct Slow<'s> {
@@ -34,7 +35,8 @@ pub struct Slow<'s> {
     /// See [`restore`].
     pub authority: Option<&'s [u8]>,
     pub body: BodyKind,
-    pub account: &'s Account,
+    pub account: &'s mut Account,
+    pub tracer: Option<&'s Tracer>,
 }
 
 /// The rule's wish, and the delay in ns, of a request that may have second tries once enough is known of the rule's
@@ -100,7 +102,8 @@ pub async fn head(
                 in_use.begun(clock::now());
                 let metrics = &in_use.member.metrics;
                 slow.account.tried(metrics, since(&slow), None, "hedged");
-                let (up, ended) = won.into_parts(answer, in_use);
+                let (up, ended, span) = won.into_parts(answer, in_use);
+                slow.account.trace.adopt(span);
                 exchange.switch(up);
                 return Ok(ended);
             }
@@ -113,11 +116,14 @@ pub async fn head(
                 left -= 1;
                 due = clock::now().saturating_add(slow.delay);
                 match second(exchange, in_use, request, &slow, choice) {
-                    Ok((other, head)) => {
+                    Ok((other, mut head)) => {
                         choice.exclude(&other);
+                        let span = slow.account.trace.beside(slow.tracer, &mut head);
                         let bytes = exchange.replay.bytes().to_vec();
                         let trailers = exchange.replay.trailers().cloned();
-                        others.push(Box::pin(contend(other, head, slow.body, bytes, trailers)));
+                        others.push(Box::pin(contend(
+                            other, head, slow.body, bytes, trailers, span,
+                        )));
                     }
                     Err(why) => {
                         slow.course.state.hedge_skipped(why);
@@ -189,13 +195,14 @@ struct Won {
     in_use: InUse,
     head: Head,
     answer: Answer,
+    span: Trace,
 }
 
 impl Won {
-    fn into_parts(mut self, head: &mut Head, in_use: &mut InUse) -> (Upstream, Answer) {
+    fn into_parts(mut self, head: &mut Head, in_use: &mut InUse) -> (Upstream, Answer, Trace) {
         std::mem::swap(head, &mut self.head);
         *in_use = self.in_use;
-        (self.up.win(), self.answer)
+        (self.up.win(), self.answer, self.span)
     }
 }
 
@@ -226,6 +233,7 @@ async fn contend(
     body: BodyKind,
     bytes: Vec<u8>,
     trailers: Option<Head>,
+    mut span: Trace,
 ) -> Option<Won> {
     let (up, _) = match open(&in_use, &mut request, body, false).await {
         Ok(opened) => opened,
@@ -261,12 +269,17 @@ async fn contend(
     })
     .await;
     let now = clock::now();
+    match &answered {
+        Ok(_) => span.answered(head.status(), grpc_status(&head)),
+        Err(fault) => span.ended(None, error_label(Failure::Upstream(*fault))),
+    }
     match answered {
         Ok(answer) if rest.is_none() && !is_error(&head) => Some(Won {
             up: racing,
             in_use,
             head,
             answer,
+            span,
         }),
         Ok(_) => {
             in_use.answered(now, &head);

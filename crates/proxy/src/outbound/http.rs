@@ -132,6 +132,7 @@ impl Handler for Requests {
             }
         };
         let mut account = Account::begin(&self.outbound.shard, head);
+        account.trace = self.outbound.observer.trace(Direction::Outbound, head);
         let target = match self.target(head) {
             Ok(target) => target,
             Err(refusal) => return self.refused(down, head, &refusal, |_| Derivation::none()),
@@ -374,12 +375,16 @@ impl Requests {
             if let Err(error) = time_left::hand_on(head, in_use.is_meshed(), left) {
                 return Sent::Refused(Refusal::malformed(error));
             }
+            account.trace.attempt(self.outbound.observer.tracer(), head);
             let opened = open_in_time(&in_use, head, body, upgrade, &course.deadlines).await;
             let after = match opened {
-                Err(unsent) => match self.unsent(unsent, &in_use, backend, &mut course, &replay) {
-                    Ok(after) => after,
-                    Err(refusal) => return Sent::Refused(refusal),
-                },
+                Err(unsent) => {
+                    account.trace.attempt_ended(0, None, unsent.label());
+                    match self.unsent(unsent, &in_use, backend, &mut course, &replay) {
+                        Ok(after) => after,
+                        Err(refusal) => return Sent::Refused(refusal),
+                    }
+                }
                 Ok((up, fresh)) => {
                     let mut exchange = Exchange::new(down, up, &mut replay, course.deadlines);
                     exchange.copies = copies.as_deref_mut();
@@ -398,6 +403,7 @@ impl Requests {
                                 authority: authority.as_deref(),
                                 body,
                                 account,
+                                tracer: self.outbound.observer.tracer(),
                             };
                             Box::pin(hedge::head(
                                 &mut exchange,
@@ -659,7 +665,7 @@ fn discard(
     in_use: &InUse,
     head: &Head,
     course: &Course<'_>,
-    account: &Account,
+    account: &mut Account,
 ) {
     let grpc = exchange.grpc_status().or(exchange::grpc_status(head));
     in_use.answered(clock::now(), head);

@@ -61,8 +61,11 @@ fn bad(variable: &Variable) -> OsString {
         Form::LogFormat => "xml",
         Form::AccessLog => "nginx",
         Form::AuthorityLabels => "safe",
+        Form::TraceProtocol => "opencensus",
         // Any text is taken; these octets are none.
-        Form::Path | Form::Presence | Form::Text => return OsString::from_vec(vec![b'a', 0xff]),
+        Form::Path | Form::Presence | Form::Attributes | Form::Text => {
+            return OsString::from_vec(vec![b'a', 0xff]);
+        }
     };
     text.into()
 }

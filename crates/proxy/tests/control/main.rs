@@ -7,6 +7,7 @@ mod admin;
 mod control_anchors;
 mod control_discovery;
 mod control_environment;
+mod control_explain;
 mod control_identity;
 mod control_init;
 mod control_lifecycle;
@@ -15,6 +16,7 @@ mod control_plane;
 mod control_reference;
 mod control_spire;
 mod control_tap;
+mod control_traces;
 mod control_workers;
 #[path = "../data_path/documented.rs"]
 mod documented;

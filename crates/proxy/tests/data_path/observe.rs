@@ -1,11 +1,17 @@
 //! What is told of single requests: the id and the derivation of a refused one, and the access log.
 
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use tulle_api::inbound::{self as api, authn};
+use tulle_api::{http_route, net};
 use tulle_engine::inbound::{DefaultPolicy, DefaultProtocol, Server};
 use tulle_proxy::observe::KEPT;
 
-use crate::client::{Http1, echo};
-use crate::grpc::{call, connect, pair};
-use crate::rig::{Mesh, app, identity, run};
+use crate::client::{Http1, Message, echo};
+use crate::grpc::{call, connect, h2_app, pair, trailers};
+use crate::rig::{Mesh, Pod, app, identity, policy_with, run};
+use crate::scripted;
 
 fn deny() -> Server {
     let detect = DefaultProtocol::Detect(std::time::Duration::from_secs(1));
@@ -181,5 +187,247 @@ fn apaches_format_keeps_quotes_inside_of_their_field() {
         let (_, request) = rest.split_once("] ").unwrap();
         let bytes = answer.body.len();
         assert_eq!(request, format!("\"GET /a\\\"\\\\b HTTP/1.1\" 200 {bytes}"));
+    });
+}
+
+/// A pod that logs requests in this form.
+async fn logging(mesh: &Mesh, form: &str) -> Pod {
+    mesh.pod_with("voting", &[("LINKERD2_PROXY_ACCESS_LOG", form)])
+        .await
+}
+
+/// `"<request>" <status> <bytes>` of a line in Apache's form.
+fn apache(line: &str) -> &str {
+    line.split_once("] ").unwrap().1
+}
+
+#[test]
+fn apaches_lines_tell_http1_http2_and_refused_requests_apart() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, voting) = (mesh.pod("web").await, logging(&mesh, "apache").await);
+        app(voting.address(18080), echo).await;
+        mesh.service("voting", &[voting.endpoint(80)]);
+        // HTTP/1 of nobody, then of a meshed client: that comes in HTTP/2.
+        let plain = Http1::new(voting.enter().await).get("voting", "/a").await;
+        let meshed = Http1::new(web.call().await).get("voting", "/b?c=d").await;
+        voting.allow(80, deny()).await;
+        let refused = Http1::new(voting.enter().await).get("voting", "/c").await;
+        let lines = voting.access_log(3).await;
+        let length = |answer: &Message| answer.body.len();
+        assert_eq!(
+            apache(&lines[0]),
+            format!("\"GET /a HTTP/1.1\" 200 {}", length(&plain))
+        );
+        assert_eq!(
+            apache(&lines[1]),
+            format!(
+                "\"GET http://voting/b?c=d HTTP/2.0\" 200 {}",
+                length(&meshed)
+            )
+        );
+        let identity = format!(" {} - [", identity("web"));
+        assert!(lines[1].contains(&identity), "{}", lines[1]);
+        assert_eq!(
+            apache(&lines[2]),
+            format!("\"GET /c HTTP/1.1\" 403 {}", length(&refused))
+        );
+        assert_eq!(lines.len(), 3);
+    });
+}
+
+#[test]
+fn both_forms_have_a_line_for_a_grpc_call_and_for_one_that_is_reset() {
+    run(async {
+        for form in ["apache", "json"] {
+            let voting = logging(&Mesh::new(), form).await;
+            h2_app(&voting, |request, mut respond| async move {
+                if request.uri().path() == "/a.B/Reset" {
+                    return respond.send_reset(h2::Reason::INTERNAL_ERROR);
+                }
+                let head = http::Response::builder().header("content-type", "application/grpc");
+                let mut body = respond
+                    .send_response(head.body(()).unwrap(), false)
+                    .unwrap();
+                body.send_trailers(trailers("0")).unwrap();
+            })
+            .await;
+            let mut send = connect(voting.enter().await).await;
+            let (answer, _) = send.send_request(call("/a.B/Call"), true).unwrap();
+            assert_eq!(answer.await.unwrap().status(), 200);
+            voting.access_log(1).await;
+            let (answer, _) = send.send_request(call("/a.B/Reset"), true).unwrap();
+            assert!(answer.await.is_err());
+            let lines = voting.access_log(2).await;
+            if form == "apache" {
+                let called = "\"POST http://voting/a.B/Call HTTP/2.0\" 200 -";
+                let reset = "\"POST http://voting/a.B/Reset HTTP/2.0\" - -";
+                assert_eq!((apache(&lines[0]), apache(&lines[1])), (called, reset));
+                continue;
+            }
+            for (line, status, path) in
+                [(&lines[0], 200, "/a.B/Call"), (&lines[1], 0, "/a.B/Reset")]
+            {
+                let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                assert_eq!(line["status"], status, "{line}");
+                assert_eq!(line["uri"], format!("http://voting{path}"));
+                assert_eq!(line["version"], "HTTP/2.0");
+                assert_eq!(
+                    (&line["response_bytes"], &line["client.id"]),
+                    (&"".into(), &"".into())
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn a_client_that_leaves_has_a_line_without_a_status() {
+    run(async {
+        let voting = logging(&Mesh::new(), "json").await;
+        let hangs = [scripted::Do::Hang];
+        let server = scripted::Server::start(voting.address(18080), &hangs).await;
+        let mut client = Http1::new(voting.enter().await);
+        client
+            .send("GET /slow HTTP/1.1\r\nHost: voting\r\n\r\n")
+            .await;
+        while server.count() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        drop(client);
+        let lines = voting.access_log(1).await;
+        let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(line["status"], 0);
+        assert_eq!(line["uri"], "/slow");
+        assert_eq!(line["version"], "HTTP/1.1");
+    });
+}
+
+fn named(name: &str) -> std::collections::BTreeMap<String, String> {
+    [("kind", "default"), ("name", name)]
+        .map(|(label, value)| (label.to_owned(), value.to_owned()))
+        .into()
+}
+
+/// Lets in clients of one identity from one network.
+fn only(name: &str, network: [u8; 4], prefix_len: u32) -> api::Authz {
+    let ip = net::ip_address::Ip::Ipv4(u32::from(Ipv4Addr::from(network)));
+    let clients = authn::permit_mesh_tls::PermitClientIdentities {
+        identities: vec![api::Identity {
+            name: identity(name),
+        }],
+        ..Default::default()
+    };
+    api::Authz {
+        networks: vec![api::Network {
+            net: Some(net::IpNetwork {
+                ip: Some(net::IpAddress { ip: Some(ip) }),
+                prefix_len,
+            }),
+            ..Default::default()
+        }],
+        authentication: Some(api::Authn {
+            permit: Some(authn::Permit::MeshTls(authn::PermitMeshTls {
+                clients: Some(authn::permit_mesh_tls::Clients::Identities(clients)),
+            })),
+        }),
+        labels: named(name),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_derivation_says_for_each_authorization_what_was_wanted_and_what_was_seen() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, voting) = (mesh.pod("web").await, mesh.pod("voting").await);
+        mesh.service("voting", &[voting.endpoint(80)]);
+        let http1 = api::proxy_protocol::Http1 {
+            routes: vec![api::HttpRoute {
+                rules: vec![Default::default()],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let message = api::Server {
+            authorizations: vec![
+                only("bot", [127, 0, 0, 0], 8),
+                only("web", [10, 0, 0, 0], 8),
+            ],
+            protocol: Some(api::ProxyProtocol {
+                kind: Some(api::proxy_protocol::Kind::Http1(http1)),
+            }),
+            labels: named("two"),
+            ..Default::default()
+        };
+        voting.allow(80, Server::compile(&message).unwrap()).await;
+        let mut client = Http1::new(web.call().await);
+        client
+            .send("GET / HTTP/1.1\r\nHost: voting\r\nX-Request-Id: why\r\n\r\n")
+            .await;
+        assert_eq!(client.answer().await.status(), 403);
+        let told = voting.observed.explain_one("why").unwrap();
+        let weighed = &told["derivation"]["authorizations"];
+        let text = |index: usize, field: &str| weighed[index][field].as_str().unwrap();
+        assert_eq!(
+            text(0, "lacks"),
+            format!("client identity {}", identity("bot")),
+            "{told}"
+        );
+        assert_eq!(
+            text(0, "saw"),
+            format!("client identity {}", identity("web"))
+        );
+        assert_eq!(text(1, "lacks"), "client address in 10.0.0.0/8");
+        let saw = text(1, "saw");
+        assert!(saw.starts_with("client address 127."), "{saw}");
+    });
+}
+
+#[test]
+fn a_derivation_says_what_a_request_had_instead_and_no_secret() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, voting) = (mesh.pod("web").await, mesh.pod("voting").await);
+        let header = |name: &str, value: &str| http_route::HttpRouteMatch {
+            headers: vec![http_route::HeaderMatch {
+                name: name.to_owned(),
+                value: Some(http_route::header_match::Value::Exact(value.into())),
+            }],
+            ..Default::default()
+        };
+        let matches = vec![header("x-v", "2"), header("authorization", "Bearer wanted")];
+        let policy = policy_with("voting", |rule| rule.matches.clone_from(&matches));
+        mesh.policy("voting", policy);
+        mesh.endpoints("voting", &[voting.endpoint(80)]);
+        let mut client = Http1::new(web.call().await);
+        client
+            .send("GET / HTTP/1.1\r\nHost: voting\r\nX-Request-Id: why\r\nX-V: 1\r\nAuthorization: Bearer hunter2\r\nCookie: session=hunter2\r\n\r\n")
+            .await;
+        assert_eq!(client.answer().await.status(), 404);
+        let told = web.observed.explain_one("why").unwrap();
+        let weighed = told["derivation"]["matches"].as_array().unwrap();
+        let said: Vec<_> = weighed
+            .iter()
+            .map(|each| {
+                (
+                    each["because"].as_str().unwrap(),
+                    each["saw"].as_str().unwrap(),
+                )
+            })
+            .collect();
+        let hidden = "a value that is not shown";
+        assert_eq!(
+            said,
+            [
+                ("header x-v is 2", "\"1\""),
+                ("header authorization is a value that is not shown", hidden),
+            ]
+        );
+        let text = told.to_string();
+        assert!(
+            !text.contains("hunter2") && !text.contains("wanted"),
+            "{text}"
+        );
     });
 }

@@ -19,12 +19,14 @@ use tulle_engine::destination::Endpoints;
 use tulle_engine::inbound::{DefaultPolicy, DefaultProtocol, Server};
 use tulle_engine::outbound::Policy;
 use tulle_proxy::config::{Config, Environment};
+use tulle_proxy::control::traces::{Exporter, Flush};
 use tulle_proxy::discovery::{self, Discovery, OutboundView, Request, Source, Target};
 use tulle_proxy::drain::Drain;
 use tulle_proxy::identity::{Epoch, Trust, TrustAnchors};
 use tulle_proxy::metrics::{Format, Limits, Registry, render};
 use tulle_proxy::observe::{Observed, access};
 use tulle_proxy::tap;
+use tulle_proxy::trace::queue::Traces;
 use tulle_proxy::worker::{self, Listeners, Parts};
 
 #[path = "documented.rs"]
@@ -146,9 +148,14 @@ impl Mesh {
             more.iter()
                 .map(|(name, value)| ((*name).to_owned(), value.replace("$ip", &ip))),
         );
-        let config = Arc::new(
-            Config::from_env(&environment).unwrap_or_else(|problems| panic!("{problems}")),
-        );
+        let mut config =
+            Config::from_env(&environment).unwrap_or_else(|problems| panic!("{problems}"));
+        if let Some(tracing) = &mut config.tracing {
+            // All of the rig is on loopback, where a collector is spoken to in plain text.
+            let name = environment.get("LINKERD2_PROXY_TRACE_COLLECTOR_SVC_NAME");
+            tracing.collector.identity = name.cloned();
+        }
+        let config = Arc::new(config);
         let (epochs, received) = watch::channel(Some(Arc::new(self.epoch(name))));
         let registry = Registry::new(Limits::default());
         let (inbound, outbound) = (Drain::default(), Drain::default());
@@ -177,7 +184,15 @@ impl Mesh {
         let access = config
             .access_log
             .map(|format| access::Writer::start(format, access_lines.clone()).unwrap());
-        let observed = Observed::new(access);
+        let spans = config.tracing.as_ref().map(|tracing| {
+            let (traces, shard) = (Arc::<Traces>::default(), registry.shard());
+            let (exporter, flush) =
+                Exporter::new(&config, tracing, received.clone(), &shard, traces.clone());
+            tokio::task::spawn_local(exporter.run());
+            (traces, flush)
+        });
+        let traces = spans.as_ref().map(|(traces, _)| traces.clone());
+        let observed = Observed::new(access, traces);
         if let (Some(listener), Some(tap)) = (tap::bind(&config).unwrap(), &config.tap) {
             let taps = observed.taps().clone();
             let guard = inbound.guard().unwrap();
@@ -209,6 +224,7 @@ impl Mesh {
             discovery: asking,
             observed,
             access_lines,
+            spans: spans.map(|(_, flush)| flush),
         }
     }
 
@@ -503,6 +519,8 @@ pub struct Pod {
     discovery: Discovery,
     pub observed: Arc<Observed>,
     access_lines: Lines,
+    /// Sends its spans at once, where it has a collector.
+    pub spans: Option<Flush>,
 }
 
 impl Pod {
@@ -575,6 +593,17 @@ impl Pod {
         let page = render(&self.registry, Vec::new(), Format::Prometheus);
         documented::check(&page);
         page
+    }
+
+    /// The value of a metric without labels; 0 without it.
+    pub fn metric_of(&self, name: &str) -> f64 {
+        let page = self.metrics();
+        let line = page
+            .lines()
+            .find(|line| line.starts_with(&format!("{name} ")));
+        line.map_or(0.0, |line| {
+            line.rsplit(' ').next().unwrap().parse().unwrap()
+        })
     }
 
     /// The value of the series whose line contains all of these; 0 without one, the sum of several.

@@ -1,11 +1,15 @@
 //! Timeouts over all tries, deadlines that travel, callers who leave, and second tries beside slow first ones.
 
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tulle_api::outbound as api;
 use tulle_api::{http_route, outbound::http_route as route};
 
 use crate::client::Http1;
+use crate::grpc::{call, connect, h2_app};
 use crate::rig::{Mesh, Pod, plain, policy_with, run};
 use crate::scripted::{Do, OK, Server, calling, millis, retry};
 
@@ -103,6 +107,45 @@ fn what_is_left_of_the_deadline_reaches_the_next_proxy() {
         let ended = voting.metric("response_total", &timed_out)
             + voting.metric("response_total", &cancelled);
         assert_eq!(ended, 1.0, "{}", voting.metrics());
+    });
+}
+
+#[test]
+fn an_inbound_sidecar_ends_a_call_whose_deadline_has_passed_by_itself() {
+    run(async {
+        let voting = Mesh::new().pod("voting").await;
+        let reset = Rc::new(Cell::new(None));
+        let seen = reset.clone();
+        h2_app(&voting, move |_request, mut respond| {
+            let seen = seen.clone();
+            async move {
+                // Never answers, and waits for the word that it need not.
+                let reason = poll_fn(|cx| respond.poll_reset(cx)).await;
+                seen.set(reason.ok());
+            }
+        })
+        .await;
+        // No sidecar at the caller's end, and no limit in any policy: only the call's own deadline.
+        let mut send = connect(voting.enter().await).await;
+        let mut call = call("/vote.Voting/Vote");
+        let limit = http::HeaderValue::from_static("200m");
+        call.headers_mut().insert("grpc-timeout", limit);
+        let begun = Instant::now();
+        let (answer, _) = send.send_request(call, true).unwrap();
+        let answer = answer.await.unwrap();
+        let took = begun.elapsed();
+        assert_eq!(answer.headers()["grpc-status"], "4");
+        assert_eq!(answer.headers()["tulle-reason"], "request-timeout");
+        assert!(
+            took >= Duration::from_millis(190) && took < Duration::from_secs(5),
+            "{took:?}"
+        );
+        while reset.get().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(reset.get(), Some(h2::Reason::CANCEL));
+        let labels = ["direction=\"inbound\"", "error=\"request-timeout\""];
+        assert_eq!(voting.metric("response_total", &labels), 1.0);
     });
 }
 

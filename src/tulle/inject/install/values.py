@@ -29,6 +29,8 @@ class InstallValues:
     issuance_lifetime: int = 86_400
     default_inbound_policy: str = "all-unauthenticated"
     opaque_ports: str = InjectConfig.opaque_ports
+    trace_collector: str = ""
+    trace_collector_service_account: str = InjectConfig.trace_collector_service_account
     inject_by_default: bool = False
     capture: Capture = "init"
     native_sidecar: bool = True
@@ -68,5 +70,7 @@ def inject_config(
         tap_identity=values.tap_identity,
         opaque_ports=values.opaque_ports,
         default_inbound_policy=values.default_inbound_policy,
+        trace_collector=values.trace_collector,
+        trace_collector_service_account=values.trace_collector_service_account,
         beside_controller=beside_controller,
     )

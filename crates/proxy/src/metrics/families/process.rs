@@ -28,6 +28,16 @@ families! {
         "How far the slowest worker thread is behind its heartbeat.";
     PROXY_LOG_LINES_DROPPED_TOTAL Counter, "proxy_log_lines_dropped_total", ["log"],
         "Lines left out of a log (refusals: more than 10 a second on a worker; access: the writer is behind).";
+    // Spans.
+    OPENTELEMETRY_SPAN_EXPORT_STREAMS Counter, "opentelemetry_span_export_streams", [],
+        "Calls to the collector of traces that were begun.";
+    OPENTELEMETRY_SPAN_EXPORT_REQUESTS Counter, "opentelemetry_span_export_requests", [],
+        "Messages with spans sent to the collector.";
+    OPENTELEMETRY_SPAN_EXPORTS Counter, "opentelemetry_span_exports", [],
+        "Spans that the collector has taken.";
+    TRACE_SPANS_DROPPED_TOTAL Counter, "trace_spans_dropped_total", ["reason"],
+        "Spans that were lost (queue_full: more than a worker keeps, while the collector is slow or away; rejected: the collector refused them; failed: it took none in ten tries).";
+
     PROXY_PANICS_TOTAL Counter, "proxy_panics_total", [],
         "Panics caught: each is a bug and has ended one task.";
     PROXY_METRICS_SERIES Gauge, "proxy_metrics_series", [],
