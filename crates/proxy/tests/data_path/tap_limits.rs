@@ -167,7 +167,7 @@ fn the_port_is_the_proxys_and_never_the_applications() {
         captured.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
         assert_eq!(captured.message().await, None);
         assert_eq!(
-            pod.metric("inbound_tcp_errors_total", &["error=\"loop\""]),
+            pod.metric("inbound_tcp_errors_total", &["reason=\"loop\""]),
             1.0
         );
     });
