@@ -50,7 +50,7 @@ pub fn proxy_protocol(bytes: &[u8]) {
 
 /// The header of connections between proxies: what is read is written and read again.
 pub fn transport_header(bytes: &[u8]) {
-    let wire = [&tulle_proxy::transport_header::PREFACE[..], bytes].concat();
+    let wire = [tulle_proxy::transport_header::PREFACE, bytes].concat();
     for bytes in [bytes, &wire] {
         let whole = TransportHeader::decode(bytes);
         for part in beginnings(bytes) {

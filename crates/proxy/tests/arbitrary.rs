@@ -1,6 +1,8 @@
 //! The drivers of the fuzz targets (`fuzz/`), with a bounded number of inputs: noise, the seeds of the corpus, and the
 //! seeds with octets changed, cut and doubled. So a driver that no longer compiles or holds shows with every test run.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
