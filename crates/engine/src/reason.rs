@@ -84,6 +84,8 @@ pub enum Reason {
     TryTimeout,
     /// Nothing moved for too long.
     IdleTimeout,
+    /// The caller took nothing of its answer for too long.
+    ReceiverStalled,
     /// The client did not send its request's head in time.
     HeadTimeout,
     /// The request is malformed.
@@ -94,6 +96,8 @@ pub enum Reason {
     BadResponse,
     /// The request would come back to this proxy.
     Loop,
+    /// A client outside of the pod came to the outbound port.
+    Stranger,
     /// The connection was for an address that is not this workload's.
     UnexpectedAddress,
     /// A connection to the proxy's own port carried no valid transport header.
@@ -231,6 +235,8 @@ const ROWS: [Row; Reason::Internal as usize + 1] = [
         "The limit is the `timeout` of the route's retries, and no further try was allowed"),
     row(IdleTimeout, "idle-timeout", 504, DEADLINE_EXCEEDED, "stream was idle for too long",
         "The limit is the route's `idle` timeout"),
+    row(ReceiverStalled, "receiver-stalled", 504, DEADLINE_EXCEEDED, "the caller takes nothing of its answer",
+        "The limit is TULLE_PROXY_HTTP_STALL_TIMEOUT of the sidecar"),
     row(HeadTimeout, "head-timeout", 408, DEADLINE_EXCEEDED, "the request's head did not arrive in time",
         "A slow client; nothing reached the server"),
     row(BadRequest, "bad-request", 400, INVALID_ARGUMENT, "malformed request",
@@ -241,6 +247,8 @@ const ROWS: [Row; Reason::Internal as usize + 1] = [
         "The message after the code names the rule of HTTP that is broken"),
     row(Loop, "loop", 508, FAILED_PRECONDITION, "the request would come back to this proxy",
         "The client used the proxy's own address"),
+    row(Stranger, "stranger", 403, PERMISSION_DENIED, "the outbound port serves its own pod only",
+        "Go to the service itself; a proxy that relays for others runs in ingress mode"),
     row(UnexpectedAddress, "unexpected-address", 403, PERMISSION_DENIED, "the address is not this workload's",
         "Stale discovery, or a packet-filter rule that is not the mesh's"),
     row(TransportHeaderInvalid, "transport-header-invalid", 403, PERMISSION_DENIED, "no valid transport header",

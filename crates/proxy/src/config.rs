@@ -53,6 +53,8 @@ pub struct Config {
     pub http1_idle_timeout: Option<Duration>,
     /// For exchanges whose route has no idle timeout.
     pub body_idle_timeout: Option<Duration>,
+    /// A caller that takes nothing of its answer for so long is given up; `None`: never.
+    pub stall_timeout: Option<Duration>,
     /// How long connections may take to end after SIGTERM.
     pub shutdown_grace: Duration,
     /// How long connections are still accepted after SIGTERM.

@@ -109,6 +109,7 @@ pub const GROUPS: &[(&str, &[Limit])] = &[
         row(Constant("http/src/limits.rs", "MAX_HEAD_BUFFER"), Bytes, "431; an answer: 502", ERRORS),
         row(Variable("TULLE_PROXY_HTTP1_HEAD_TIMEOUT"), Time, "408, and the connection is closed", ERRORS),
         row(Variable("TULLE_PROXY_HTTP1_IDLE_TIMEOUT"), Time, "the connection is closed", CLOSED),
+        row(Constant("proxy/src/http/origin.rs", "MAX_H2"), Count, "requests wait for a stream to end", "`tcp_open_connections`"),
         row(Constant("proxy/src/http/h1.rs", "READ_AHEAD"), Bytes, "the next message is read when the current one has been answered", ""),
         row(Constant("proxy/src/http/h1.rs", "HIGH_WATER"), Bytes, "no more is read from the other side until some is written", ""),
         row(Constant("proxy/src/http/h1.rs", "LAST_REQUEST"), Time, "the connection is closed", CLOSED),

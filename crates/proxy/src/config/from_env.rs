@@ -80,6 +80,7 @@ impl Config {
             http1_head_timeout: reader.duration(&table::HTTP1_HEAD_TIMEOUT),
             http1_idle_timeout: reader.duration_unless_zero(&table::HTTP1_IDLE_TIMEOUT),
             body_idle_timeout: reader.duration_unless_zero(&table::HTTP_BODY_IDLE_TIMEOUT),
+            stall_timeout: reader.duration_unless_zero(&table::HTTP_STALL_TIMEOUT),
             shutdown_grace: reader.duration(&table::SHUTDOWN_GRACE_PERIOD),
             shutdown_accept: reader.duration(&table::SHUTDOWN_ACCEPT),
             shutdown_endpoint: reader.flag(&table::SHUTDOWN_ENDPOINT_ENABLED),

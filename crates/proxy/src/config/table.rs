@@ -243,6 +243,7 @@ variables! {
     HTTP1_HEAD_TIMEOUT "TULLE_PROXY_HTTP1_HEAD_TIMEOUT" Duration "30s" "How long an HTTP/1 client may take from the first byte of a request's head to its last.";
     HTTP1_IDLE_TIMEOUT "TULLE_PROXY_HTTP1_IDLE_TIMEOUT" Duration "1h" "How long an HTTP/1 client may keep its connection open without a request; 0 is for ever.";
     HTTP_BODY_IDLE_TIMEOUT "TULLE_PROXY_HTTP_BODY_IDLE_TIMEOUT" Duration "0s" "An exchange of which nothing has moved for so long is cut, where its route has no idle timeout of its own; 0 is off.";
+    HTTP_STALL_TIMEOUT "TULLE_PROXY_HTTP_STALL_TIMEOUT" Duration "30s" "A caller that takes nothing of an answer for so long is given up: its HTTP/2 stream is reset, its HTTP/1 connection closed; 0 is never.";
     HTTP2_STREAM_WINDOW "LINKERD2_PROXY_HTTP2_INITIAL_STREAM_WINDOW_SIZE" Window "" "Receive window of a stream in both directions, where the direction's own setting is unset.";
     HTTP2_CONNECTION_WINDOW "LINKERD2_PROXY_HTTP2_INITIAL_CONNECTION_WINDOW_SIZE" Window "" "Receive window of a connection in both directions, where the direction's own setting is unset.";
     "Shutdown" =>

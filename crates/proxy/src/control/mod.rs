@@ -24,7 +24,7 @@ mod watch;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tokio::sync::watch::{self as published, Sender};
 use tokio::task::spawn_local;
@@ -317,6 +317,19 @@ impl Control {
                 labels: labels(method),
                 value,
             });
+        }
+        for method in methods {
+            let Some((oldest, newest)) = method.last_updates() else {
+                continue;
+            };
+            for (stream, at) in [("oldest", oldest), ("newest", newest)] {
+                let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+                samples.push(Sample {
+                    family: &families::CONTROL_STREAM_LAST_UPDATE_TIMESTAMP_SECONDS,
+                    labels: labels(method).extend().add("stream", stream).build(),
+                    value: since.as_secs_f64(),
+                });
+            }
         }
         let value = self.watches.forgetter.refused() as f64;
         let family = &families::CONTROL_WATCHES_REFUSED_TOTAL;

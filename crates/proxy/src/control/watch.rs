@@ -108,6 +108,14 @@ impl Method {
         (status.len(), longest.unwrap_or_default())
     }
 
+    /// When the service last said something on the stream that has been quiet for longest, and on the one that spoke last;
+    /// `None` before it has said anything.
+    pub fn last_updates(&self) -> Option<(SystemTime, SystemTime)> {
+        let status = self.status.borrow();
+        let told = || status.values().filter_map(|watch| watch.last_update);
+        Some((told().min()?, told().max()?))
+    }
+
     /// A message could not be compiled: counts it and keeps the reason.
     pub fn invalid(&self, target: &str, why: &dyn std::fmt::Display) {
         self.invalid.inc();

@@ -4,8 +4,12 @@
 //! room, so an exchange holds one chunk per direction and what the sides' windows and buffers hold. What was appended
 //! is flushed once, at the end of each turn.
 //!
+//! A caller that takes nothing of its answer for a while is given up, be it the socket or only a window that is shut: what
+//! waits for it would stay with us and with the server.
+//!
 //! An answer that is complete ends the exchange even if the request is not: what is left of the request is for the
-//! downstream side to discard, and the upstream side is then never used again (its request is not complete).
+//! downstream side to discard, and the upstream side is then never used again (its request is not complete). A tunnel has two
+//! directions of which each has its own end.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -87,6 +91,36 @@ pub struct Exchange<'e, 'd> {
     sent: Option<Instant>,
     /// Where the pieces of the bodies are counted.
     pub edge: Option<Rc<Edge>>,
+    /// How long the caller may take nothing.
+    pub patience: Option<Duration>,
+    /// The caller has no room; made when that is so for the first time.
+    stalled: Option<Box<Stalled>>,
+    /// Request and answer are the two directions of a tunnel.
+    pub tunnel: bool,
+    answered: bool,
+}
+
+/// The wait for a caller that has no room.
+struct Stalled {
+    since: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Stalled {
+    /// Ready when it has lasted too long. The timer is only moved when it fires before its time.
+    fn poll(&mut self, cx: &mut Context<'_>, patience: Duration) -> Poll<()> {
+        let Some(since) = self.since else {
+            return Poll::Pending;
+        };
+        let end = since + patience;
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if self.timer.deadline() >= end {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(end);
+        }
+        Poll::Pending
+    }
 }
 
 /// What followed an answer's head at once.
@@ -167,6 +201,10 @@ impl<'e, 'd> Exchange<'e, 'd> {
             copies: None,
             sent: None,
             edge: None,
+            patience: None,
+            stalled: None,
+            tunnel: false,
+            answered: false,
         }
     }
 
@@ -310,10 +348,17 @@ impl<'e, 'd> Exchange<'e, 'd> {
             let request_turn = self.poll_request(cx)?;
             let mut turn = Turn::Waiting;
             for step in 0.. {
+                if self.answered {
+                    break;
+                }
                 match self.poll_answer(cx)? {
                     Poll::Ready(Flow::Open) if step < TURN => {}
                     Poll::Ready(Flow::Open) => {
                         turn = Turn::Again;
+                        break;
+                    }
+                    Poll::Ready(_) if self.tunnel && self.request == Flow::Open => {
+                        self.answered = true;
                         break;
                     }
                     // What is still in the buffer is the connection's to write.
@@ -323,6 +368,9 @@ impl<'e, 'd> Exchange<'e, 'd> {
                     }
                     Poll::Pending => break,
                 }
+            }
+            if self.answered && self.request != Flow::Open {
+                return Poll::Ready(Ok(()));
             }
             self.rest(
                 cx,
@@ -464,8 +512,14 @@ impl<'e, 'd> Exchange<'e, 'd> {
         };
         match event {
             Event::Data => match self.down.poll_capacity(cx, self.up.chunk().len()) {
-                Poll::Pending => Ok(Poll::Pending),
+                Poll::Pending => {
+                    self.stall();
+                    Ok(Poll::Pending)
+                }
                 Poll::Ready(count) => {
+                    if let Some(stalled) = &mut self.stalled {
+                        stalled.since = None;
+                    }
                     let count = count.map_err(Failure::Downstream)?;
                     self.down
                         .send(&self.up.chunk()[..count])
@@ -497,6 +551,23 @@ impl<'e, 'd> Exchange<'e, 'd> {
         }
     }
 
+    /// The caller has no room.
+    fn stall(&mut self) {
+        let Some(patience) = self.patience else {
+            return;
+        };
+        match &mut self.stalled {
+            Some(stalled) if stalled.since.is_some() => {}
+            Some(stalled) => stalled.since = Some(Instant::now()),
+            none => {
+                *none = Some(Box::new(Stalled {
+                    since: Some(Instant::now()),
+                    timer: Box::pin(tokio::time::sleep(patience)),
+                }));
+            }
+        }
+    }
+
     fn take_end(&mut self, cx: &mut Context<'_>) {
         let _end = self.up.poll_event(cx, &mut self.trailers);
     }
@@ -523,6 +594,11 @@ impl<'e, 'd> Exchange<'e, 'd> {
         }
         if let Poll::Ready(Err(failure)) = self.poll_limits::<()>(cx) {
             return Poll::Ready(Err(failure));
+        }
+        if let (Some(stalled), Some(patience)) = (&mut self.stalled, self.patience) {
+            if stalled.poll(cx, patience).is_ready() {
+                return Poll::Ready(Err(Failure::Deadline(Reason::ReceiverStalled)));
+            }
         }
         if turn == Turn::Again {
             cx.waker().wake_by_ref();

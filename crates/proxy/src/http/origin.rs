@@ -1,7 +1,8 @@
 //! The HTTP connections to one server, shared by all exchanges with it.
 //!
 //! HTTP/2: one connection, dialled by a task of its own so that a request that gives up does not take the dial with it;
-//! those that come meanwhile wait for the same dial. HTTP/1: idle connections, the youngest first (an old one is more
+//! those that come meanwhile wait for the same dial. While it has as many streams as the server takes, there are further
+//! ones, at most [`MAX_H2`]: otherwise the clients of a server that takes few would wait for each other. HTTP/1: idle connections, the youngest first (an old one is more
 //! likely to be closed by the server just now), at most `Limits::idle` or as many as were lately
 //! in use at once, each no longer than `Limits::idle_time`.
 
@@ -20,6 +21,9 @@ use crate::net::io::{Io, Meter};
 use crate::net::reach::{ConnectError, Reach};
 use crate::net::tls::Handshakes;
 use crate::transport_header::SessionProtocol;
+
+/// HTTP/2 connections to one server.
+pub const MAX_H2: usize = 8;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -54,11 +58,14 @@ struct Idle {
     since: Instant,
 }
 
-enum H2 {
-    None,
-    Dialling,
-    Open(client::Connection),
-    Failed(ConnectError),
+#[derive(Default)]
+struct H2 {
+    /// The first that has room is used, so that the others fall idle when there is less to do.
+    open: Vec<client::Connection>,
+    dialling: bool,
+    /// How the last dial ended.
+    failed: Option<ConnectError>,
+    sweeping: bool,
 }
 
 impl Origin {
@@ -81,7 +88,7 @@ impl Origin {
             sweeping: Cell::new(false),
             lease: Rc::new(()),
             peak: Cell::new(0),
-            h2: RefCell::new(H2::None),
+            h2: RefCell::default(),
             dialled: Notify::new(),
         })
     }
@@ -160,28 +167,33 @@ impl Origin {
         }
     }
 
-    /// The HTTP/2 connection, if it is open: no wait.
+    /// An HTTP/2 connection that takes another stream, or any if there are as many as there may be: no wait.
     pub fn open_h2(&self) -> Option<client::Connection> {
-        match &*self.h2.borrow() {
-            H2::Open(connection) if connection.is_open() => Some(connection.clone()),
-            _ => None,
+        let h2 = self.h2.borrow();
+        if let Some(connection) = h2.open.iter().find(|connection| connection.has_room()) {
+            return Some(connection.clone());
+        }
+        match h2.open.len() < MAX_H2 {
+            true => None,
+            false => h2.any_open(),
         }
     }
 
-    /// The HTTP/2 connection, dialled if need be.
+    /// An HTTP/2 connection, dialled if need be.
     pub async fn dial_h2(self: &Rc<Self>) -> Result<client::Connection, ConnectError> {
         loop {
             if let Some(connection) = self.open_h2() {
                 return Ok(connection);
             }
             let dialled = self.dialled.notified();
-            if !matches!(&*self.h2.borrow(), H2::Dialling) {
-                *self.h2.borrow_mut() = H2::Dialling;
+            if !std::mem::replace(&mut self.h2.borrow_mut().dialling, true) {
                 tokio::task::spawn_local(Rc::clone(self).run_dial());
             }
             dialled.await;
-            if let H2::Failed(error) = &*self.h2.borrow() {
-                return Err(error.clone());
+            let h2 = self.h2.borrow();
+            if let Some(error) = &h2.failed {
+                // Where there is one that is full, its next free stream is waited for.
+                return h2.any_open().ok_or_else(|| error.clone());
             }
         }
     }
@@ -195,20 +207,64 @@ impl Origin {
                     origin.forget_ended();
                 }
             };
-            Ok(client::connect(io, self.limits.h2, on_end))
+            let connection = client::connect(io, self.limits.h2, on_end);
+            if !self.h2.borrow().open.is_empty() {
+                // Those who wait are more than one connection takes: who comes before its limit is known is refused.
+                let introduced = connection.introduced();
+                let _late = tokio::time::timeout(self.limits.connect_timeout, introduced).await;
+            }
+            Ok(connection)
         };
         let outcome = dial.await;
-        *self.h2.borrow_mut() = match outcome {
-            Ok(connection) => H2::Open(connection),
-            Err(error) => H2::Failed(error),
-        };
+        let mut h2 = self.h2.borrow_mut();
+        h2.dialling = false;
+        match outcome {
+            Ok(connection) => {
+                h2.failed = None;
+                h2.open.retain(client::Connection::is_open);
+                h2.open.push(connection);
+                if h2.open.len() > 1 && !std::mem::replace(&mut h2.sweeping, true) {
+                    let idle_time = self.limits.idle_time;
+                    tokio::task::spawn_local(sweep_h2(Rc::downgrade(&self), idle_time));
+                }
+            }
+            Err(error) => h2.failed = Some(error),
+        }
+        drop(h2);
         self.dialled.notify_waiters();
     }
 
     fn forget_ended(&self) {
-        let mut h2 = self.h2.borrow_mut();
-        if matches!(&*h2, H2::Open(connection) if !connection.is_open()) {
-            *h2 = H2::None;
+        self.h2
+            .borrow_mut()
+            .open
+            .retain(client::Connection::is_open);
+    }
+}
+
+impl H2 {
+    /// Where the fewest wait.
+    fn any_open(&self) -> Option<client::Connection> {
+        let open = self.open.iter().filter(|connection| connection.is_open());
+        open.min_by_key(|connection| connection.waiting()).cloned()
+    }
+}
+
+/// Lets go of further HTTP/2 connections that have no streams; ends when one is left.
+async fn sweep_h2(origin: std::rc::Weak<Origin>, idle_time: Duration) {
+    loop {
+        tokio::time::sleep(idle_time.max(Duration::from_millis(10))).await;
+        let Some(origin) = origin.upgrade() else {
+            return;
+        };
+        let mut h2 = origin.h2.borrow_mut();
+        let mut first = true;
+        h2.open.retain(|connection| {
+            connection.is_open() && (std::mem::take(&mut first) || !connection.is_idle())
+        });
+        if h2.open.len() <= 1 {
+            h2.sweeping = false;
+            return;
         }
     }
 }

@@ -406,6 +406,8 @@ impl Handler for Requests {
                 exchange.was_begun(seen.whole());
             }
             exchange.edge = account.edge();
+            exchange.patience = self.inbound.config.stall_timeout;
+            exchange.tunnel = head.protocol().is_some();
             let answer = match exchange.head(head).await {
                 Ok(answer) => answer,
                 Err(Failure::Upstream(fault))

@@ -389,6 +389,8 @@ impl Requests {
                     let mut exchange = Exchange::new(down, up, &mut replay, course.deadlines);
                     exchange.copies = copies.as_deref_mut();
                     exchange.edge = account.edge();
+                    exchange.patience = self.outbound.config.stall_timeout;
+                    exchange.tunnel = head.protocol().is_some();
                     // Beside the request's head, which another try may need.
                     let mut answer_head = serve::spare_boxed_head();
                     let headed = match hedge::wanted(&course, &plan.rule.hedge) {

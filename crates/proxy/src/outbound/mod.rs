@@ -20,8 +20,9 @@ mod tcp;
 mod tries;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -242,6 +243,16 @@ pub async fn opaque(outbound: Rc<Outbound>, io: Io, target: Rc<target::State>, g
 /// Serves one accepted connection to its end.
 pub async fn serve(outbound: Rc<Outbound>, accepted: Accepted, guard: Guard) {
     let explicit = !accepted.redirected() || outbound.listening.contains(&accepted.original);
+    if explicit
+        && !outbound.config.outbound.ingress_mode
+        && !is_own(
+            accepted.client.ip(),
+            accepted.local.ip(),
+            &outbound.config.inbound.ips,
+        )
+    {
+        return outbound.refused(Reason::Stranger);
+    }
     let original = accepted.original;
     let mut io = Io::from(accepted.stream);
     io.measure(labels::client_meter(&outbound, original, explicit));
@@ -251,6 +262,12 @@ pub async fn serve(outbound: Rc<Outbound>, accepted: Accepted, guard: Guard) {
     }
     let target = target::Targets::get(&outbound, Target::Addr(original));
     captured(outbound, io, target, guard).await;
+}
+
+/// Is a client that was not redirected here of our own pod? Where others can reach the port, they could borrow our identity.
+fn is_own(client: IpAddr, local: IpAddr, pod: &BTreeSet<IpAddr>) -> bool {
+    let client = client.to_canonical();
+    client.is_loopback() || client == local.to_canonical() || pod.contains(&client)
 }
 
 /// Serves a connection whose destination is known: detects what it speaks, if its policy says so.
@@ -303,5 +320,37 @@ async fn captured(outbound: Rc<Outbound>, mut io: Io, target: Rc<target::State>,
         Spoken::Known(_) | Spoken::Silent | Spoken::ServerFirst => {
             tcp::serve(outbound, io, target, b"", opened, guard).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_pods_own_clients_may_name_destinations() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let pod = BTreeSet::from([ip("10.0.0.5"), ip("fd00::5")]);
+        for (client, local, own) in [
+            ("127.0.0.1", "127.0.0.1", true),
+            ("::1", "::1", true),
+            ("::ffff:127.0.0.1", "::ffff:127.0.0.1", true),
+            ("10.0.0.5", "10.0.0.5", true),
+            ("10.0.0.5", "127.0.0.1", true),
+            ("fd00::5", "fd00::9", true),
+            ("10.0.0.6", "10.0.0.5", false),
+            ("::ffff:10.0.0.6", "10.0.0.5", false),
+            ("fd00::6", "fd00::5", false),
+        ] {
+            assert_eq!(
+                is_own(ip(client), ip(local), &pod),
+                own,
+                "{client} to {local}"
+            );
+        }
+        assert!(
+            is_own(ip("10.0.0.7"), ip("10.0.0.7"), &BTreeSet::new()),
+            "its addresses are not told"
+        );
     }
 }

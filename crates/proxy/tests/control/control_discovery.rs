@@ -415,3 +415,64 @@ fn outbound_view(proxy: &Proxy, target: &str) -> Option<serde_json::Value> {
     let config: serde_json::Value = serde_json::from_str(&proxy.get("/config")?.1).ok()?;
     config.get("outbound")?.get(target)?.get("view").cloned()
 }
+
+#[test]
+fn a_thousand_targets_cost_little_and_are_let_go_when_nobody_asks() {
+    const TARGETS: usize = 1_000;
+    let world = world(&[("LINKERD2_PROXY_OUTBOUND_DISCOVERY_IDLE_TIMEOUT", "4s")]);
+    let served = application("127.0.0.1:0", "served");
+    let names: Vec<_> = (0..TARGETS)
+        .map(|number| format!("target-{number}"))
+        .collect();
+    for name in &names {
+        let path = format!("{name}.default.svc.cluster.local:80");
+        world
+            .script
+            .policy(name, Answer::Say(balanced(name, &path)));
+        world
+            .script
+            .endpoints(&path, Answer::Say(add(vec![plain(served)])));
+    }
+    let kib = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", world.proxy.pid()));
+        let status = status.unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS"))
+            .unwrap();
+        let number = line.split_whitespace().nth(1).unwrap();
+        number.parse::<u64>().unwrap()
+    };
+    let streams = || {
+        ["OutboundPolicies.Watch", "Destination.Get"].map(|method| {
+            let line = format!("control_watches{{method=\"{method}\"}}");
+            world.proxy.metric(&line)
+        })
+    };
+    let last = |stream: &str| {
+        world.proxy.metric(&format!(
+            "control_stream_last_update_timestamp_seconds{{method=\"Destination.Get\",stream=\"{stream}\"}}"
+        ))
+    };
+    assert!(world.says(&names[0], "served"));
+    let before = kib();
+    for name in &names {
+        assert!(world.says(name, "served"), "{name}");
+    }
+    let (after, open) = (kib(), streams());
+    println!(
+        "{TARGETS} targets: {} KiB more, {open:?} streams",
+        after - before
+    );
+    assert!(open[0] > 0.0 && open[0] <= TARGETS as f64);
+    assert!(after - before < 32 * 1_024, "{} KiB more", after - before);
+    let (oldest, newest) = (last("oldest"), last("newest"));
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs_f64();
+    assert!(oldest > now - 60.0 && oldest <= newest && newest <= now);
+    eventually("all are let go", || streams() == [0.0, 0.0]);
+    assert_eq!(last("newest"), 0.0, "no stream, no time");
+    assert!(world.says(&names[500], "served"), "and taken up again");
+}

@@ -1,6 +1,7 @@
 //! HTTP/2 and gRPC through two sidecars: streaming both ways, trailers, resets both ways, many streams. The client and
 //! the application are the `h2` crate's.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 
@@ -403,5 +404,158 @@ fn a_websocket_over_http2_crosses_the_mesh_and_a_server_that_takes_none_is_told_
         }
         let (answer, _up) = client.send_request(tunnel(), false).unwrap();
         assert_eq!(answer.await.unwrap().status(), 502);
+    });
+}
+
+/// A tunnel on the `h2` crate's client.
+fn tunnel() -> Request<()> {
+    let mut request = Request::connect("http://voting/tunnel").body(()).unwrap();
+    *request.method_mut() = http::Method::CONNECT;
+    request
+        .extensions_mut()
+        .insert(h2::ext::Protocol::from_static("websocket"));
+    request
+}
+
+#[test]
+fn a_tunnel_in_http2_may_end_in_one_direction_and_go_on_in_the_other() {
+    run(async {
+        let (web, voting) = pair(&Mesh::new()).await;
+        app(voting.address(18080), |stream| async move {
+            let mut connection = h2::server::Builder::new()
+                .enable_connect_protocol()
+                .handshake::<_, Bytes>(stream)
+                .await
+                .unwrap();
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                tokio::task::spawn_local(async move {
+                    let server_first = request.uri().path() == "/server-first";
+                    let mut said = respond.send_response(Response::new(()), false).unwrap();
+                    let mut body = request.into_body();
+                    let heard = async {
+                        let mut heard = Vec::new();
+                        while let Some(data) = next(&mut body).await {
+                            heard.extend_from_slice(&data.unwrap());
+                        }
+                        heard
+                    };
+                    if server_first {
+                        said.send_data(Bytes::from_static(b"bye"), true).unwrap();
+                        // What comes after our own end still arrives.
+                        assert_eq!(heard.await, b"after the server's end");
+                    } else {
+                        let heard = heard.await;
+                        said.send_data(Bytes::from(heard), true).unwrap();
+                    }
+                });
+            }
+        })
+        .await;
+        let mut client = connect(web.call().await).await;
+        for (path, first) in [("/client-first", false), ("/server-first", true)] {
+            let mut request = tunnel();
+            *request.uri_mut() = format!("http://voting{path}").parse().unwrap();
+            let (answer, mut say) = client.send_request(request, false).unwrap();
+            let mut answer = answer.await.unwrap();
+            assert_eq!(answer.status(), 200);
+            if !first {
+                send(&mut say, Bytes::from_static(b"the client's end")).await;
+                say.send_data(Bytes::new(), true).unwrap();
+            }
+            let mut heard = Vec::new();
+            while let Some(data) = next(answer.body_mut()).await {
+                heard.extend_from_slice(&data.unwrap());
+            }
+            if first {
+                assert_eq!(heard, b"bye");
+                for piece in [&b"after the "[..], b"server's end"] {
+                    send(&mut say, Bytes::copy_from_slice(piece)).await;
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+                say.send_data(Bytes::new(), true).unwrap();
+                let reset = poll_fn(|cx| say.poll_reset(cx));
+                let reset = tokio::time::timeout(std::time::Duration::from_millis(200), reset);
+                assert!(!matches!(reset.await, Ok(Ok(_))), "the client was reset");
+            } else {
+                assert_eq!(heard, b"the client's end");
+            }
+        }
+        assert_eq!(
+            voting.metric("response_total", &["error=\"stream-reset\""]),
+            0.0
+        );
+    });
+}
+
+#[test]
+fn a_client_that_fills_an_applications_limit_of_streams_does_not_hold_up_another() {
+    run(async {
+        let (_, voting) = pair(&Mesh::new()).await;
+        let (connections, most) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+        let opened = connections.clone();
+        app(voting.address(18080), move |stream| {
+            opened.set(opened.get() + 1);
+            let most = most.clone();
+            async move {
+                let mut connection = h2::server::Builder::new()
+                    .max_concurrent_streams(4)
+                    .handshake::<_, Bytes>(stream)
+                    .await
+                    .unwrap();
+                let now = Rc::new(Cell::new(0));
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    let (now, most) = (now.clone(), most.clone());
+                    now.set(now.get() + 1);
+                    most.set(most.get().max(now.get()));
+                    assert!(most.get() <= 4, "the limit was not kept");
+                    tokio::task::spawn_local(async move {
+                        if request.uri().path() == "/hang" {
+                            tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+                        }
+                        let _gone = respond.send_response(Response::new(()), true);
+                        now.set(now.get() - 1);
+                    });
+                }
+            }
+        })
+        .await;
+        let mut greedy = connect(voting.enter().await).await;
+        let first = Request::get("http://voting/").body(()).unwrap();
+        let answer = greedy.send_request(first, true).unwrap().0.await;
+        assert_eq!(answer.unwrap().status(), 200);
+        let mut hanging = Vec::new();
+        // More than one connection takes, fewer than all that there may be.
+        for _ in 0..20 {
+            let request = Request::get("http://voting/hang").body(()).unwrap();
+            hanging.push(greedy.send_request(request, true).unwrap().0);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        let mut modest = connect(voting.enter().await).await;
+        for _ in 0..10 {
+            let request = Request::get("http://voting/").body(()).unwrap();
+            let answer = modest.send_request(request, true).unwrap().0;
+            let answer = tokio::time::timeout(std::time::Duration::from_secs(1), answer).await;
+            let answer = answer.expect("it waited for the other client");
+            assert_eq!(answer.unwrap().status(), 200);
+        }
+        for answer in hanging {
+            assert_eq!(answer.await.unwrap().status(), 200);
+        }
+        assert!(
+            (5..=8).contains(&connections.get()),
+            "{} connections",
+            connections.get()
+        );
+        // And never more than the bound, however many ask.
+        let all: Vec<_> = (0..60)
+            .map(|_| {
+                let request = Request::get("http://voting/hang").body(()).unwrap();
+                greedy.send_request(request, true).unwrap().0
+            })
+            .collect();
+        for answer in all {
+            assert_eq!(answer.await.unwrap().status(), 200);
+        }
+        assert_eq!(connections.get(), tulle_proxy::http::origin::MAX_H2);
     });
 }

@@ -87,3 +87,46 @@ fn a_required_identity_is_not_found_at_a_peer_without_any() {
         assert_eq!(client.get("voting", "/").await.status(), 200);
     });
 }
+
+/// An address of this machine that is not loopback, if it has one. Nothing is sent.
+fn address_of_the_machine() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
+}
+
+#[test]
+fn a_stranger_may_borrow_the_outbound_port_in_ingress_mode_only() {
+    let Some(stranger) = address_of_the_machine() else {
+        eprintln!("skipped: this machine has no address beside loopback");
+        return;
+    };
+    run(async {
+        let mesh = Mesh::new();
+        let ingress = [("LINKERD2_PROXY_INGRESS_MODE", "true")];
+        let own = [("LINKERD2_PROXY_INBOUND_IPS", stranger.to_string())];
+        let own: Vec<_> = own.iter().map(|(name, ip)| (*name, ip.as_str())).collect();
+        for (name, settings, served) in [
+            ("web", &[][..], false),
+            ("ingress", &ingress[..], true),
+            ("own", &own[..], true),
+        ] {
+            let pod = mesh.pod_with(name, settings).await;
+            app(pod.address(9000), echo).await;
+            mesh.service("voting", &[plain(pod.address(9000))]);
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind((stranger, 0).into()).unwrap();
+            let stream = socket.connect(pod.address(4140)).await.unwrap();
+            let mut client = Http1::new(stream);
+            client.send("GET / HTTP/1.1\r\nHost: voting\r\n\r\n").await;
+            let answered = client.message().await.map(|answer| answer.status());
+            assert_eq!(answered, served.then_some(200), "{name}");
+            let counted = pod.metric("outbound_tcp_errors_total", &["error=\"stranger\""]);
+            assert_eq!(counted, f64::from(u8::from(!served)), "{name}");
+            // Its own application is served in any case.
+            let mut own = Http1::new(pod.call().await);
+            assert_eq!(own.get("voting", "/").await.status(), 200, "{name}");
+        }
+    });
+}

@@ -66,6 +66,39 @@ impl Connection {
             .look(|state| state.lost.is_none() && state.codec.is_open())
     }
 
+    /// The peer takes another stream now, or has not said yet how many it takes.
+    pub fn has_room(&self) -> bool {
+        self.is_open()
+            && self
+                .0
+                .0
+                .look(|state| !state.introduced || state.codec.can_open())
+    }
+
+    /// Waits until the peer has said how many streams it takes, or the connection has ended.
+    pub async fn introduced(&self) {
+        poll_fn(|cx| {
+            self.0.0.with(|state| {
+                if state.introduced || state.lost.is_some() {
+                    return Poll::Ready(());
+                }
+                state.wait_to_open(cx);
+                Poll::Pending
+            })
+        })
+        .await
+    }
+
+    /// How many requests wait for the peer to take another stream.
+    pub fn waiting(&self) -> usize {
+        self.0.0.look(|state| state.waiting_to_open())
+    }
+
+    /// There is no stream.
+    pub fn is_idle(&self) -> bool {
+        self.0.0.look(|state| state.codec.streams_in_use() == 0)
+    }
+
     /// Waits until the peer takes this request as one more stream. An extended CONNECT also waits for the peer's word
     /// whether it takes such a thing, and fails when it does not.
     pub async fn ready(&self, head: &Head) -> Result<(), Fault> {

@@ -179,6 +179,11 @@ impl State {
         }
     }
 
+    /// How many wait for that.
+    pub fn waiting_to_open(&self) -> usize {
+        self.openers.len()
+    }
+
     fn wake_granted(&mut self) {
         while let Some(key) = self.codec.pop_granted() {
             self.inbox(key).wake();
@@ -194,7 +199,8 @@ impl State {
                 driver.wake_by_ref();
             }
         }
-        if !self.openers.is_empty() && (self.codec.can_open() || !self.codec.is_open()) {
+        let may_open = self.introduced && self.codec.can_open();
+        if !self.openers.is_empty() && (may_open || !self.codec.is_open()) {
             self.openers.drain(..).for_each(Waker::wake);
         }
     }

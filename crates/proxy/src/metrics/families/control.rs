@@ -25,6 +25,8 @@ families! {
         "Discovery targets watched now.";
     CONTROL_WATCHES_REFUSED_TOTAL Counter, "control_watches_refused_total", ["method"],
         "Discovery targets not watched because the cache was full.";
+    CONTROL_STREAM_LAST_UPDATE_TIMESTAMP_SECONDS Gauge, "control_stream_last_update_timestamp_seconds", ["method", "stream"],
+        "Unix time of the control plane's last message on the streams of a method; stream: oldest (the one that has been quiet for longest) or newest. /config tells it of each stream.";
     CONTROL_WATCH_OLDEST_CONTACT_SECONDS Gauge, "control_watch_oldest_contact_seconds", ["method"],
         "Seconds since the watch of this kind that has waited longest was in contact with the control plane; 0 while all are connected.";
     TAP_ACTIVE Gauge, "tap_active", [],
