@@ -251,7 +251,7 @@ pub async fn serve(outbound: Rc<Outbound>, accepted: Accepted, guard: Guard) {
             &outbound.config.inbound.ips,
         )
     {
-        return outbound.refused(Reason::Stranger);
+        return outbound.refused(&Target::Addr(accepted.original), Reason::Stranger);
     }
     let original = accepted.original;
     let mut io = Io::from(accepted.stream);

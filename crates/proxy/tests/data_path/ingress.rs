@@ -122,7 +122,7 @@ fn a_stranger_may_borrow_the_outbound_port_in_ingress_mode_only() {
             client.send("GET / HTTP/1.1\r\nHost: voting\r\n\r\n").await;
             let answered = client.message().await.map(|answer| answer.status());
             assert_eq!(answered, served.then_some(200), "{name}");
-            let counted = pod.metric("outbound_tcp_errors_total", &["error=\"stranger\""]);
+            let counted = pod.metric("outbound_tcp_errors_total", &["reason=\"stranger\""]);
             assert_eq!(counted, f64::from(u8::from(!served)), "{name}");
             // Its own application is served in any case.
             let mut own = Http1::new(pod.call().await);
