@@ -328,7 +328,7 @@ fn tls_goes_by_its_server_name_and_what_no_route_names_goes_nowhere() {
             assert_eq!(answered(&web, &hello(name)).await, expected, "{name}");
         }
         let refused = |why: &str| {
-            let label = format!("error=\"{why}\"");
+            let label = format!("reason=\"{why}\"");
             web.metric("outbound_tcp_errors_total", &[&label])
         };
         assert_eq!(
@@ -408,7 +408,7 @@ fn a_forbidden_tcp_route_closes_its_connections_and_says_so() {
         let web = calling(|web| opaque(&[(forward(web, 9001), 1)], vec![forbidden])).await;
         named(&web, 9001, "one").await;
         assert_eq!(answered(&web, b"hello").await, "");
-        let counted = web.metric("outbound_tcp_errors_total", &["error=\"forbidden\""]);
+        let counted = web.metric("outbound_tcp_errors_total", &["reason=\"forbidden\""]);
         assert_eq!(counted, 1.0, "{}", web.metrics());
     });
 }
