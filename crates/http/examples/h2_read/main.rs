@@ -4,6 +4,8 @@
 //! what the peer sent, what we understood, what we wrote. `h2_read encode FIRST COUNT`: header blocks of our encoder.
 //! `h2_read decode`: reads blocks in hexadecimal, a line each, all of one connection, and writes their fields.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fmt::Write as _;
 use std::io::BufRead as _;
 

@@ -104,8 +104,11 @@ fn budget(rule: &Rule) -> RetryBudget {
         .unwrap_or_default()
 }
 
+/// Names and values of a profile's own labels.
+type ProfileLabels<'p> = &'p [(Box<str>, Box<str>)];
+
 /// What tells the routes of profiles apart; they have no name of their own.
-fn profile_labels(policy: &Policy, rule: usize) -> Option<(&str, &[(Box<str>, Box<str>)])> {
+fn profile_labels(policy: &Policy, rule: usize) -> Option<(&str, ProfileLabels<'_>)> {
     let routes = policy.profile()?;
     Some((routes.destination(), routes.labels(RuleId::new(rule))))
 }

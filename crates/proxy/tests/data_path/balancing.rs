@@ -437,18 +437,16 @@ fn the_own_zone_is_used_until_too_little_of_it_is_left() {
         send(&mut client, 50).await;
         assert_eq!(servers.taken().into_keys().collect::<Vec<_>>(), [0, 1]);
 
-        // One of two is ejected: 50 % of the zone are ready, below 60 %.
+        // Whichever of the two is asked fails and is ejected, and then the other: nothing of the zone is ready.
         servers.answer(0, 500);
+        servers.answer(1, 500);
         send(&mut client, 10).await;
         servers.taken();
         send(&mut client, 50).await;
         let taken = servers.taken();
-        // On a slow machine its time out may be over already: then it gets the one probe, and fails it.
-        assert!(taken.get(&0).is_none_or(|probes| *probes == 1), "{taken:?}");
-        assert!(
-            taken.contains_key(&2) || taken.contains_key(&3),
-            "the other zone takes part: {taken:?}"
-        );
+        let other_zone: u32 = [2, 3].iter().filter_map(|server| taken.get(server)).sum();
+        // On a slow machine their time out may be over already: then each gets its probes, and fails them.
+        assert!(other_zone >= 40, "the other zone takes part: {taken:?}");
     });
 }
 
