@@ -285,5 +285,5 @@ fn control_metrics_that_nobody_uses_any_more_are_forgotten_and_their_memory_used
     }
     assert!(proxy.metric("proxy_metrics_series_evicted_total") > 10_000.0);
     let grown = resident(&proxy).saturating_sub(before);
-    assert!(grown <= 14 << 10, "{grown} kB more after three waves");
+    assert!(grown <= 18 << 10, "{grown} kB more after three waves");
 }

@@ -228,7 +228,8 @@ fn a_second_try_answers_for_a_first_that_hangs_and_the_first_is_cancelled() {
             assert!(begun.elapsed() < Duration::from_secs(2));
         }
         let (hedges, wins) = (web.metric(HEDGES, &[]), web.metric(WINS, &[]));
-        assert!(hedges >= 1.0 && hedges == wins, "{hedges} {wins}");
+        // On a slow machine an ordinary request may be hedged too, and win.
+        assert!(wins >= 1.0 && hedges >= wins, "{hedges} {wins}");
         one.has_left().await;
         assert!(two.count() > 0);
     });
