@@ -4,8 +4,9 @@ A value that cannot be read raises BadValue here; whoever compiles falls back to
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tulle.kube.objects import Container
 from tulle.kube.policy_objects import RuleRetry
@@ -19,10 +20,12 @@ __all__ = [
     "duration",
     "gateway_duration",
     "items",
+    "or_default",
     "ports_contain",
     "retry",
     "route_timeouts",
     "rule_retry",
+    "seconds",
     "whole",
 ]
 
@@ -52,6 +55,8 @@ GRPC_CONDITIONS = {
     "resource-exhausted": "resource_exhausted",
     "unavailable": "unavailable",
 }
+
+Value = TypeVar("Value")
 
 
 class BadValue(ValueError):
@@ -87,7 +92,7 @@ def duration(name: str, text: str) -> float:
 
 
 def demanded(name: str, text: str) -> bool:
-    """Read a demand for protection, `true` or `false`. Raises BadValue; whoever compiles then takes it for `true`."""
+    """Read `true` or `false`. Raises BadValue; of a demand for protection whoever compiles then takes it for `true`."""
     if text not in ("true", "false"):
         raise BadValue(name, text, "true or false")
     return text == "true"
@@ -112,7 +117,7 @@ class RouteTimeouts:
 def route_timeouts(annotations: Mapping[str, str]) -> RouteTimeouts:
     """Read the timeout annotations. Raises BadValue."""
     return RouteTimeouts(
-        *(_seconds(annotations, n) for n in (TIMEOUT_REQUEST, TIMEOUT_RESPONSE, TIMEOUT_IDLE))
+        *(seconds(annotations, n, None) for n in (TIMEOUT_REQUEST, TIMEOUT_RESPONSE, TIMEOUT_IDLE))
     )
 
 
@@ -150,12 +155,23 @@ def retry(annotations: Mapping[str, str]) -> Retry | None:
         if item not in GRPC_CONDITIONS:
             raise BadValue(RETRY_GRPC, item, ", ".join(GRPC_CONDITIONS))
     limit = whole(annotations, RETRY_LIMIT, 1)
-    return Retry(statuses, grpc, limit, _seconds(annotations, RETRY_TIMEOUT))
+    return Retry(statuses, grpc, limit, seconds(annotations, RETRY_TIMEOUT, None))
 
 
-def _seconds(annotations: Mapping[str, str], name: str) -> float | None:
+def seconds(annotations: Mapping[str, str], name: str, default: Value) -> float | Value:
+    """Read a duration, in seconds. Raises BadValue."""
     text = annotations.get(name)
-    return duration(name, text) if text is not None else None
+    return duration(name, text) if text is not None else default
+
+
+def or_default(
+    read: Callable[[Mapping[str, str]], Value], annotations: Mapping[str, str], default: Value
+) -> Value:
+    """Read annotations; what cannot be read counts as absent, and `validate` names it."""
+    try:
+        return read(annotations)
+    except BadValue:
+        return default
 
 
 def whole(annotations: Mapping[str, str], name: str, default: int) -> int:

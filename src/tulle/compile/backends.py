@@ -113,7 +113,7 @@ class Distributions:
 
     def filters(self, route: HTTPRoute, written: Iterable[Filter]) -> list[outbound_pb2.HttpRoute.Filter]:
         """Encode the filters of a rule or a backend."""
-        return filters.outbound_filters(route, written, lambda ref: self._mirror(route, ref))
+        return filters.outbound_filters(written, lambda ref: self._mirror(route, ref))
 
     def _mirror(self, route: HTTPRoute, ref: BackendObject) -> outbound_pb2.Backend | None:
         try:

@@ -6,13 +6,12 @@ here, and `validate` names it.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 from tulle.api import outbound_pb2
 from tulle.compile import messages
-from tulle.compile.annotations import BadValue, duration, whole
+from tulle.compile.annotations import BadValue, demanded, or_default, seconds, whole
 from tulle.compile.mesh import Mesh
 from tulle.kube.objects import Service
 
@@ -39,7 +38,6 @@ MAX_IN_FLIGHT = "tulle.dev/max-in-flight-per-endpoint"
 ZONE_FIRST = ("PreferClose", "PreferSameZone")
 NO_BOUND = 1e9
 """Of the load of a hashed endpoint: an affinity that Kubernetes promises is not given up for balance."""
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ class Accrual:
 
 def failure_accrual(service: Service) -> outbound_pb2.FailureAccrual | None:
     """Encode a Service's circuit breaker, None when it has none."""
-    wanted = _read(_accrual, service.annotations, None)
+    wanted = or_default(_accrual, service.annotations, None)
     if wanted is None:
         return None
     backoff = outbound_pb2.ExponentialBackoff(
@@ -84,7 +82,7 @@ def failure_accrual(service: Service) -> outbound_pb2.FailureAccrual | None:
 def balance(balancer: outbound_pb2.Backend.BalanceP2c, mesh: Mesh, service: Service) -> None:
     """Say how the endpoints of a Service share its requests."""
     rtt, decay = messages.duration(mesh.ewma_default_rtt), messages.duration(mesh.ewma_decay)
-    penalty = _read(_penalty, service.annotations, None)
+    penalty = or_default(_penalty, service.annotations, None)
     if penalty is None:
         balancer.peak_ewma.default_rtt.CopyFrom(rtt)
         balancer.peak_ewma.decay.CopyFrom(decay)
@@ -94,7 +92,7 @@ def balance(balancer: outbound_pb2.Backend.BalanceP2c, mesh: Mesh, service: Serv
         balancer.penalty_peak_ewma.decay.CopyFrom(decay)
         balancer.penalty_peak_ewma.penalty.CopyFrom(messages.duration(least))
         balancer.penalty_peak_ewma.max_retry_after.CopyFrom(messages.duration(longest))
-    kind, name = _read(_hash_by, service.annotations, ("", ""))
+    kind, name = or_default(_hash_by, service.annotations, ("", ""))
     match kind:
         case "header":
             balancer.consistent_hash.header = name
@@ -108,14 +106,16 @@ def balance(balancer: outbound_pb2.Backend.BalanceP2c, mesh: Mesh, service: Serv
         case _:
             if service.spec.traffic_distribution in ZONE_FIRST:
                 balancer.zone_preference.SetInParent()
-            if slow_start := _read(_slow_start, service.annotations, 0.0):
+            if slow_start := or_default(_slow_start, service.annotations, 0.0):
                 balancer.slow_start.CopyFrom(messages.duration(slow_start))
-    balancer.max_in_flight_per_endpoint = _read(_max_in_flight, service.annotations, 0)
+    balancer.max_in_flight_per_endpoint = or_default(_max_in_flight, service.annotations, 0)
 
 
 def without_effect(service: Service) -> Iterator[str]:
     """Return the annotations and fields that hashing leaves no room for: which endpoint it is, the key decides."""
-    hashed = service.spec.session_affinity == "ClientIP" or _read(_hash_by, service.annotations, ("", ""))[0]
+    hashed = (
+        service.spec.session_affinity == "ClientIP" or or_default(_hash_by, service.annotations, ("", ""))[0]
+    )
     if hashed and service.spec.traffic_distribution in ZONE_FIRST:
         yield "spec.trafficDistribution"
     if hashed and SLOW_START in service.annotations:
@@ -131,15 +131,6 @@ def bad_values(annotations: Mapping[str, str]) -> Iterator[BadValue]:
             yield error
 
 
-def _read(
-    read: Callable[[Mapping[str, str]], Value], annotations: Mapping[str, str], default: Value
-) -> Value:
-    try:
-        return read(annotations)
-    except BadValue:
-        return default
-
-
 def _accrual(annotations: Mapping[str, str]) -> Accrual | None:
     mode = annotations.get(FAILURE_ACCRUAL)
     if mode is None:
@@ -149,13 +140,13 @@ def _accrual(annotations: Mapping[str, str]) -> Accrual | None:
     breaker = Accrual(
         unified=mode == "unified",
         max_failures=whole(annotations, MAX_FAILURES, 7),
-        min_penalty=_seconds(annotations, MIN_PENALTY, 1.0),
-        max_penalty=_seconds(annotations, MAX_PENALTY, 60.0),
+        min_penalty=seconds(annotations, MIN_PENALTY, 1.0),
+        max_penalty=seconds(annotations, MAX_PENALTY, 60.0),
         jitter_ratio=_number(annotations, JITTER_RATIO, 0.5, 100.0),
         threshold=_number(annotations, THRESHOLD, 0.8, 1.0),
-        window=_seconds(annotations, WINDOW, 10.0),
+        window=seconds(annotations, WINDOW, 10.0),
         min_requests=whole(annotations, MIN_REQUESTS, 5),
-        honor_retry_after=_flag(annotations, HONOR_RETRY_AFTER),
+        honor_retry_after=demanded(HONOR_RETRY_AFTER, annotations.get(HONOR_RETRY_AFTER, "false")),
     )
     if breaker.min_penalty > breaker.max_penalty:
         text = annotations.get(MIN_PENALTY, "1s")
@@ -165,8 +156,8 @@ def _accrual(annotations: Mapping[str, str]) -> Accrual | None:
 
 def _penalty(annotations: Mapping[str, str]) -> tuple[float, float] | None:
     """Read by how much a failure counts as slow, and the longest Retry-After that is believed, in seconds."""
-    values = _seconds(annotations, PENALTY, 5.0), _seconds(annotations, MAX_RETRY_AFTER, 300.0)
-    return values if _flag(annotations, PENALIZE) else None
+    values = seconds(annotations, PENALTY, 5.0), seconds(annotations, MAX_RETRY_AFTER, 300.0)
+    return values if demanded(PENALIZE, annotations.get(PENALIZE, "false")) else None
 
 
 def _hash_by(annotations: Mapping[str, str]) -> tuple[str, str]:
@@ -182,16 +173,11 @@ def _hash_by(annotations: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _slow_start(annotations: Mapping[str, str]) -> float:
-    return _seconds(annotations, SLOW_START, 0.0)
+    return seconds(annotations, SLOW_START, 0.0)
 
 
 def _max_in_flight(annotations: Mapping[str, str]) -> int:
     return whole(annotations, MAX_IN_FLIGHT, 0)
-
-
-def _seconds(annotations: Mapping[str, str], name: str, default: float) -> float:
-    text = annotations.get(name)
-    return duration(name, text) if text is not None else default
 
 
 def _number(annotations: Mapping[str, str], name: str, default: float, most: float) -> float:
@@ -201,10 +187,3 @@ def _number(annotations: Mapping[str, str], name: str, default: float, most: flo
     if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text, re.ASCII) is None or float(text) > most:
         raise BadValue(name, text, f"a number between 0 and {most:g}")
     return float(text)
-
-
-def _flag(annotations: Mapping[str, str], name: str) -> bool:
-    text = annotations.get(name, "false")
-    if text not in ("true", "false"):
-        raise BadValue(name, text, "true or false")
-    return text == "true"

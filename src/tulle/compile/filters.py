@@ -16,7 +16,6 @@ from tulle.kube.policy_objects import (
     Filter,
     Fraction,
     HeaderModifier,
-    HTTPRoute,
     MirrorTo,
     PathModifier,
     Redirect,
@@ -28,6 +27,7 @@ __all__ = ["failure", "inbound_filters", "outbound_filters", "refused_filters"]
 REDIRECTS = (301, 302, 303, 307, 308)
 # RFC 9110, 5.1 and 5.5: a token; visible characters, blanks and opaque bytes.
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]{0,4096}")
 HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 ORIGIN = re.compile(
     r"\*|[a-z][a-z0-9+.-]{0,31}://(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[0-9]{1,5})?"
@@ -43,11 +43,10 @@ CARRIED_OUT = frozenset(
         "URLRewrite",
     )
 )
-HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]{0,4096}")
 Modifier = TypeVar("Modifier", http_route_pb2.RequestHeaderModifier, http_route_pb2.ResponseHeaderModifier)
 
 
-def refused_filters(route: HTTPRoute, filters: Iterable[Filter], *, inbound: bool) -> list[str]:
+def refused_filters(filters: Iterable[Filter], *, inbound: bool) -> list[str]:
     """Name the filters that are not carried out, with the reason; requests that meet one are answered 500."""
     refused: list[str] = []
     for each in filters:
@@ -144,7 +143,6 @@ def failure(status: int, message: str) -> http_route_pb2.HttpFailureInjector:
 
 
 def outbound_filters(
-    route: HTTPRoute,
     filters: Iterable[Filter],
     mirror: Callable[[BackendObject], outbound_pb2.Backend | None],
 ) -> list[outbound_pb2.HttpRoute.Filter]:
@@ -154,7 +152,7 @@ def outbound_filters(
     says why (`ResolvedRefs`).
     """
     filters = tuple(filters)
-    if refused := refused_filters(route, filters, inbound=False):
+    if refused := refused_filters(filters, inbound=False):
         return [outbound_pb2.HttpRoute.Filter(failure_injector=failure(500, "; ".join(refused)))]
     encoded = []
     for each in filters:
@@ -171,10 +169,10 @@ def outbound_filters(
     return encoded
 
 
-def inbound_filters(route: HTTPRoute, filters: Iterable[Filter]) -> list[inbound_pb2.HttpRoute.Filter]:
+def inbound_filters(filters: Iterable[Filter]) -> list[inbound_pb2.HttpRoute.Filter]:
     """Encode a rule's filters for the server's proxy."""
     filters = tuple(filters)
-    if refused := refused_filters(route, filters, inbound=True):
+    if refused := refused_filters(filters, inbound=True):
         return [inbound_pb2.HttpRoute.Filter(failure_injector=failure(500, "; ".join(refused)))]
     encoded = []
     for each in filters:

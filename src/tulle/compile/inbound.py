@@ -179,7 +179,7 @@ def _http_route(world: World, mesh: Mesh, route: HTTPRoute) -> inbound_pb2.HttpR
             encoded = message.rules.add(matches=routes.matches(rule))
         except routes.BadMatch:
             continue  # what cannot be matched matches nothing; the route's status names it
-        encoded.filters.extend(filters.inbound_filters(route, rule.filters or ()))
+        encoded.filters.extend(filters.inbound_filters(rule.filters or ()))
     return message
 
 

@@ -4,9 +4,8 @@ A Service's port has a protocol (appProtocol, else the opaque-ports annotation, 
 attached to it, else one default route to its own endpoints) and backends. A pod's address is forwarded to that pod.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 from tulle.api import http_route_pb2, outbound_pb2
 from tulle.compile import annotations, balancing, messages, routes
@@ -21,7 +20,6 @@ from tulle.kube.world import World, parent_key
 
 __all__ = ["outbound_policy", "protocol_of", "routes_for", "service_is_opaque"]
 
-Value = TypeVar("Value")
 Protocol = Literal["detect", "opaque", "http1", "http2"]
 APP_PROTOCOLS: dict[str, Protocol] = {
     "http": "http1",
@@ -195,8 +193,10 @@ def _default_http(context: _Context) -> outbound_pb2.HttpRoute:
     rule = route.rules.add(matches=routes.matches(Rule()))
     rule.backends.CopyFrom(context.distributions.http_own())
     rule.allow_l5d_request_headers = context.mesh.allow_l5d_request_headers
-    _set_timeouts(rule, _read(context.service.annotations, annotations.route_timeouts, RouteTimeouts()))
-    _set_retry(rule, _read(context.service.annotations, annotations.retry, None))
+    _set_timeouts(
+        rule, annotations.or_default(annotations.route_timeouts, context.service.annotations, RouteTimeouts())
+    )
+    _set_retry(rule, annotations.or_default(annotations.retry, context.service.annotations, None))
     return route
 
 
@@ -206,7 +206,7 @@ def _http_route(context: _Context, route: HTTPRoute) -> outbound_pb2.HttpRoute:
     # A route that carries any retry or timeout annotation replaces the Service's set as a whole, as in Linkerd.
     own = any(name.startswith(("retry.linkerd.io/", "timeout.linkerd.io/")) for name in route.annotations)
     tuning = route.annotations if own else context.service.annotations
-    timeouts = _read(tuning, annotations.route_timeouts, RouteTimeouts())
+    timeouts = annotations.or_default(annotations.route_timeouts, tuning, RouteTimeouts())
     for rule in route.spec.rules or ():
         encoded = message.rules.add()
         try:
@@ -218,7 +218,7 @@ def _http_route(context: _Context, route: HTTPRoute) -> outbound_pb2.HttpRoute:
         encoded.backends.CopyFrom(context.distributions.http(route, rule))
         encoded.allow_l5d_request_headers = context.mesh.allow_l5d_request_headers
         _set_timeouts(encoded, _with_rule_timeout(timeouts, rule))
-        _set_retry(encoded, _rule_retry(rule) or _read(tuning, annotations.retry, None))
+        _set_retry(encoded, _rule_retry(rule) or annotations.or_default(annotations.retry, tuning, None))
     return message
 
 
@@ -269,10 +269,3 @@ def _set_retry(rule: outbound_pb2.HttpRoute.Rule, wanted: Retry | None) -> None:
     rule.retry.backoff.min_backoff.CopyFrom(messages.duration(low))
     rule.retry.backoff.max_backoff.CopyFrom(messages.duration(max(RETRY_MAX_BACKOFF, low)))
     rule.retry.backoff.jitter_ratio = RETRY_JITTER
-
-
-def _read(text: dict[str, str], read: Callable[[dict[str, str]], Value], default: Value) -> Value:
-    try:
-        return read(text)
-    except BadValue:
-        return default

@@ -145,7 +145,7 @@ def _rule(path: str, route: HTTPRoute, rule: Rule, inbound: bool) -> Iterator[Pr
                     )
         if match.method is not None and METHODS.fullmatch(match.method) is None:
             yield Problem(f"{at}.method", f"{match.method!r} is not a method in capitals")
-    for text in refused_filters(route, rule.filters or (), inbound=inbound):
+    for text in refused_filters(rule.filters or (), inbound=inbound):
         yield Problem(f"{path}.filters", text)
     for index, ref in enumerate(rule.backend_refs or ()):
         at = f"{path}.backendRefs[{index}]"
@@ -153,7 +153,7 @@ def _rule(path: str, route: HTTPRoute, rule: Rule, inbound: bool) -> Iterator[Pr
             yield Problem(at, "routes of a Server have no backends: its own pod answers", refused=False)
         if ref.weight is not None and not 0 <= ref.weight <= MAX_WEIGHT:
             yield Problem(f"{at}.weight", f"{ref.weight} is not between 0 and {MAX_WEIGHT}")
-        for text in refused_filters(route, ref.filters or (), inbound=False):
+        for text in refused_filters(ref.filters or (), inbound=False):
             yield Problem(f"{at}.filters", text)
     if rule.session_persistence is not None:
         yield Problem(f"{path}.sessionPersistence", "is not supported")

@@ -56,6 +56,14 @@ PATH_CHANGE = _object(
     replacePrefixMatch=STRING,
 )
 
+BACKEND_OBJECT: dict[str, Schema] = {
+    "group": {**STRING, "default": ""},
+    "kind": {**STRING, "default": "Service"},
+    "name": STRING,
+    "namespace": STRING,
+    "port": PORT,
+}
+
 FILTER = _object(
     "type",
     type=_enum(
@@ -75,14 +83,7 @@ FILTER = _object(
     urlRewrite=_object(hostname=STRING, path=PATH_CHANGE),
     requestMirror=_object(
         "backendRef",
-        backendRef=_object(
-            "name",
-            group={**STRING, "default": ""},
-            kind={**STRING, "default": "Service"},
-            name=STRING,
-            namespace=STRING,
-            port=PORT,
-        ),
+        backendRef=_object("name", **BACKEND_OBJECT),
         percent={**INTEGER, "minimum": 0, "maximum": 100},
         fraction=_object(
             "numerator",
@@ -135,11 +136,7 @@ PARENT = _object(
 
 BACKEND = _object(
     "name",
-    group={**STRING, "default": ""},
-    kind={**STRING, "default": "Service"},
-    name=STRING,
-    namespace=STRING,
-    port=PORT,
+    **BACKEND_OBJECT,
     weight={**INTEGER, "default": 1, "minimum": 0, "maximum": 1000000},
     filters=_list(FILTER, maxItems=16),
 )
