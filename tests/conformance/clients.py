@@ -51,7 +51,7 @@ class Kubectl:
         command = [str(KUBECTL), "--namespace", self.namespace, *arguments]
         environment = {**os.environ, "KUBECONFIG": str(self._cluster.kubeconfig)}
         done = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, env=environment, timeout=40, check=False
+            command, input=stdin, capture_output=True, text=True, env=environment, timeout=70, check=False
         )
         if check:
             assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}\n{done.stdout}"

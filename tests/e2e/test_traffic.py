@@ -199,7 +199,7 @@ def heard(load: "Future[dict[str, Any]]", within: float = 60) -> dict[str, Any]:
 
 def restart(pods: Pods, deployment: str, namespace: str = "default") -> None:
     pods.kubectl("-n", namespace, "rollout", "restart", f"deployment/{deployment}")
-    pods.kubectl("-n", namespace, "rollout", "status", f"deployment/{deployment}", "--timeout=35s")
+    pods.kubectl("-n", namespace, "rollout", "status", f"deployment/{deployment}", "--timeout=60s")
 
 
 @pytest.mark.slow
@@ -215,7 +215,7 @@ def test_no_request_fails_while_the_controller_is_away_and_comes_back(
     load = beside.submit(pods.client, "load", "stable:8080", "12")
     pods.kubectl("-n", "linkerd", "delete", "pod", *selector, "--grace-period=1")
     wait_until(lambda: controllers() - before, "a new controller pod")
-    pods.kubectl("-n", "linkerd", "rollout", "status", "deployment/tulle-controller", "--timeout=35s")
+    pods.kubectl("-n", "linkerd", "rollout", "status", "deployment/tulle-controller", "--timeout=60s")
     heard(load)
     # What changes afterwards arrives: the sidecars have found the new one.
     pods.kubectl("scale", "deployment/canary", "--replicas=0")
