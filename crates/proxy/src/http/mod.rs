@@ -12,6 +12,7 @@ pub mod exchange;
 pub mod fault;
 pub mod h1;
 pub mod h2;
+pub mod in_flight;
 pub mod origin;
 pub mod replay;
 pub mod serve;

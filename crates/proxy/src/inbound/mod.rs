@@ -18,7 +18,7 @@ mod port;
 mod session;
 mod tcp;
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,6 +33,7 @@ use crate::discovery::Discovery;
 use crate::drain::Guard;
 use crate::http::answer::Refusal;
 use crate::http::decision::{fault_labels, preflight_labels};
+use crate::http::in_flight::InFlight;
 use crate::http::{h2, serve};
 use crate::identity::{Direction, Epoch, PeerIdentity, ServerAlpn, Trust, failure_reason};
 use crate::metrics::{Labels, Shard, errors, families};
@@ -58,7 +59,7 @@ pub struct Inbound {
     dialer: Dialer,
     handshakes: Handshakes,
     ports: RefCell<Ports>,
-    in_flight: Cell<usize>,
+    in_flight: InFlight,
     silence: Silence,
     /// The same worker's way out, for a gateway.
     gateway: OnceCell<Rc<Outbound>>,
@@ -96,7 +97,7 @@ impl Inbound {
             shard,
             dialer,
             ports: RefCell::default(),
-            in_flight: Cell::new(0),
+            in_flight: InFlight::new(connections.max_in_flight),
             shared,
             audit: audit::Log::default(),
             observer,

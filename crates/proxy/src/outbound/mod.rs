@@ -19,7 +19,7 @@ mod target;
 mod tcp;
 mod tries;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -37,6 +37,7 @@ use crate::discovery::{Discovery, Target};
 use crate::drain::Guard;
 use crate::http::answer::Refusal;
 use crate::http::decision::{Origin, fault_labels, preflight_labels};
+use crate::http::in_flight::InFlight;
 use crate::http::replay::Room;
 use crate::http::{h2, serve};
 use crate::identity::Trust;
@@ -65,7 +66,7 @@ pub struct Outbound {
     listening: Vec<SocketAddr>,
     targets: RefCell<target::Targets>,
     backends: RefCell<backend::Backends>,
-    in_flight: Cell<usize>,
+    in_flight: InFlight,
     silence: Silence,
     mirrored: mirror::AtOnce,
     /// For bodies that may have to be sent again.
@@ -107,7 +108,7 @@ impl Outbound {
             observer,
             targets: RefCell::default(),
             backends: RefCell::default(),
-            in_flight: Cell::new(0),
+            in_flight: InFlight::new(connections.max_in_flight),
             mirrored: Rc::default(),
             config,
         })
