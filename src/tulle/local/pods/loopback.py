@@ -44,7 +44,9 @@ def app_variables(container: Obj, *, ip: str, meshed: bool, app_port: Port) -> d
         env["PORT"] = str(app_port(ports[0]))
     if meshed:
         proxy = f"http://{ip}:{OUTBOUND_PORT}"
-        env |= dict.fromkeys(("http_proxy", "HTTP_PROXY", "grpc_proxy"), proxy)
+        # HTTPS_PROXY is what grpc-go asks for, even where it speaks no TLS; a tunnel's bytes are routed all the same.
+        names = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "grpc_proxy")
+        env |= dict.fromkeys(names, proxy)
         env |= dict.fromkeys(("no_proxy", "NO_PROXY"), f"localhost,127.0.0.1,::1,{ip}")
     return env
 

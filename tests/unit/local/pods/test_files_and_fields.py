@@ -242,6 +242,8 @@ def test_what_an_app_and_its_sidecar_are_told_in_loopback_mode() -> None:
     container = {"name": "c", "ports": [{"containerPort": 53, "protocol": "UDP"}, {"containerPort": 80}]}
     env = app_variables(container, ip="127.1.0.5", meshed=True, app_port=lambda p: p + 18000)
     assert (env["HOST"], env["PORT"], env["grpc_proxy"]) == ("127.1.0.5", "18080", "http://127.1.0.5:4140")
+    # grpc-go looks for HTTPS_PROXY alone.
+    assert env["HTTPS_PROXY"] == env["https_proxy"] == env["HTTP_PROXY"] == env["http_proxy"]
     assert "http_proxy" not in app_variables(container, ip="127.1.0.5", meshed=False, app_port=int)
     told = proxy_variables(
         {
