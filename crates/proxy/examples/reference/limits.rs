@@ -160,7 +160,7 @@ pub const GROUPS: &[(&str, &[Limit])] = &[
     ]),
     ("Retries, hedging, mirrors, faults", &[
         row(Constant("engine/src/outbound/resilience.rs", "MAX_REQUEST_BYTES"), Bytes, "the request is not tried again", SKIPPED),
-        row(Constant("proxy/src/http/replay.rs", "MAX_HELD"), Bytes, "the request is not tried again", "`outbound_http_retry_buffer_bytes`, `outbound_http_route_retry_skipped_total`"),
+        row(Constant("proxy/src/http/replay.rs", "MAX_HELD"), Bytes, "the request is not tried again; one whose body an external service is to see is refused", "`outbound_http_retry_buffer_bytes`, `outbound_http_route_retry_skipped_total`, `inbound_http_ext_authz_buffer_bytes`"),
         row(Constant("proxy/src/http/replay.rs", "UNASKED"), Bytes, "the request is not tried again", SKIPPED),
         row(Constant("engine/src/retry/mod.rs", "MAX_UNSEEN"), Count, "the failure goes to the caller", "`outbound_http_route_retry_limit_exceeded_total`"),
         row(Constant("engine/src/retry/mod.rs", "MAX_HINT"), Time, "the server's answer goes to the caller", SKIPPED),

@@ -208,14 +208,6 @@ impl<'e, 'd> Exchange<'e, 'd> {
         }
     }
 
-    /// A part of the request's body was handed on before (nobody may send the request again), or all of it was.
-    pub fn was_begun(&mut self, whole: bool) {
-        self.replay.passed(&[]);
-        if whole {
-            self.request = Flow::Done;
-        }
-    }
-
     pub fn grpc_status(&self) -> Option<u8> {
         self.grpc_status
     }

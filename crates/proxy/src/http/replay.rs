@@ -16,7 +16,7 @@ use tulle_http::h1::BodyKind;
 use crate::http::side::has_body;
 use crate::metrics::Gauge;
 
-/// Bytes that all requests of a worker may hold together.
+/// Bytes that all requests of a worker may hold together; those of each external service apart.
 pub const MAX_HELD: usize = 16 * 1024 * 1024;
 /// What is kept without a rule for retries, for a peer that refuses the request after its body has begun.
 pub const UNASKED: usize = 16 * 1024;
@@ -101,16 +101,22 @@ impl Replay {
         }
     }
 
-    /// For a request with this body, of which at most `limit` bytes are kept.
+    /// For a request with this body, of which at most `limit` bytes are kept: all of it or nothing.
     pub fn new(room: &Rc<Room>, body: BodyKind, limit: usize) -> Self {
-        let mut replay = Self::off();
         if !has_body(body) {
-            return replay;
+            return Self::off();
         }
         if matches!(body, BodyKind::Length(length) if length > limit as u64) {
+            let mut replay = Self::off();
             replay.body = Body::TooLarge;
             return replay;
         }
+        Self::beginning(room, limit)
+    }
+
+    /// Keeps the first `limit` bytes of a body, however much follows.
+    pub fn beginning(room: &Rc<Room>, limit: usize) -> Self {
+        let mut replay = Self::off();
         let mut kept = room.spare.borrow_mut().pop().unwrap_or_default();
         kept.limit = limit;
         // What a spare buffer already holds counts from the moment it is in use.

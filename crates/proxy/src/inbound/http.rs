@@ -108,9 +108,10 @@ impl Handler for Requests {
         };
         let body = down.request_body(head);
         let upgrade = down.asks_tunnel();
+        let mut replay = Replay::off();
         if admitted.beside != Beside::Nothing {
             // Boxed: few ports have requirements, and all requests would carry the room for them.
-            match Box::pin(self.meet(&admitted, head, down, body)).await {
+            match Box::pin(self.meet(&admitted, head, down, body, &mut replay)).await {
                 Ok(held) => admitted.held = held,
                 Err(Stop::Refuse(refusal)) => {
                     return self.refused(down, head, &refusal, &mut account, metrics);
@@ -127,25 +128,18 @@ impl Handler for Requests {
         }
         // A request that may do harm twice is not sent again, whatever became of its connection.
         let idempotent = retry::is_idempotent(head.method());
-        let mut replay = Replay::off();
         let mut retried = false;
         loop {
             account.handed_on();
             account.trace.attempt(self.inbound.observer.tracer(), head);
-            let (mut up, fresh) = match self.open(head, body, upgrade).await {
+            let (up, fresh) = match self.open(head, body, upgrade).await {
                 Ok(opened) => opened,
                 Err(error) => {
                     let refusal = Refusal::because(error.reason, error.detail);
                     return self.refused(down, head, &refusal, &mut account, metrics);
                 }
             };
-            if let Some(seen) = admitted.seen() {
-                Box::pin(seen.replay(&mut up)).await;
-            }
             let mut exchange = Exchange::new(down, up, &mut replay, deadlines);
-            if let Some(seen) = admitted.seen() {
-                exchange.was_begun(seen.whole());
-            }
             exchange.edge = account.edge();
             exchange.patience = self.inbound.config.stall_timeout;
             exchange.tunnel = head.protocol().is_some();
@@ -162,6 +156,7 @@ impl Handler for Requests {
                 }
                 Err(failure) => return self.failed(failure, down, head, &mut account, metrics),
             };
+            exchange.replay.settled();
             return self
                 .finish(
                     exchange,

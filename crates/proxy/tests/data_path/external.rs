@@ -500,3 +500,39 @@ fn a_question_that_waits_holds_up_nobody_else() {
         assert_eq!(pod.metric("inbound_http_ext_authz_in_flight", &[]), 1.0);
     });
 }
+
+#[test]
+fn the_bodies_that_are_shown_are_bounded_together() {
+    run(async {
+        const MAX_HELD: f64 = 16.0 * 1024.0 * 1024.0;
+        let (pod, _judge, _client) = judged(|external| {
+            external.max_request_bytes = 64 * 1024;
+            external.fail_open = true;
+            external.timeout = Some(prost_types::Duration {
+                seconds: 10,
+                nanos: 0,
+            });
+        })
+        .await;
+        let body = "z".repeat(64 * 1024);
+        let mut waiting = Vec::new();
+        // Each holds its body for as long as its question waits; sooner or later there is no room for another.
+        while result(&pod, "failed_closed", "overflow") == 0.0 {
+            assert!(waiting.len() < 2_000, "nobody was refused");
+            for _ in 0..16 {
+                let mut client = Http1::new(pod.enter().await);
+                client
+                    .send(format!(
+                        "POST /slow HTTP/1.1\r\nHost: voting\r\nContent-Length: {}\r\n\r\n{body}",
+                        body.len()
+                    ))
+                    .await;
+                waiting.push(client);
+            }
+            let held = pod.metric("inbound_http_ext_authz_buffer_bytes", &[]);
+            assert!(held <= MAX_HELD, "{held}");
+        }
+        let mut other = Http1::new(pod.enter().await);
+        assert_eq!(other.get("voting", "/").await.status(), 200);
+    });
+}

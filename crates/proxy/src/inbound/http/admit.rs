@@ -11,7 +11,6 @@ use tulle_http::Head;
 
 use crate::http::answer::Refusal;
 use crate::http::decision::{self, Fields, Origin};
-use crate::inbound::admission::external::Seen;
 use crate::inbound::http::Requests;
 use crate::inbound::http::requirements::Held;
 use crate::inbound::http::series::NONE;
@@ -43,11 +42,6 @@ pub enum Beside {
 }
 
 impl Admitted {
-    /// What was read of its body before it goes to the application.
-    pub fn seen(&self) -> Option<&Seen> {
-        self.held.as_ref()?.seen.as_deref()
-    }
-
     pub fn name(&self) -> Option<RuleName<'_>> {
         let rule = self.server.rules.get(self.rule)?;
         let route = &self.server.routes.get(rule.route)?.meta;

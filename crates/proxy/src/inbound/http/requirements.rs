@@ -6,8 +6,9 @@ use tulle_http::h1::BodyKind;
 
 use crate::http::Fault;
 use crate::http::answer::Refusal;
+use crate::http::replay::Replay;
 use crate::http::side::{Downstream, has_body};
-use crate::inbound::admission::external::{Changes, Seen, Verdict};
+use crate::inbound::admission::external::{Changes, Verdict};
 use crate::inbound::admission::{self, Slot};
 use crate::inbound::http::Requests;
 use crate::inbound::http::admit::{Admitted, Beside};
@@ -18,8 +19,6 @@ pub struct Held {
     _slot: Option<Slot>,
     /// What an external service wishes for the answer.
     pub wishes: Option<Box<Changes>>,
-    /// What was read of its body.
-    pub seen: Option<Box<Seen>>,
 }
 
 /// Why a request goes no further.
@@ -30,13 +29,14 @@ pub enum Stop {
 }
 
 impl Requests {
-    /// Holds the request to what its port requires beside authorization.
+    /// Holds the request to what its port requires beside authorization. `replay` gets what had to be read of its body.
     pub(super) async fn meet(
         &self,
         admitted: &Admitted,
         head: &mut Head,
         down: &mut Downstream<'_>,
         body: BodyKind,
+        replay: &mut Replay,
     ) -> Result<Option<Box<Held>>, Stop> {
         let (server, port) = (&admitted.server, self.session.port());
         if admitted.beside == Beside::NothingAsProbe {
@@ -45,11 +45,16 @@ impl Requests {
         }
         let refuse = |refusal| Stop::Refuse(Box::new(refusal));
         let slot = admission::meet(&self.inbound, &self.session, server, head).map_err(refuse)?;
-        let (mut wishes, mut seen) = (None, None);
+        let mut wishes = None;
         let gate = port.gate(&self.inbound);
         if let Some(service) = gate.external(&self.inbound, port.number, server) {
             match service.ask(&self.session, head, down, has_body(body)).await {
-                Verdict::Pass(changes, read) => (wishes, seen) = (changes, read),
+                Verdict::Pass(changes, seen) => {
+                    wishes = changes;
+                    if let Some(seen) = seen {
+                        *replay = seen;
+                    }
+                }
                 Verdict::Refuse(refusal) => return Err(refuse(refusal)),
                 Verdict::Gone(fault) => return Err(Stop::Gone(fault)),
             }
@@ -57,7 +62,6 @@ impl Requests {
         Ok(Some(Box::new(Held {
             _slot: slot,
             wishes,
-            seen,
         })))
     }
 }

@@ -33,6 +33,8 @@ families! {
         "Milliseconds that requests waited for an external service's word.";
     INBOUND_HTTP_EXT_AUTHZ_IN_FLIGHT Gauge, "inbound_http_ext_authz_in_flight", ["{srv}", "{ext_authz}"],
         "Questions that an external service has not answered yet; at most 1,000 per port and worker.";
+    INBOUND_HTTP_EXT_AUTHZ_BUFFER_BYTES Gauge, "inbound_http_ext_authz_buffer_bytes", ["{srv}", "{ext_authz}"],
+        "Bytes of request bodies that are kept because an external service is shown them; at most 16 MiB per service and worker.";
     INBOUND_HTTP_ERRORS_TOTAL Counter, "inbound_http_errors_total", ["error", "reason", "{target}", "{srv}"],
         "Inbound HTTP requests that the proxy could not carry and answered itself; error, Linkerd's word: failfast, loadshed, i/o, gateway loop, gateway domain invalid, unexpected; reason, ours. What policy refuses has its own families.";
     INBOUND_TCP_ERRORS_TOTAL Counter, "inbound_tcp_errors_total", ["error", "reason", "{target}"],

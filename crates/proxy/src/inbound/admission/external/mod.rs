@@ -31,12 +31,12 @@ use tulle_engine::inbound::{External, Server};
 use tulle_engine::{Meta, Reason};
 use tulle_http::{Head, Version};
 
-pub use body::Seen;
 pub use word::Changes;
 
 use crate::http::answer::Refusal;
 use crate::http::exchange::grpc_status;
 use crate::http::origin::{self, Origin};
+use crate::http::replay::{Replay, Room};
 use crate::http::serve::{keep_head, spare_head};
 use crate::http::side::{Answer, Downstream, Upstream};
 use crate::http::{Event, Fault, h2};
@@ -108,8 +108,9 @@ impl std::fmt::Display for Silence {
 
 /// What to do with the request.
 pub enum Verdict {
-    /// It goes on, changed as the service wished; the rest of the wish is for its answer.
-    Pass(Option<Box<Changes>>, Option<Box<Seen>>),
+    /// It goes on, changed as the service wished; the rest of the wish is for its answer. What was read of its body is to
+    /// be sent first.
+    Pass(Option<Box<Changes>>, Option<Replay>),
     Refuse(Refusal),
     /// The client left while its body was waited for.
     Gone(Fault),
@@ -125,6 +126,8 @@ pub struct Service {
     /// Where the next question goes.
     turn: Cell<usize>,
     waiting: Cell<u64>,
+    /// For the bodies that it is shown.
+    room: Rc<Room>,
     shard: Shard,
     labels: Labels,
     in_flight: Gauge,
@@ -160,6 +163,7 @@ impl Service {
             limits,
             turn: Cell::new(fastrand::usize(..1024)),
             waiting: Cell::new(0),
+            room: Room::new(shard.gauge(&families::INBOUND_HTTP_EXT_AUTHZ_BUFFER_BYTES, &series)),
             in_flight: shard.gauge(&families::INBOUND_HTTP_EXT_AUTHZ_IN_FLIGHT, &series),
             took: shard.histogram(&families::INBOUND_HTTP_EXT_AUTHZ_DURATION_MS, &series),
             allowed: shard.counter(&families::INBOUND_HTTP_EXT_AUTHZ_TOTAL, &allowed.build()),
@@ -220,9 +224,14 @@ impl Service {
     ) -> Verdict {
         let mut seen = None;
         if has_body && self.rule.max_request_bytes > 0 {
-            match Seen::read(down, head, self.rule.max_request_bytes).await {
-                Ok(body) => seen = Some(Box::new(body)),
+            match body::read(down, head, &self.room, self.rule.max_request_bytes).await {
+                Ok(body) => seen = Some(body),
                 Err(body::Unread::Gone(fault)) => return Verdict::Gone(fault),
+                Err(body::Unread::NoRoom) => {
+                    // What was read of it is gone, so it does not pass even where silence is consent.
+                    self.count("failed_closed", Silence::Overflow.name());
+                    return Verdict::Refuse(self.refusal(Silence::Overflow));
+                }
                 Err(body::Unread::Slow) => {
                     let why = format!(
                         "its body did not come, and {} wants to see it",
@@ -238,7 +247,7 @@ impl Service {
             }
         }
         let begun = Instant::now();
-        let outcome = self.answer(session, head, seen.as_deref(), has_body).await;
+        let outcome = self.answer(session, head, seen.as_ref(), has_body).await;
         self.took.record(begun.elapsed());
         let outcome = outcome.and_then(|answer| word::carry_out(&answer, head, &self.rule));
         match outcome {
@@ -288,7 +297,7 @@ impl Service {
         &self,
         session: &Session,
         head: &Head,
-        seen: Option<&Seen>,
+        seen: Option<&Replay>,
         has_body: bool,
     ) -> Result<CheckResponse, Silence> {
         if matches!(self.source, Source::Nowhere) {

@@ -10,7 +10,7 @@ use tulle_api::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer, 
 use tulle_api::envoy::service::auth::v3::{AttributeContext, CheckRequest};
 use tulle_http::{Head, Version, translate};
 
-use super::Seen;
+use crate::http::replay::Replay;
 use crate::inbound::Inbound;
 use crate::inbound::session::Session;
 
@@ -22,7 +22,7 @@ pub fn question(
     inbound: &Inbound,
     session: &Session,
     head: &Head,
-    seen: Option<&Seen>,
+    seen: Option<&Replay>,
     has_body: bool,
 ) -> Vec<u8> {
     let identity = inbound.config.identity.as_ref();
@@ -55,7 +55,7 @@ pub fn question(
     framed
 }
 
-fn http(head: &Head, seen: Option<&Seen>, has_body: bool) -> HttpRequest {
+fn http(head: &Head, seen: Option<&Replay>, has_body: bool) -> HttpRequest {
     let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
     let mut headers: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in head.iter() {
@@ -79,10 +79,10 @@ fn http(head: &Head, seen: Option<&Seen>, has_body: bool) -> HttpRequest {
     };
     let (mut body, mut raw_body) = (String::new(), Vec::new());
     if let Some(seen) = seen {
-        headers.insert(PARTIAL.to_owned(), (!seen.whole()).to_string());
-        match std::str::from_utf8(&seen.bytes) {
+        headers.insert(PARTIAL.to_owned(), (!seen.is_whole()).to_string());
+        match std::str::from_utf8(seen.bytes()) {
             Ok(text) => body = text.to_owned(),
-            Err(_) => raw_body = seen.bytes.clone(),
+            Err(_) => raw_body = seen.bytes().to_vec(),
         }
     }
     HttpRequest {
