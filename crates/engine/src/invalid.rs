@@ -54,6 +54,21 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
+/// Compiles the messages of a list; the first that cannot be read is named by its place.
+pub(crate) fn each<M, T>(
+    field: &str,
+    messages: &[M],
+    mut compile: impl FnMut(&M) -> Result<T, Invalid>,
+) -> Result<Vec<T>, Invalid> {
+    messages
+        .iter()
+        .enumerate()
+        .map(|(index, message)| {
+            compile(message).map_err(|error| error.under(format!("{field}[{index}]")))
+        })
+        .collect()
+}
+
 /// A duration of zero or none means "no limit".
 pub(crate) fn limit(
     field: &str,

@@ -11,7 +11,7 @@ use super::jwt::{Jwt, MAX_REQUIREMENTS};
 use super::rate::RateLimit;
 use super::{AuthorizationId, Protocol, Route, Rule, Server};
 use crate::destination::ip_addr;
-use crate::invalid::{Invalid, MAX_AUTHORIZATIONS, MAX_ROUTES, MAX_RULES, duration};
+use crate::invalid::{Invalid, MAX_AUTHORIZATIONS, MAX_ROUTES, MAX_RULES, duration, each};
 use crate::meta::{Meta, Resource};
 use crate::route::{BrokenMatch, Filter, HostPattern, Hosts, Matcher, RuleId, Table, TableBuilder};
 
@@ -197,16 +197,19 @@ impl Compiler {
             )?;
             for (number, rule) in message.rules.iter().enumerate() {
                 let field = format!("{field}.rules[{number}]");
-                let id = self.rule(&field, route, number, each(&rule.filters, http_filter));
-                let broken = table.rule(&hosts, id, rule.matches.iter().map(Matcher::http));
-                if self.is_for_probes(route) {
-                    let probes = self
-                        .probes
-                        .get_or_insert_with(|| TableBuilder::new(BrokenMatch::First));
-                    probes.rule(&hosts, id, rule.matches.iter().map(Matcher::http));
-                }
-                self.problems
-                    .extend(broken.into_iter().map(|error| error.under(&field)));
+                let id = self.rule(
+                    &field,
+                    route,
+                    number,
+                    each("filters", &rule.filters, http_filter),
+                );
+                self.enter(
+                    &mut table,
+                    &hosts,
+                    &field,
+                    id,
+                    rule.matches.iter().map(Matcher::http),
+                );
             }
         }
         Ok(Arc::new(table.build()))
@@ -230,10 +233,19 @@ impl Compiler {
             )?;
             for (number, rule) in message.rules.iter().enumerate() {
                 let field = format!("{field}.rules[{number}]");
-                let id = self.rule(&field, route, number, each(&rule.filters, grpc_filter));
-                let broken = table.rule(&hosts, id, rule.matches.iter().map(Matcher::grpc));
-                self.problems
-                    .extend(broken.into_iter().map(|error| error.under(&field)));
+                let id = self.rule(
+                    &field,
+                    route,
+                    number,
+                    each("filters", &rule.filters, grpc_filter),
+                );
+                self.enter(
+                    &mut table,
+                    &hosts,
+                    &field,
+                    id,
+                    rule.matches.iter().map(Matcher::grpc),
+                );
             }
         }
         Ok(Arc::new(table.build()))
@@ -268,8 +280,30 @@ impl Compiler {
         Ok(self.routes.len() - 1)
     }
 
-    fn is_for_probes(&self, route: usize) -> bool {
-        self.routes.get(route).is_some_and(Route::is_for_probes)
+    /// Enters a rule into the table under its route's hosts, and into that of the probes when its route is for them.
+    fn enter(
+        &mut self,
+        table: &mut TableBuilder,
+        hosts: &Hosts,
+        field: &str,
+        id: RuleId,
+        matches: impl ExactSizeIterator<Item = Result<Matcher, Invalid>> + Clone,
+    ) {
+        if self.is_for_probes(id) {
+            let probes = self
+                .probes
+                .get_or_insert_with(|| TableBuilder::new(BrokenMatch::First));
+            probes.rule(hosts, id, matches.clone());
+        }
+        let broken = table.rule(hosts, id, matches);
+        self.problems
+            .extend(broken.into_iter().map(|error| error.under(field)));
+    }
+
+    fn is_for_probes(&self, id: RuleId) -> bool {
+        let rule = self.rules.get(id.index());
+        rule.and_then(|rule| self.routes.get(rule.route))
+            .is_some_and(Route::is_for_probes)
     }
 
     fn rule(
@@ -295,19 +329,6 @@ impl Compiler {
         });
         id
     }
-}
-
-fn each<M>(
-    messages: &[M],
-    compile: impl Fn(&M) -> Result<Filter, Invalid>,
-) -> Result<Vec<Filter>, Invalid> {
-    messages
-        .iter()
-        .enumerate()
-        .map(|(index, message)| {
-            compile(message).map_err(|error| error.under(format!("filters[{index}]")))
-        })
-        .collect()
 }
 
 fn http_filter(message: &api::http_route::Filter) -> Result<Filter, Invalid> {

@@ -54,6 +54,25 @@ pub(super) struct Compiler {
     problems: Vec<Invalid>,
 }
 
+/// Where a route stands in the message, and the hosts that it is for.
+struct Place {
+    field: String,
+    hosts: Hosts,
+}
+
+impl Place {
+    fn new(field: &str, index: usize, hosts: Hosts) -> Self {
+        Self {
+            field: format!("{field}.routes[{index}]"),
+            hosts,
+        }
+    }
+
+    fn rule(&self, number: usize) -> String {
+        format!("{}.rules[{number}]", self.field)
+    }
+}
+
 impl Compiler {
     fn protocol(&mut self, kind: &api::proxy_protocol::Kind) -> Result<Protocol, Invalid> {
         use api::proxy_protocol::Kind;
@@ -117,30 +136,24 @@ impl Compiler {
     ) -> Result<HttpRoutes, Invalid> {
         let mut table = TableBuilder::new(BrokenMatch::Last);
         self.backends.accrual = self.accrual(field, accrual);
-        for (index, route) in messages.iter().enumerate() {
-            let field = format!("{field}.routes[{index}]");
-            let hosts = self.hosts(&field, route.hosts.iter().map(HostPattern::http));
-            let id = self.route(
-                &field,
-                route.metadata.as_ref(),
-                RouteKind::Http,
-                route.rules.len(),
-            )?;
-            for (number, rule) in route.rules.iter().enumerate() {
-                let field = format!("{field}.rules[{number}]");
+        for (index, message) in messages.iter().enumerate() {
+            let hosts = Hosts::compile(message.hosts.iter().map(HostPattern::http));
+            let metadata = message.metadata.as_ref();
+            let place = Place::new(field, index, hosts);
+            let route = self.route(&place, metadata, RouteKind::Http, message.rules.len())?;
+            for (number, rule) in message.rules.iter().enumerate() {
                 let parts = self.http_rule(rule);
-                let rule_id =
-                    self.rule(&field, id, number, rule.allow_l5d_request_headers, parts)?;
-                let broken = table.rule(&hosts, rule_id, rule.matches.iter().map(Matcher::http));
-                self.problems
-                    .extend(broken.into_iter().map(|error| error.under(&field)));
+                let id = self.rule(&place, route, number, rule.allow_l5d_request_headers, parts);
+                self.enter(
+                    &mut table,
+                    &place,
+                    number,
+                    id,
+                    rule.matches.iter().map(Matcher::http),
+                );
             }
         }
-        Ok(HttpRoutes {
-            table: Arc::new(table.build()),
-            failure_accrual: self.backends.accrual.take(),
-            profile: None,
-        })
+        Ok(self.http_table(table))
     }
 
     fn grpc_routes(
@@ -151,30 +164,24 @@ impl Compiler {
     ) -> Result<HttpRoutes, Invalid> {
         let mut table = TableBuilder::new(BrokenMatch::Last);
         self.backends.accrual = self.accrual(field, accrual);
-        for (index, route) in messages.iter().enumerate() {
-            let field = format!("{field}.routes[{index}]");
-            let hosts = self.hosts(&field, route.hosts.iter().map(HostPattern::http));
-            let id = self.route(
-                &field,
-                route.metadata.as_ref(),
-                RouteKind::Grpc,
-                route.rules.len(),
-            )?;
-            for (number, rule) in route.rules.iter().enumerate() {
-                let field = format!("{field}.rules[{number}]");
+        for (index, message) in messages.iter().enumerate() {
+            let hosts = Hosts::compile(message.hosts.iter().map(HostPattern::http));
+            let metadata = message.metadata.as_ref();
+            let place = Place::new(field, index, hosts);
+            let route = self.route(&place, metadata, RouteKind::Grpc, message.rules.len())?;
+            for (number, rule) in message.rules.iter().enumerate() {
                 let parts = self.grpc_rule(rule);
-                let rule_id =
-                    self.rule(&field, id, number, rule.allow_l5d_request_headers, parts)?;
-                let broken = table.rule(&hosts, rule_id, rule.matches.iter().map(Matcher::grpc));
-                self.problems
-                    .extend(broken.into_iter().map(|error| error.under(&field)));
+                let id = self.rule(&place, route, number, rule.allow_l5d_request_headers, parts);
+                self.enter(
+                    &mut table,
+                    &place,
+                    number,
+                    id,
+                    rule.matches.iter().map(Matcher::grpc),
+                );
             }
         }
-        Ok(HttpRoutes {
-            table: Arc::new(table.build()),
-            failure_accrual: self.backends.accrual.take(),
-            profile: None,
-        })
+        Ok(self.http_table(table))
     }
 
     fn opaque_routes(
@@ -183,20 +190,15 @@ impl Compiler {
         messages: &[api::OpaqueRoute],
     ) -> Result<TcpRoutes, Invalid> {
         let mut table = TableBuilder::new(BrokenMatch::Last);
-        let hosts = Hosts::compile(std::iter::empty());
-        for (index, route) in messages.iter().enumerate() {
-            let field = format!("{field}.routes[{index}]");
-            let id = self.route(
-                &field,
-                route.metadata.as_ref(),
-                RouteKind::Opaque,
-                route.rules.len(),
-            )?;
-            for (number, rule) in route.rules.iter().enumerate() {
-                let field = format!("{field}.rules[{number}]");
+        for (index, message) in messages.iter().enumerate() {
+            let hosts = Hosts::compile(std::iter::empty());
+            let metadata = message.metadata.as_ref();
+            let place = Place::new(field, index, hosts);
+            let route = self.route(&place, metadata, RouteKind::Opaque, message.rules.len())?;
+            for (number, rule) in message.rules.iter().enumerate() {
                 let parts = self.opaque_rule(rule);
-                let rule_id = self.rule(&field, id, number, false, parts)?;
-                table.rule(&hosts, rule_id, std::iter::empty());
+                let id = self.rule(&place, route, number, false, parts);
+                self.enter(&mut table, &place, number, id, std::iter::empty());
             }
         }
         Ok(TcpRoutes {
@@ -210,20 +212,15 @@ impl Compiler {
         messages: &[api::TlsRoute],
     ) -> Result<TcpRoutes, Invalid> {
         let mut table = TableBuilder::new(BrokenMatch::Last);
-        for (index, route) in messages.iter().enumerate() {
-            let field = format!("{field}.routes[{index}]");
-            let hosts = self.hosts(&field, route.snis.iter().map(HostPattern::sni));
-            let id = self.route(
-                &field,
-                route.metadata.as_ref(),
-                RouteKind::Tls,
-                route.rules.len(),
-            )?;
-            for (number, rule) in route.rules.iter().enumerate() {
-                let field = format!("{field}.rules[{number}]");
+        for (index, message) in messages.iter().enumerate() {
+            let hosts = Hosts::compile(message.snis.iter().map(HostPattern::sni));
+            let metadata = message.metadata.as_ref();
+            let place = Place::new(field, index, hosts);
+            let route = self.route(&place, metadata, RouteKind::Tls, message.rules.len())?;
+            for (number, rule) in message.rules.iter().enumerate() {
                 let parts = self.tls_rule(rule);
-                let rule_id = self.rule(&field, id, number, false, parts)?;
-                table.rule(&hosts, rule_id, std::iter::empty());
+                let id = self.rule(&place, route, number, false, parts);
+                self.enter(&mut table, &place, number, id, std::iter::empty());
             }
         }
         Ok(TcpRoutes {
@@ -231,28 +228,28 @@ impl Compiler {
         })
     }
 
-    fn hosts(
-        &mut self,
-        field: &str,
-        patterns: impl ExactSizeIterator<Item = Result<HostPattern, Invalid>>,
-    ) -> Hosts {
-        let hosts = Hosts::compile(patterns);
-        if let Some(error) = hosts.broken() {
-            self.problems.push(error.clone().under(field));
+    fn http_table(&mut self, table: TableBuilder) -> HttpRoutes {
+        HttpRoutes {
+            table: Arc::new(table.build()),
+            failure_accrual: self.backends.accrual.take(),
+            profile: None,
         }
-        hosts
     }
 
+    /// A route, and room for its rules.
     fn route(
         &mut self,
-        field: &str,
+        place: &Place,
         metadata: Option<&meta::Metadata>,
         kind: RouteKind,
         rules: usize,
     ) -> Result<usize, Invalid> {
+        if let Some(error) = place.hosts.broken() {
+            self.problems.push(error.clone().under(&place.field));
+        }
         if self.routes.len() >= MAX_ROUTES || self.rules.len() + rules > MAX_RULES {
             let why = format!("goes beyond {MAX_ROUTES} routes or {MAX_RULES} rules");
-            return Err(Invalid::new(field, why));
+            return Err(Invalid::new(&place.field, why));
         }
         self.routes.push(Route {
             meta: Meta::compile(metadata),
@@ -263,17 +260,17 @@ impl Compiler {
 
     fn rule(
         &mut self,
-        field: &str,
+        place: &Place,
         route: usize,
         number: usize,
         allow_request_headers: bool,
         parts: Result<RuleParts, Invalid>,
-    ) -> Result<RuleId, Invalid> {
+    ) -> RuleId {
         let id = RuleId::new(self.rules.len());
         let (parts, invalid) = match parts {
             Ok(parts) => (parts, None),
             Err(error) => {
-                self.problems.push(error.clone().under(field));
+                self.problems.push(error.clone().under(place.rule(number)));
                 (RuleParts::failed(), Some(error))
             }
         };
@@ -288,7 +285,22 @@ impl Compiler {
             allow_request_headers,
             invalid,
         });
-        Ok(id)
+        id
+    }
+
+    /// Enters a rule into the table under its route's hosts.
+    fn enter(
+        &mut self,
+        table: &mut TableBuilder,
+        place: &Place,
+        number: usize,
+        id: RuleId,
+        matches: impl ExactSizeIterator<Item = Result<Matcher, Invalid>>,
+    ) {
+        let broken = table.rule(&place.hosts, id, matches);
+        let rule = || place.rule(number);
+        self.problems
+            .extend(broken.into_iter().map(|error| error.under(rule())));
     }
 
     /// A breaker that cannot be read is left out: it is there to help, and traffic goes on without it.

@@ -7,7 +7,7 @@ use super::backend::{Distribution, RouteBackend};
 use super::compile::Compiler;
 use super::resilience::{Retry, Timeouts};
 use crate::hedge::Hedge;
-use crate::invalid::{Invalid, limit};
+use crate::invalid::{Invalid, each, limit};
 use crate::reason::Reason;
 use crate::route::Filter;
 
@@ -180,20 +180,6 @@ fn failing(filters: Vec<Filter>) -> Vec<Filter> {
         Reason::BackendInvalid,
         said.unwrap_or(Reason::BackendInvalid.text()),
     )]
-}
-
-fn each<M>(
-    field: &str,
-    messages: &[M],
-    mut compile: impl FnMut(&M) -> Result<Filter, Invalid>,
-) -> Result<Vec<Filter>, Invalid> {
-    messages
-        .iter()
-        .enumerate()
-        .map(|(index, message)| {
-            compile(message).map_err(|error| error.under(format!("{field}[{index}]")))
-        })
-        .collect()
 }
 
 impl Compiler {
