@@ -138,21 +138,22 @@ pub async fn run(listeners: Listeners, parts: Parts) -> io::Result<()> {
     );
     for (listener, stands_for) in plain {
         let listener = TcpListener::from_std(listener)?;
-        accepting.push(tokio::task::spawn_local(accept_inbound(
+        let inbound = inbound.clone();
+        accepting.push(tokio::task::spawn_local(accept(
             listener,
-            inbound.clone(),
-            stands_for,
             inbound_guard.clone(),
             taken_in.clone(),
+            move |accepted, guard| inbound::serve(inbound.clone(), accepted, stands_for, guard),
         )));
     }
     for listener in listeners.outbound {
         let listener = TcpListener::from_std(listener)?;
-        accepting.push(tokio::task::spawn_local(accept_outbound(
+        let outbound = outbound.clone();
+        accepting.push(tokio::task::spawn_local(accept(
             listener,
-            outbound.clone(),
             outbound_guard.clone(),
             taken_out.clone(),
+            move |accepted, guard| outbound::serve(outbound.clone(), accepted, guard),
         )));
     }
     let (mut inbound_guard, mut outbound_guard) = (inbound_guard, outbound_guard);
@@ -167,12 +168,12 @@ pub async fn run(listeners: Listeners, parts: Parts) -> io::Result<()> {
     Ok(())
 }
 
-async fn accept_inbound(
+/// Accepts until the drain closes the door; each connection is a task of its own, made by `serve`.
+async fn accept<S: Future<Output = ()> + 'static>(
     listener: TcpListener,
-    inbound: Rc<Inbound>,
-    stands_for: Option<u16>,
     guard: Guard,
     taken: Rc<Counter>,
+    serve: impl Fn(listen::Accepted, Guard) -> S,
 ) {
     let mut drain = guard.clone();
     loop {
@@ -182,29 +183,6 @@ async fn accept_inbound(
             () = drain.closed() => return,
         };
         taken.inc();
-        tokio::task::spawn_local(inbound::serve(
-            inbound.clone(),
-            accepted,
-            stands_for,
-            guard.clone(),
-        ));
-    }
-}
-
-async fn accept_outbound(
-    listener: TcpListener,
-    outbound: Rc<Outbound>,
-    guard: Guard,
-    taken: Rc<Counter>,
-) {
-    let mut drain = guard.clone();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            accepted = listen::accept(&listener) => accepted,
-            () = drain.closed() => return,
-        };
-        taken.inc();
-        tokio::task::spawn_local(outbound::serve(outbound.clone(), accepted, guard.clone()));
+        tokio::task::spawn_local(serve(accepted, guard.clone()));
     }
 }

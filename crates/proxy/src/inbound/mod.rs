@@ -39,7 +39,7 @@ use crate::identity::{Direction, Epoch, PeerIdentity, ServerAlpn, Trust, failure
 use crate::metrics::{Labels, Shard, errors, families};
 use crate::net::dial::Dialer;
 use crate::net::io::Io;
-use crate::net::listen::{Accepted, SocketOptions};
+use crate::net::listen::Accepted;
 use crate::net::proxy_protocol;
 use crate::net::server_first::Silence;
 use crate::net::sniff::{self, Spoken};
@@ -78,15 +78,7 @@ impl Inbound {
         observer: Rc<Observer>,
     ) -> Rc<Self> {
         let connections = &config.inbound.connections;
-        let options = SocketOptions {
-            keepalive: connections.connect_keepalive,
-            user_timeout: connections.connect_user_timeout,
-            ..SocketOptions::default()
-        };
-        let dialer = Dialer {
-            options,
-            mark: config.mark,
-        };
+        let dialer = Dialer::to_connect(connections, config.mark);
         let family = &families::INBOUND_TCP_DETECT_SERVER_FIRST_TOTAL;
         Rc::new(Inbound {
             handshakes: Handshakes::new(&shard, "inbound"),

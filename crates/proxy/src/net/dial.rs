@@ -7,6 +7,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::config::Connections;
 use crate::net::listen::SocketOptions;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,6 +18,16 @@ pub struct Dialer {
 }
 
 impl Dialer {
+    /// For the endpoints and applications of one direction.
+    pub fn to_connect(connections: &Connections, mark: Option<u32>) -> Self {
+        let options = SocketOptions {
+            keepalive: connections.connect_keepalive,
+            user_timeout: connections.connect_user_timeout,
+            ..SocketOptions::default()
+        };
+        Dialer { options, mark }
+    }
+
     /// Connects within `timeout`; a late connection is an error of kind `TimedOut`.
     pub async fn connect(&self, address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
         let socket = if address.is_ipv4() {

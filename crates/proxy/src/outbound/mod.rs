@@ -44,7 +44,7 @@ use crate::identity::Trust;
 use crate::metrics::{Labels, Shard, errors, families};
 use crate::net::dial::Dialer;
 use crate::net::io::Io;
-use crate::net::listen::{Accepted, SocketOptions};
+use crate::net::listen::Accepted;
 use crate::net::server_first::Silence;
 use crate::net::sniff::{self, Spoken};
 use crate::net::tls::Handshakes;
@@ -84,15 +84,7 @@ impl Outbound {
         observer: Rc<Observer>,
     ) -> Rc<Self> {
         let connections = &config.outbound.connections;
-        let options = SocketOptions {
-            keepalive: connections.connect_keepalive,
-            user_timeout: connections.connect_user_timeout,
-            ..SocketOptions::default()
-        };
-        let dialer = Dialer {
-            options,
-            mark: config.mark,
-        };
+        let dialer = Dialer::to_connect(connections, config.mark);
         let family = &families::OUTBOUND_TCP_DETECT_SERVER_FIRST_TOTAL;
         Rc::new(Outbound {
             handshakes: Rc::new(Handshakes::new(&shard, "outbound")),
