@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 import tulle
-from tulle.cli.cluster import cluster_options, kubeconfig_of
+from tulle.cli.cluster import cluster_options, control_plane_option, kubeconfig_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,14 +30,7 @@ PROGRAM_SECONDS = 5.0
 @click.command()
 @click.option("--pre", is_flag=True, help="Only the machine: before the first `tulle up`.")
 @click.option("--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option(
-    "--linkerd-namespace",
-    "-L",
-    default="linkerd",
-    show_default=True,
-    metavar="NS",
-    help="The control plane's namespace.",
-)
+@control_plane_option
 @cluster_options
 def command(
     pre: bool, output: str, linkerd_namespace: str, kubeconfig: str | None, context: str | None

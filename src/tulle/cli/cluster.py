@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 
     from tulle.kube.client import Client
 
-__all__ = ["Cluster", "cluster_options", "connected", "kubeconfig_of", "namespace_option"]
+__all__ = [
+    "Cluster",
+    "cluster_options",
+    "connected",
+    "control_plane_option",
+    "kubeconfig_of",
+    "namespace_option",
+]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,6 +52,18 @@ def namespace_option(command: F) -> F:
     """Add --namespace to a command."""
     return click.option(
         "--namespace", "-n", metavar="NS", help="Where to look. [default: the kubeconfig's, else default]"
+    )(command)
+
+
+def control_plane_option(command: F) -> F:
+    """Add --linkerd-namespace to a command."""
+    return click.option(
+        "--linkerd-namespace",
+        "-L",
+        default="linkerd",
+        show_default=True,
+        metavar="NS",
+        help="The control plane's namespace.",
     )(command)
 
 

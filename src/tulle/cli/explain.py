@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tulle.cli.cluster import Cluster, cluster_options, connected, namespace_option
+from tulle.cli.cluster import Cluster, cluster_options, connected, control_plane_option, namespace_option
 
 if TYPE_CHECKING:
     from tulle.local.sources import Manifest
@@ -27,14 +27,7 @@ __all__ = ["command"]
 @click.option("--method", metavar="M", help="Method of the request. [default: GET; POST for grpc]")
 @click.option("--header", "-H", "headers", multiple=True, metavar="K:V", help="A header of the request.")
 @click.option("--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option(
-    "--linkerd-namespace",
-    "-L",
-    default="linkerd",
-    show_default=True,
-    metavar="NS",
-    help="The control plane's namespace.",
-)
+@control_plane_option
 @namespace_option
 @cluster_options
 def command(

@@ -2,7 +2,7 @@
 
 import click
 
-from tulle.cli.cluster import Cluster, cluster_options, connected, namespace_option
+from tulle.cli.cluster import Cluster, cluster_options, connected, control_plane_option, namespace_option
 
 __all__ = ["command"]
 
@@ -25,14 +25,7 @@ LONGEST_WINDOW = 600
 @click.option(
     "--output", "-o", type=click.Choice(["table", "wide", "json"]), default="table", show_default=True
 )
-@click.option(
-    "--linkerd-namespace",
-    "-L",
-    default="linkerd",
-    show_default=True,
-    metavar="NS",
-    help="The control plane's namespace.",
-)
+@control_plane_option
 @cluster_options
 def command(
     kind: str,

@@ -22,6 +22,7 @@ from tulle.local.controllers.metadata import (
     uid_of,
     with_condition,
 )
+from tulle.local.controllers.selectors import expression_holds
 from tulle.local.controllers.store import Stores
 
 __all__ = ["CONTROLLER", "NODE_NAME", "obstacles", "placement", "reconcile"]
@@ -121,20 +122,15 @@ def _term(term: Obj, labels: dict[str, str]) -> bool:
 
 
 def _holds(expression: Obj, labels: dict[str, str]) -> bool:
-    value, values = labels.get(expression["key"]), expression.get("values") or [""]
+    """Tell whether a requirement holds: one of a label selector, or a comparison of numbers."""
+    value, values = labels.get(expression["key"], ""), expression.get("values") or [""]
     match expression["operator"]:
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
+        case "In" | "NotIn" | "Exists" | "DoesNotExist":
+            return expression_holds(expression, labels)
         case "Gt":
-            return value is not None and value.isdigit() and int(value) > int(values[0])
+            return value.isdigit() and int(value) > int(values[0])
         case "Lt":
-            return value is not None and value.isdigit() and int(value) < int(values[0])
+            return value.isdigit() and int(value) < int(values[0])
     return False
 
 

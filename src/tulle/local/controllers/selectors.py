@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from tulle.local.controllers.cluster import Obj
 
-__all__ = ["matches", "matches_labels"]
+__all__ = ["expression_holds", "matches", "matches_labels"]
 
 
 def matches_labels(wanted: Mapping[str, str] | None, labels: Mapping[str, str]) -> bool:
@@ -21,10 +21,14 @@ def matches(selector: Obj | None, labels: Mapping[str, str]) -> bool:
         return False
     if not all(labels.get(name) == value for name, value in (selector.get("matchLabels") or {}).items()):
         return False
-    return all(_holds(expression, labels) for expression in selector.get("matchExpressions") or ())
+    return all(expression_holds(expression, labels) for expression in selector.get("matchExpressions") or ())
 
 
-def _holds(expression: Obj, labels: Mapping[str, str]) -> bool:
+def expression_holds(expression: Obj, labels: Mapping[str, str]) -> bool:
+    """Tell whether one requirement (key, operator, values) holds.
+
+    Raises ValueError for an operator that Kubernetes does not know.
+    """
     value, values = labels.get(expression["key"]), expression.get("values") or ()
     match expression["operator"]:
         case "In":
