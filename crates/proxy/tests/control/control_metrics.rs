@@ -266,7 +266,7 @@ fn control_metrics_are_bounded_where_they_were_told_to_have_clients_names() {
         grown <= 10 << 10 && scraped <= 10 << 10,
         "{grown} kB, {scraped} kB more"
     );
-    assert!(took < std::time::Duration::from_secs(1), "{took:?}");
+    assert!(took < std::time::Duration::from_secs(10), "{took:?}");
 }
 
 #[test]

@@ -8,20 +8,18 @@ use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -39,6 +37,8 @@ use tulle_api::inbound::{PortSpec, Server};
 use tulle_api::outbound::outbound_policies_server::{OutboundPolicies, OutboundPoliciesServer};
 use tulle_api::outbound::{OutboundPolicy, TrafficSpec, traffic_spec};
 use tulle_engine::destination::socket_addr;
+
+use super::serving::{Serving, converse};
 
 /// The identity of all three services.
 pub const NAME: &str = "tulle-controller.linkerd.serviceaccount.identity.linkerd.cluster.local";
@@ -371,7 +371,7 @@ impl Destination for Service {
 /// A running control plane; dropped, it is gone with all its connections.
 pub struct ControlPlane {
     pub address: SocketAddr,
-    thread: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    _serving: Serving,
 }
 
 impl ControlPlane {
@@ -399,31 +399,10 @@ impl ControlPlane {
         let listener: TcpListener = socket.into();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
         let script = script.clone();
-        // A thread of its own: a test that is itself asynchronous may block, and its control plane may not.
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                tokio::spawn(serve(listener, script, tls));
-                let _ = stopped.await;
-            });
-        });
         Self {
             address,
-            thread: Some((stop, thread)),
-        }
-    }
-}
-
-impl Drop for ControlPlane {
-    fn drop(&mut self) {
-        if let Some((stop, thread)) = self.thread.take() {
-            let _ = stop.send(());
-            thread.join().unwrap();
+            _serving: Serving::start(move || serve(listener, script, tls)),
         }
     }
 }
@@ -436,7 +415,7 @@ async fn serve(listener: TcpListener, script: Arc<Script>, tls: bool) {
         let script = script.clone();
         tokio::spawn(async move {
             if !tls {
-                return converse(stream, script).await;
+                return converse(stream, Services(Service(script))).await;
             }
             let name = script.server_name.lock().unwrap().clone();
             let (chain, key) = script.sign(|issuer| leaf(issuer, &name));
@@ -449,37 +428,40 @@ async fn serve(listener: TcpListener, script: Arc<Script>, tls: bool) {
                 .unwrap();
             config.alpn_protocols = vec![b"h2".to_vec()];
             if let Ok(stream) = TlsAcceptor::from(Arc::new(config)).accept(stream).await {
-                converse(stream, script).await;
+                converse(stream, Services(Service(script))).await;
             }
         });
     }
 }
 
-async fn converse(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    script: Arc<Script>,
-) {
-    let service = hyper::service::service_fn(move |request| dispatch(script.clone(), request));
-    let http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-    let _ended = http2.serve_connection(TokioIo::new(stream), service).await;
-}
+/// All three services behind one door.
+#[derive(Clone)]
+struct Services(Service);
 
-async fn dispatch(
-    script: Arc<Script>,
-    request: Request<Incoming>,
-) -> Result<Response<tonic::body::Body>, std::convert::Infallible> {
-    use tower_service::Service as _;
-    let service = Service(script);
-    let path = request.uri().path().to_owned();
-    if path.starts_with("/io.linkerd.proxy.identity.") {
-        IdentityServer::new(service).call(request).await
-    } else if path.starts_with("/io.linkerd.proxy.inbound.") {
-        InboundServerPoliciesServer::new(service)
-            .call(request)
-            .await
-    } else if path.starts_with("/io.linkerd.proxy.outbound.") {
-        OutboundPoliciesServer::new(service).call(request).await
-    } else {
-        DestinationServer::new(service).call(request).await
+impl tower_service::Service<Request<Incoming>> for Services {
+    type Response = Response<tonic::body::Body>;
+    type Error = std::convert::Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let service = self.0.clone();
+        let path = request.uri().path().to_owned();
+        Box::pin(async move {
+            if path.starts_with("/io.linkerd.proxy.identity.") {
+                IdentityServer::new(service).call(request).await
+            } else if path.starts_with("/io.linkerd.proxy.inbound.") {
+                InboundServerPoliciesServer::new(service)
+                    .call(request)
+                    .await
+            } else if path.starts_with("/io.linkerd.proxy.outbound.") {
+                OutboundPoliciesServer::new(service).call(request).await
+            } else {
+                DestinationServer::new(service).call(request).await
+            }
+        })
     }
 }

@@ -22,4 +22,5 @@ mod control_workers;
 mod documented;
 mod mesh;
 mod proxy;
+mod serving;
 mod workload_api;

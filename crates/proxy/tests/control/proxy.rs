@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::control_plane::{ControlPlane, NAME, Script};
 
 /// The longest any condition may take to come true.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until it holds.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -248,8 +248,10 @@ pub fn request_with(
     fields: &str,
     body: &str,
 ) -> Option<(String, Vec<u8>)> {
-    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(2)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(20)).ok()?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .ok()?;
     let length = body.len();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{fields}content-length: {length}\r\n\r\n"
@@ -309,12 +311,17 @@ fn answer(mut stream: TcpStream, name: &str) -> Option<()> {
             buffer.extend_from_slice(&part[..read]);
         }
         let streaming = buffer.starts_with(b"GET /stream");
+        // Four seconds, or longer than anybody waits.
+        let chunks = match buffer.starts_with(b"GET /stream-on") {
+            true => 10_000,
+            false => 80,
+        };
         buffer.clear();
         if streaming {
             stream
                 .write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
                 .ok()?;
-            for _ in 0..80 {
+            for _ in 0..chunks {
                 stream.write_all(b"5\r\nchunk\r\n").ok()?;
                 std::thread::sleep(Duration::from_millis(50));
             }

@@ -3,18 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, SanType};
 use tokio::net::UnixListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tonic::{Code, Status};
 use tulle_api::spiffe::spiffe_workload_api_server::{SpiffeWorkloadApi, SpiffeWorkloadApiServer};
 use tulle_api::spiffe::{X509svid, X509svidRequest, X509svidResponse};
 
 use super::control_plane::{Issuer, Said, said};
+use super::serving::{Serving, converse};
 
 /// A document for an ID, and the authorities that it says to trust.
 pub fn document(issuer: &Issuer, id: &str, bundle: &[&Issuer]) -> X509svid {
@@ -113,7 +112,7 @@ impl SpiffeWorkloadApi for Service {
 /// A running agent; dropped, it is gone with its socket.
 pub struct Agent {
     pub socket: PathBuf,
-    thread: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    serving: Option<Serving>,
 }
 
 impl Agent {
@@ -127,31 +126,17 @@ impl Agent {
     pub fn start_on(documents: &Arc<Documents>, socket: &Path) -> Self {
         let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
         listener.set_nonblocking(true).unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
         let documents = documents.clone();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                tokio::spawn(serve(listener, documents));
-                let _ = stopped.await;
-            });
-        });
         Self {
             socket: socket.to_owned(),
-            thread: Some((stop, thread)),
+            serving: Some(Serving::start(move || serve(listener, documents))),
         }
     }
 }
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        if let Some((stop, thread)) = self.thread.take() {
-            let _ = stop.send(());
-            thread.join().unwrap();
-        }
+        drop(self.serving.take());
         std::fs::remove_file(&self.socket).unwrap();
     }
 }
@@ -161,14 +146,6 @@ async fn serve(listener: std::os::unix::net::UnixListener, documents: Arc<Docume
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let api = SpiffeWorkloadApiServer::new(Service(documents.clone()));
-        tokio::spawn(async move {
-            let service = hyper::service::service_fn(move |request| {
-                use tower_service::Service as _;
-                let mut api = api.clone();
-                async move { api.call(request).await }
-            });
-            let http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-            let _ended = http2.serve_connection(TokioIo::new(stream), service).await;
-        });
+        tokio::spawn(converse(stream, api));
     }
 }

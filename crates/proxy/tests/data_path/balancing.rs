@@ -108,6 +108,9 @@ fn duration(millis: i32) -> Option<prost_types::Duration> {
     })
 }
 
+/// How long a server is left alone after it was ejected: longer than a slow machine takes for a hundred requests.
+const PAUSE: Duration = Duration::from_millis(1500);
+
 fn accrual(failures: u32, percent: u32) -> Option<api::FailureAccrual> {
     Some(api::FailureAccrual {
         ejection: Some(api::EjectionConfig {
@@ -118,7 +121,7 @@ fn accrual(failures: u32, percent: u32) -> Option<api::FailureAccrual> {
             api::failure_accrual::ConsecutiveFailures {
                 max_failures: failures,
                 backoff: Some(api::ExponentialBackoff {
-                    min_backoff: duration(300),
+                    min_backoff: prost_types::Duration::try_from(PAUSE).ok(),
                     max_backoff: duration(60_000),
                     jitter_ratio: 0.0,
                     respect_retry_after_hint: false,
@@ -166,16 +169,16 @@ fn traffic_leaves_a_failing_server_and_comes_back_after_exactly_one_probe() {
         assert_eq!(web.metric(ejected, &["backend_name=\"voting\""]), 1.0);
 
         // Its time comes, and it still fails: one request finds out.
-        tokio::time::sleep(Duration::from_millis(350)).await;
+        tokio::time::sleep(PAUSE + Duration::from_millis(250)).await;
         send(&mut client, 100).await;
         assert_eq!(servers.taken()[&1], 1);
 
         // The next pause is twice as long. Then it works again.
         servers.answer(1, 200);
-        tokio::time::sleep(Duration::from_millis(350)).await;
+        tokio::time::sleep(PAUSE + Duration::from_millis(250)).await;
         send(&mut client, 50).await;
         assert_eq!(servers.taken().get(&1), None);
-        tokio::time::sleep(Duration::from_millis(350)).await;
+        tokio::time::sleep(PAUSE + Duration::from_millis(250)).await;
         // Its latency is forgotten quickly; then it has its share again.
         while servers
             .served
@@ -206,7 +209,7 @@ fn while_a_probe_is_on_its_way_no_other_request_goes_there() {
         let mut client = Http1::new(web.call().await);
         send(&mut client, 50).await;
         servers.taken();
-        tokio::time::sleep(Duration::from_millis(350)).await;
+        tokio::time::sleep(PAUSE + Duration::from_millis(250)).await;
         servers.holds.set(true);
         let mut others = Vec::new();
         for _ in 0..20 {

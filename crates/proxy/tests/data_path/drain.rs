@@ -44,7 +44,7 @@ fn a_request_in_flight_is_finished_and_idle_connections_close() {
         assert_eq!(answer.text(), "done");
         assert!(plain.ended().await);
         assert!(
-            voting.inbound.finish(Duration::from_secs(5)).await,
+            voting.inbound.finish(Duration::from_secs(20)).await,
             "a connection did not end"
         );
         assert!(
@@ -57,7 +57,7 @@ fn a_request_in_flight_is_finished_and_idle_connections_close() {
         assert_eq!(outbound.answer().await.status(), 400);
         drop(outbound);
         voting.outbound.begin();
-        assert!(voting.outbound.finish(Duration::from_secs(5)).await);
+        assert!(voting.outbound.finish(Duration::from_secs(20)).await);
     });
 }
 
@@ -81,7 +81,7 @@ fn requests_after_a_goaway_go_to_another_endpoint() {
         for _ in 0..50 {
             assert_eq!(client.get("voting", "/").await.status(), 200);
         }
-        assert!(old.inbound.finish(Duration::from_secs(5)).await);
+        assert!(old.inbound.finish(Duration::from_secs(20)).await);
     });
 }
 
@@ -132,7 +132,7 @@ fn streams_in_flight_finish_after_a_goaway_and_the_connection_then_ends() {
         }
         drop(send);
         ended.await.unwrap().unwrap();
-        assert!(voting.inbound.finish(Duration::from_secs(5)).await);
+        assert!(voting.inbound.finish(Duration::from_secs(20)).await);
     });
 }
 
@@ -159,7 +159,7 @@ fn an_opaque_connection_is_waited_for_and_the_grace_period_bounds_the_wait() {
             .await
             .unwrap();
         assert_eq!(client.rest().await, b"bye");
-        assert!(db.inbound.finish(Duration::from_secs(5)).await);
+        assert!(db.inbound.finish(Duration::from_secs(20)).await);
     });
 }
 

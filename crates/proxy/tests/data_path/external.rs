@@ -284,7 +284,7 @@ fn without_an_answer_nobody_passes_unless_the_policy_says_so_and_nonsense_never_
             let begun = Instant::now();
             assert_eq!(client.get("voting", "/slow").await.status(), silent);
             assert!(
-                begun.elapsed() < Duration::from_secs(2),
+                begun.elapsed() < Duration::from_secs(20),
                 "{:?}",
                 begun.elapsed()
             );

@@ -285,7 +285,10 @@ fn a_mirror_takes_its_share() {
         for _ in 0..400 {
             assert_eq!(client.get("voting", "/").await.status(), 200);
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let mirrored = || web.metric("outbound_http_mirrored_total", &[]);
+        while *count.borrow() == 0 || f64::from(*count.borrow()) < mirrored() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let count = *count.borrow();
         // 100 expected; six standard deviations of a binomial are 52.
         assert!((48..=152).contains(&count), "{count}");

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use crate::client::Http1;
 use crate::rig::{Mesh, Pod, app, plain, run};
@@ -492,10 +493,12 @@ fn a_client_that_fills_an_applications_limit_of_streams_does_not_hold_up_another
     run(async {
         let (_, voting) = pair(&Mesh::new()).await;
         let (connections, most) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+        // Until then, what hangs hangs.
+        let (release, released) = watch::channel(false);
         let opened = connections.clone();
         app(voting.address(18080), move |stream| {
             opened.set(opened.get() + 1);
-            let most = most.clone();
+            let (most, released) = (most.clone(), released.clone());
             async move {
                 let mut connection = h2::server::Builder::new()
                     .max_concurrent_streams(4)
@@ -505,12 +508,13 @@ fn a_client_that_fills_an_applications_limit_of_streams_does_not_hold_up_another
                 let now = Rc::new(Cell::new(0));
                 while let Some(Ok((request, mut respond))) = connection.accept().await {
                     let (now, most) = (now.clone(), most.clone());
+                    let mut released = released.clone();
                     now.set(now.get() + 1);
                     most.set(most.get().max(now.get()));
                     assert!(most.get() <= 4, "the limit was not kept");
                     tokio::task::spawn_local(async move {
                         if request.uri().path() == "/hang" {
-                            tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+                            let _told = released.wait_for(|released| *released).await;
                         }
                         let _gone = respond.send_response(Response::new(()), true);
                         now.set(now.get() - 1);
@@ -529,15 +533,18 @@ fn a_client_that_fills_an_applications_limit_of_streams_does_not_hold_up_another
             let request = Request::get("http://voting/hang").body(()).unwrap();
             hanging.push(greedy.send_request(request, true).unwrap().0);
         }
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        while connections.get() < 5 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
         let mut modest = connect(voting.enter().await).await;
         for _ in 0..10 {
             let request = Request::get("http://voting/").body(()).unwrap();
             let answer = modest.send_request(request, true).unwrap().0;
-            let answer = tokio::time::timeout(std::time::Duration::from_secs(1), answer).await;
+            let answer = tokio::time::timeout(std::time::Duration::from_secs(20), answer).await;
             let answer = answer.expect("it waited for the other client");
             assert_eq!(answer.unwrap().status(), 200);
         }
+        release.send_replace(true);
         for answer in hanging {
             assert_eq!(answer.await.unwrap().status(), 200);
         }
@@ -547,12 +554,17 @@ fn a_client_that_fills_an_applications_limit_of_streams_does_not_hold_up_another
             connections.get()
         );
         // And never more than the bound, however many ask.
+        release.send_replace(false);
         let all: Vec<_> = (0..60)
             .map(|_| {
                 let request = Request::get("http://voting/hang").body(()).unwrap();
                 greedy.send_request(request, true).unwrap().0
             })
             .collect();
+        while connections.get() < tulle_proxy::http::origin::MAX_H2 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        release.send_replace(true);
         for answer in all {
             assert_eq!(answer.await.unwrap().status(), 200);
         }

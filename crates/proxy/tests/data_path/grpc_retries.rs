@@ -207,25 +207,25 @@ fn a_calls_own_deadline_is_kept_and_what_is_left_of_it_goes_on() {
     run(async {
         let (web, voting) = pair().await;
         let seen = scripted(&voting, &[Do::Message("0")]).await;
-        let timed = call().header("grpc-timeout", "2S");
+        let timed = call().header("grpc-timeout", "20S");
         assert_eq!(ask(&web, timed, b"vote").await.0, "0");
         let told = seen.borrow()[0].1["grpc-timeout"]
             .to_str()
             .unwrap()
             .to_owned();
         let left: u64 = told.strip_suffix('u').expect(&told).parse().unwrap();
-        assert!((1_000_000..=2_000_000).contains(&left), "{told}");
+        assert!((10_000_000..=20_000_000).contains(&left), "{told}");
 
         let (web, voting) = pair().await;
         h2_app(&voting, |_request, respond| async move {
-            tokio::time::sleep(Duration::from_secs(5)).await;
+            tokio::time::sleep(Duration::from_secs(60)).await;
             drop(respond);
         })
         .await;
         let begun = Instant::now();
         let timed = call().header("grpc-timeout", "100m");
         assert_eq!(ask(&web, timed, b"vote").await.0, "4", "DEADLINE_EXCEEDED");
-        assert!(begun.elapsed() < Duration::from_secs(2));
+        assert!(begun.elapsed() < Duration::from_secs(20));
     });
 }
 

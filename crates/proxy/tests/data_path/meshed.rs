@@ -250,7 +250,7 @@ fn a_foreign_authority_is_refused_on_both_sides_and_counted() {
         app(voting.address(18080), echo).await;
         foreign.service("voting", &[voting.endpoint(80)]);
         let mut client = Http1::new(web.call().await);
-        let answer = tokio::time::timeout(Duration::from_secs(10), client.get("voting", "/"))
+        let answer = tokio::time::timeout(Duration::from_secs(20), client.get("voting", "/"))
             .await
             .unwrap();
         assert!(answer.status() >= 502, "{answer:?}");
@@ -391,7 +391,7 @@ fn a_renewal_drops_no_connection_and_new_ones_use_the_new_certificate() {
 
 /// Believes every server.
 #[derive(Debug)]
-struct Gullible;
+pub struct Gullible;
 
 impl rustls::client::danger::ServerCertVerifier for Gullible {
     fn verify_server_cert(
@@ -424,6 +424,8 @@ impl rustls::client::danger::ServerCertVerifier for Gullible {
     }
 
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        vec![rustls::SignatureScheme::ECDSA_NISTP256_SHA256]
+        rustls::crypto::aws_lc_rs::default_provider()
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

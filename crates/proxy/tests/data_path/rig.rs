@@ -32,14 +32,14 @@ use tulle_proxy::worker::{self, Listeners, Parts};
 #[path = "documented.rs"]
 mod documented;
 
-/// Runs a test on a worker's kind of runtime; 20 s catch what hangs.
+/// Runs a test on a worker's kind of runtime; a minute catches what hangs.
 pub fn run(test: impl Future<Output = ()>) {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
         .unwrap();
     runtime.block_on(async {
-        tokio::time::timeout(Duration::from_secs(20), test)
+        tokio::time::timeout(Duration::from_secs(60), test)
             .await
             .expect("the test hangs")
     });

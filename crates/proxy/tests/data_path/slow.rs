@@ -15,20 +15,20 @@ use crate::rig::{Mesh, app, identity, run};
 #[test]
 fn an_http1_client_that_asks_nothing_is_let_go_and_one_that_asks_is_not() {
     run(async {
-        let limit = [("TULLE_PROXY_HTTP1_IDLE_TIMEOUT", "600ms")];
+        let limit = [("TULLE_PROXY_HTTP1_IDLE_TIMEOUT", "2s")];
         let pod = Mesh::new().pod_with("web", &limit).await;
         app(pod.address(18080), echo).await;
         let mut client = Http1::new(pod.enter().await);
         // Busy for longer than the limit: what counts is the time between requests.
         for _ in 0..8 {
             assert_eq!(client.get("web", "/").await.status(), 200);
-            tokio::time::sleep(Duration::from_millis(150)).await;
+            tokio::time::sleep(Duration::from_millis(350)).await;
         }
         let begun = Instant::now();
         assert!(client.ended().await);
         let waited = begun.elapsed();
         assert!(
-            waited > Duration::from_millis(300) && waited < Duration::from_secs(5),
+            waited > Duration::from_secs(1) && waited < Duration::from_secs(20),
             "{waited:?}"
         );
     });
@@ -37,7 +37,7 @@ fn an_http1_client_that_asks_nothing_is_let_go_and_one_that_asks_is_not() {
 #[test]
 fn a_body_that_does_not_move_is_cut_where_a_limit_is_set() {
     run(async {
-        let limit = [("TULLE_PROXY_HTTP_BODY_IDLE_TIMEOUT", "400ms")];
+        let limit = [("TULLE_PROXY_HTTP_BODY_IDLE_TIMEOUT", "2s")];
         let pod = Mesh::new().pod_with("web", &limit).await;
         app(pod.address(18080), echo).await;
         let mut slow = Http1::new(pod.enter().await);
@@ -46,7 +46,7 @@ fn a_body_that_does_not_move_is_cut_where_a_limit_is_set() {
         // A drop within every limit keeps it alive.
         for _ in 0..5 {
             slow.send("x").await;
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
         slow.send("x").await;
         assert_eq!(slow.answer().await.status(), 200);
@@ -83,7 +83,7 @@ fn a_tls_handshake_that_stalls_is_ended_and_counted() {
         let mut rest = Http1::new(stalled);
         rest.rest().await;
         assert!(
-            begun.elapsed() < Duration::from_secs(5),
+            begun.elapsed() < Duration::from_secs(20),
             "{:?}",
             begun.elapsed()
         );
@@ -108,7 +108,8 @@ fn a_client_that_detection_waits_for_keeps_nobody_waiting() {
             200
         );
         assert!(
-            begun.elapsed() < Duration::from_secs(2),
+            // Shorter than detection's wait.
+            begun.elapsed() < Duration::from_secs(8),
             "{:?}",
             begun.elapsed()
         );
@@ -188,7 +189,7 @@ fn a_client_that_takes_nothing_of_its_answer_is_given_up_and_counted() {
         let mut taken = 0;
         let fault = loop {
             // What is there is taken; that there is room again is not said.
-            match tokio::time::timeout(Duration::from_secs(10), stalled.data()).await {
+            match tokio::time::timeout(Duration::from_secs(30), stalled.data()).await {
                 Ok(Some(Ok(data))) => taken += data.len(),
                 Ok(Some(Err(fault))) => break fault,
                 ended => panic!("{ended:?} after {taken} octets"),
@@ -207,7 +208,7 @@ fn a_client_that_takes_nothing_of_its_answer_is_given_up_and_counted() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         drop(slow);
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + Duration::from_secs(30);
         while reaped() < 2.0 || left.get() < 3 {
             assert!(
                 Instant::now() < end,
@@ -236,7 +237,7 @@ fn a_peer_that_never_reads_an_opaque_connection_is_given_up() {
         .await;
         let mut deaf = pod.enter().await;
         deaf.write_all(b"neither HTTP nor TLS\n").await.unwrap();
-        let end = Instant::now() + Duration::from_secs(18);
+        let end = Instant::now() + Duration::from_secs(40);
         while left.get() == 0 {
             assert!(Instant::now() < end, "{}", pod.metrics());
             tokio::time::sleep(Duration::from_millis(50)).await;

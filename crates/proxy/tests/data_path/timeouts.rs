@@ -18,12 +18,12 @@ fn the_requests_timeout_covers_all_of_its_tries() {
     run(async {
         let (web, server) = calling(&[Do::Hang], |rule| {
             rule.timeouts = Some(http_route::Timeouts {
-                request: millis(350),
+                request: millis(1400),
                 ..Default::default()
             });
             rule.retry = Some(route::Retry {
                 max_retries: 50,
-                timeout: millis(100),
+                timeout: millis(400),
                 ..retry()
             });
         })
@@ -36,7 +36,7 @@ fn the_requests_timeout_covers_all_of_its_tries() {
             (504, Some("request-timeout"))
         );
         assert!(
-            took >= Duration::from_millis(350) && took < Duration::from_millis(1500),
+            took >= Duration::from_millis(1400) && took < Duration::from_secs(20),
             "{took:?}"
         );
         assert!((2..=4).contains(&server.count()), "{}", server.count());
@@ -137,7 +137,7 @@ fn an_inbound_sidecar_ends_a_call_whose_deadline_has_passed_by_itself() {
         assert_eq!(answer.headers()["grpc-status"], "4");
         assert_eq!(answer.headers()["tulle-reason"], "request-timeout");
         assert!(
-            took >= Duration::from_millis(190) && took < Duration::from_secs(5),
+            took >= Duration::from_millis(190) && took < Duration::from_secs(20),
             "{took:?}"
         );
         while reset.get().is_none() {
@@ -225,7 +225,7 @@ fn a_second_try_answers_for_a_first_that_hangs_and_the_first_is_cancelled() {
         for _ in 0..6 {
             let begun = Instant::now();
             assert_eq!(client.get("voting", "/").await.status(), 200);
-            assert!(begun.elapsed() < Duration::from_secs(2));
+            assert!(begun.elapsed() < Duration::from_secs(20));
         }
         let (hedges, wins) = (web.metric(HEDGES, &[]), web.metric(WINS, &[]));
         // On a slow machine an ordinary request may be hedged too, and win.
