@@ -98,7 +98,7 @@ class Pair:
 
 
 def _connect(host: str, port: int) -> socket.socket:
-    connection = socket.create_connection((host, port), timeout=10)
+    connection = socket.create_connection((host, port), timeout=30)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 

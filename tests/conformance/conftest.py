@@ -47,7 +47,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         assert process.poll() is None, "the embedded API died: " + (folder / "log").read_text()
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(30)
     complaints = (folder / "log").read_text()
     assert "Traceback" not in complaints, complaints
 

@@ -39,7 +39,7 @@ def connect(official: Any) -> Iterator[Any]:
         context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
         if certificate:
             context.load_cert_chain(certificate, key)
-        plain = socket.create_connection((host, int(port)), timeout=10)
+        plain = socket.create_connection((host, int(port)), timeout=30)
         opened.append(context.wrap_socket(plain, server_hostname=host))
         return opened[-1]
 
@@ -186,7 +186,7 @@ def test_no_certificate_is_anonymous(connect: Any) -> None:
 
 def test_plain_http_is_refused(official: Any) -> None:
     host, port = official.configuration.host.removeprefix("https://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
         connection.sendall(head("GET", "/version"))
         try:
             assert not connection.recv(100).startswith(b"HTTP/1.1 200")

@@ -83,7 +83,7 @@ def test_lightkube_loads_applies_watches_and_waits(light: Any, namespace: str) -
     seen: list[tuple[str, str]] = []
 
     def follow() -> None:
-        for event, obj in light.watch(ConfigMap, server_timeout=15):
+        for event, obj in light.watch(ConfigMap, server_timeout=30):
             seen.append((event, obj.metadata.name))
             if obj.metadata.name == "last":
                 return
@@ -91,7 +91,7 @@ def test_lightkube_loads_applies_watches_and_waits(light: Any, namespace: str) -
     thread = threading.Thread(target=follow)
     thread.start()
     light.create(ConfigMap.from_dict({"metadata": {"name": "last"}}))
-    thread.join(15)
+    thread.join(30)
     assert ("ADDED", "last") in seen
     patch = {"status": {"conditions": [{"type": "Tested", "status": "True"}]}}
     light.patch(Deployment.Status, "web", patch)
@@ -109,7 +109,7 @@ async def test_the_asynchronous_lightkube(cluster: Cluster, namespace: str) -> N
     await client.create(ConfigMap.from_dict({"metadata": {"name": "a"}}))
     names = {item.metadata.name async for item in client.list(ConfigMap)}
     assert "a" in names
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async for event, obj in client.watch(ConfigMap):
             assert event == "ADDED"
             if obj.metadata.name == "a":

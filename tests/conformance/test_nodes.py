@@ -221,7 +221,7 @@ def test_logs_follow(node_kubectl: Kubectl, world: World) -> None:
     assert [following.stdout.readline() for _ in range(2)] == ["first\n", "second\n"]
     world.loop.call_soon_threadsafe(world.node.more.set)
     assert following.stdout.readline() == "third\n"
-    assert following.wait(10) == 0
+    assert following.wait(30) == 0
     following.communicate()
 
 
@@ -260,7 +260,7 @@ def test_the_official_client_executes(node_core: Any) -> None:
         _preload_content=False,
     )
     session.write_stdin("this\n")
-    session.run_forever(timeout=10)
+    session.run_forever(timeout=30)
     assert session.read_stdout() == "got this\n"
     assert session.read_stderr() == "bad\n"
     assert session.returncode == 0
@@ -321,11 +321,11 @@ def test_kubectl_forwards_ports(node_kubectl: Kubectl, web: int) -> None:
         line = forwarding.stdout.readline()
         port = int(line.split(":")[1].split(" ")[0])
         for number in range(3):
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/hello{number}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/hello{number}", timeout=30) as answer:
                 assert answer.read() == f"you asked for /hello{number}".encode()
     finally:
         forwarding.terminate()
-        forwarding.communicate(timeout=10)
+        forwarding.communicate(timeout=30)
 
 
 def test_kubectl_says_when_nothing_listens(node_kubectl: Kubectl) -> None:
@@ -333,12 +333,12 @@ def test_kubectl_says_when_nothing_listens(node_kubectl: Kubectl) -> None:
     try:
         assert forwarding.stdout is not None
         port = int(forwarding.stdout.readline().split(":")[1].split(" ")[0])
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
             connection.sendall(b"hello")
             assert connection.recv(10) == b""
     finally:
         forwarding.terminate()
-        _, said = forwarding.communicate(timeout=10)
+        _, said = forwarding.communicate(timeout=30)
     assert "failed to connect to 127.0.0.1:1" in said
 
 

@@ -161,7 +161,7 @@ def test_the_official_client_watches_while_another_changes(core: Any, namespace:
     seen: list[tuple[str, str]] = []
 
     def follow() -> None:
-        for event in watch.stream(core.list_namespaced_config_map, namespace, timeout_seconds=15):
+        for event in watch.stream(core.list_namespaced_config_map, namespace, timeout_seconds=30):
             seen.append((event["type"], event["object"].metadata.name))
             if event["object"].metadata.name == "last":
                 watch.stop()
@@ -170,7 +170,7 @@ def test_the_official_client_watches_while_another_changes(core: Any, namespace:
     thread.start()
     core.create_namespaced_config_map(namespace, config_map("first"))
     core.create_namespaced_config_map(namespace, config_map("last"))
-    thread.join(15)
+    thread.join(30)
     assert ("ADDED", "first") in seen
     assert ("ADDED", "last") in seen
 
@@ -220,5 +220,5 @@ def test_kubectl_waits_for_deletion(kubectl: Kubectl) -> None:
     )
     assert deleting.poll() is None
     kubectl("patch", "cm", "held", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-    assert deleting.wait(10) == 0
+    assert deleting.wait(30) == 0
     deleting.communicate()

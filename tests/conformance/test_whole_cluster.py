@@ -111,13 +111,13 @@ def test_forwarded_ports_and_followed_logs(whole: Kubectl) -> None:
         assert forwarding.stdout is not None
         assert following.stdout.readline() == "listening\n"
         port = int(forwarding.stdout.readline().split(":")[1].split(" ")[0])
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/through", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/through", timeout=30) as answer:
             assert answer.read().decode().removeprefix("pod ") in pods(whole)
         assert following.stdout.readline() == "asked for /through\n"
     finally:
         for process in (following, forwarding):
             process.terminate()
-            process.communicate(timeout=10)
+            process.communicate(timeout=30)
 
 
 def test_a_deleted_pod_is_replaced_and_described(whole: Kubectl) -> None:

@@ -45,7 +45,7 @@ while True:
 ASK_UDP = """
 import socket
 client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-client.settimeout(5)
+client.settimeout(20)
 client.connect((socket.gethostbyname("udp.other"), 53))
 client.send(b"hello")
 print(client.recv(2048).decode())

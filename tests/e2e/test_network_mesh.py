@@ -155,7 +155,7 @@ def test_localhost_4140_serves_the_pods_of_each_mesh(tmp_path: Path, mode: Mode)
 
 @every
 def test_a_published_port_leads_into_the_mesh(article: Mesh) -> None:
-    with urlopen(article.url("emojisvc.default"), timeout=5) as answer:
+    with urlopen(article.url("emojisvc.default"), timeout=20) as answer:
         assert EMOJI in answer.read().decode()
 
 

@@ -46,7 +46,7 @@ def by_signal(number: signal.Signals) -> Callable[[Mesh], None]:
 def by_down(mesh: Mesh) -> None:
     told = tulle(mesh.home, "down", "--name", mesh.name)
     assert told.returncode == 0, told.stderr
-    assert mesh.process.wait(10) == 0
+    assert mesh.process.wait(30) == 0
     mesh.end()
 
 

@@ -131,7 +131,7 @@ def test_exec_passes_streams_and_the_exit_code_on(running: Mesh) -> None:
 
 
 def test_exec_runs_inside_the_pods_network(running: Mesh) -> None:
-    script = "import os, urllib.request as u; print(u.urlopen('http://voting.default/', timeout=5).status)"
+    script = "import os, urllib.request as u; print(u.urlopen('http://voting.default/', timeout=20).status)"
     out = text(running.home, "exec", "deploy/emojisvc-v1", "--", sys.executable, "-c", script)
     assert out == "200\n"
 
@@ -163,7 +163,7 @@ def test_logs_follow_as_more_is_written(running: Mesh) -> None:
         assert process.stdout.readline()
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(30)
         if process.stdout is not None:
             process.stdout.close()
 

@@ -160,9 +160,9 @@ def test_a_policy_that_changes_is_in_force_soon(pods: Pods) -> None:
         pods.kubectl("patch", "meshtlsauthentication", "friends", "--type=merge", "-p", identities(*names))
 
     patch("friend", "default")
-    wait_until(lambda: pods.curl("guarded:8080").status == 200, "the caller is let in", seconds=5)
+    wait_until(lambda: pods.curl("guarded:8080").status == 200, "the caller is let in", seconds=30)
     patch("friend")
-    wait_until(lambda: pods.curl("guarded:8080").status == 403, "the caller is refused", seconds=5)
+    wait_until(lambda: pods.curl("guarded:8080").status == 403, "the caller is refused", seconds=30)
 
 
 def test_a_service_that_selects_nothing_answers_503_within_three_seconds(pods: Pods) -> None:

@@ -106,7 +106,7 @@ def test_without_any_privilege_pods_run_on_loopback(tmp_path: Path) -> None:
     try:
         running.wait_until_ready()
         assert running.lines[0].startswith("network: loopback (")
-        with urlopen(running.url("voting.default"), timeout=5) as answer:
+        with urlopen(running.url("voting.default"), timeout=20) as answer:
             assert answer.status == 200
     finally:
         running.end()

@@ -122,7 +122,7 @@ def capture(file: Path, running: Mesh, mode: str) -> Iterator[None]:
         yield
     finally:
         program.stdin.close()
-        program.wait(10)
+        program.wait(30)
         program.stdout.close()
 
 

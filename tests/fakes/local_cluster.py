@@ -59,7 +59,7 @@ class Cluster:
         seen: Obj = {}
         try:
             async with (
-                asyncio.timeout(15),
+                asyncio.timeout(30),
                 contextlib.aclosing(
                     cast("AsyncGenerator[WatchEvent, None]", self.api.watch(plural, group=group))
                 ) as events,
@@ -81,13 +81,13 @@ class Cluster:
     async def until_gone(
         self, plural: str, name: str, group: str = "", namespace: str | None = "default"
     ) -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while await self.find(plural, name, group, namespace) is not None:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
     async def until_true(self, holds: Callable[[], Awaitable[Any]]) -> None:
         """Wait for something that has no watch (a log, a file)."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while not await holds():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 

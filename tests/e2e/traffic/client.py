@@ -45,11 +45,11 @@ def grpc_calls(authority: str) -> dict[str, Any]:
     with grpc.insecure_channel(authority) as channel:
         seen: dict[str, Any] = {}
         call: Any = channel.unary_unary(f"/{SERVICE}/Unary")
-        answer, state = call.with_call(b"hello", timeout=10)
+        answer, state = call.with_call(b"hello", timeout=30)
         seen["unary"] = [answer.decode(), dict(state.trailing_metadata())]
         try:
             fail: Any = channel.unary_unary(f"/{SERVICE}/Fail")
-            fail(b"", timeout=10)
+            fail(b"", timeout=30)
         except grpc.RpcError as error:
             seen["fail"] = [error.code().name, error.details(), dict(_pairs(error))]
         count: Any = channel.unary_stream(f"/{SERVICE}/Count")
@@ -74,7 +74,7 @@ def grpc_calls(authority: str) -> dict[str, Any]:
         abandoned = count(b"10000000", timeout=20)
         next(abandoned)
         abandoned.cancel()
-        seen["after a cancel"] = call(b"again", timeout=10).decode()
+        seen["after a cancel"] = call(b"again", timeout=30).decode()
         return seen
 
 
@@ -89,7 +89,7 @@ def grpc_denied(authority: str) -> dict[str, Any]:
     with grpc.insecure_channel(authority) as channel:
         try:
             call: Any = channel.unary_unary(f"/{SERVICE}/Unary")
-            call(b"hello", timeout=10)
+            call(b"hello", timeout=30)
         except grpc.RpcError as error:
             return {"code": error.code().name, "details": error.details(), **dict(_pairs(error))}
         return {"code": "OK"}
@@ -102,7 +102,7 @@ def mark(authority: str, marker: str) -> dict[str, Any]:
     with grpc.insecure_channel(authority) as channel:
         call: Any = channel.unary_unary(f"/{SERVICE}/Unary")
         try:
-            return {"echo": call(marker.encode(), timeout=10, metadata=(("x-marker", marker),)).decode()}
+            return {"echo": call(marker.encode(), timeout=30, metadata=(("x-marker", marker),)).decode()}
         except grpc.RpcError as error:
             return {"error": str(error)}
 
@@ -115,7 +115,7 @@ def websocket(authority: str) -> dict[str, Any]:
     host, _, port = authority.rpartition(":")
     proxy = urlsplit(os.environ.get("http_proxy", ""))
     address = (proxy.hostname, proxy.port or 80) if proxy.hostname else (host, int(port))
-    connection = socket.create_connection(address, timeout=10)
+    connection = socket.create_connection(address, timeout=30)
     peer = WSConnection(ConnectionType.CLIENT)
     connection.sendall(peer.send(Request(host=authority, target="/ws")))
     messages: list[str] = []
@@ -185,7 +185,7 @@ def load(authority: str, seconds: str, workers: str = "4") -> dict[str, Any]:
     start = time.monotonic()
 
     def loop() -> None:
-        connection = HTTPConnection(proxy.hostname or host, proxy.port or int(port), timeout=10)
+        connection = HTTPConnection(proxy.hostname or host, proxy.port or int(port), timeout=30)
         while time.monotonic() < until:
             try:
                 connection.request("GET", "/", headers={"Host": authority})
@@ -220,7 +220,7 @@ def grpc_load(authority: str, seconds: str, workers: str = "1") -> dict[str, Any
     def loop(call: Any) -> None:
         while time.monotonic() < until:
             try:
-                call(b"hello", timeout=10)
+                call(b"hello", timeout=30)
                 statuses["200 OK"] += 1
             except grpc.RpcError as error:
                 statuses[error.code().name] += 1

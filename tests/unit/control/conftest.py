@@ -51,12 +51,12 @@ class Running:
             request_serializer=lambda m: m.SerializeToString(),
             response_deserializer=answer.FromString,
         )
-        return await call(request, timeout=10)
+        return await call(request, timeout=30)
 
 
 async def until(holds: Callable[[], bool]) -> None:
     """Wait, five seconds at most, for something that another task brings about."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not holds():  # noqa: ASYNC110 - what is waited for has no event of its own
             await asyncio.sleep(0.01)
 

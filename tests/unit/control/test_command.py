@@ -102,7 +102,7 @@ async def test_it_starts_becomes_ready_and_ends_when_told(tmp_path: Path) -> Non
             await until(lambda: LEASE in kubernetes.other)
         finally:
             process.terminate()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 rest = (await process.communicate())[1]
         assert process.returncode == 0, rest
         assert b"Traceback" not in rest

@@ -47,7 +47,7 @@ async def test_a_group_is_computed_once_for_all_and_only_for_what_it_depends_on(
             await asyncio.sleep(COALESCE * 3)
             assert hub.computed == 1, "b is nothing to a"
             put(world, hub, "a", "10.96.0.1")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await one.changed()
                 await two.changed()
             assert (one.answer, two.answer, hub.computed) == ("10.96.0.1", "10.96.0.1", 2)
@@ -89,7 +89,7 @@ async def test_one_answer_that_cannot_be_computed_stops_nobody_else() -> None:
         with hub.subscribe("x", broken) as bad, hub.subscribe("a", lambda: ip_of(world, "a")) as good:
             assert (bad.answer, good.answer) == ("fine so far", "none")
             put(world, hub, "a", "10.96.0.1")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await good.changed()
             assert (bad.answer, good.answer, hub.failed) == ("fine so far", "10.96.0.1", 1)
 

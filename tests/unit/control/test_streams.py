@@ -39,7 +39,7 @@ def addresses(update: destination_pb2.Update) -> list[str]:
 
 
 async def next_of(stream: Any) -> Any:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return await stream.read()
 
 

@@ -66,7 +66,7 @@ async def running(name: str, **env: str) -> AsyncIterator[asyncio.subprocess.Pro
 
 def get(url: str) -> tuple[int, bytes]:
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:

@@ -54,7 +54,7 @@ class Both:
         """Return the values by their labels' values, in the order of the labels' names."""
         opener = build_opener(ProxyHandler({}))
         parameters = urlencode({"query": query, "time": self.end})
-        with opener.open(f"{self.url}/api/v1/query?{parameters}", timeout=10) as answer:
+        with opener.open(f"{self.url}/api/v1/query?{parameters}", timeout=30) as answer:
             found = json.load(answer)["data"]["result"]
         return {
             tuple(value for _, value in sorted(sample["metric"].items())): float(sample["value"][1])

@@ -156,14 +156,14 @@ async def ask_udp(port: int, message: bytes) -> bytes:
     with client:
         client.connect(("127.0.0.1", port))
         client.send(message)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await asyncio.get_running_loop().sock_recv(client, 4096)
 
 
 async def ask_tcp(port: int, message: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(struct.pack("!H", len(message)) + message)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         (size,) = struct.unpack("!H", await reader.readexactly(2))
         reply = await reader.readexactly(size)
     writer.close()

@@ -38,7 +38,7 @@ async def grpc_server(answer: bytes | None) -> AsyncIterator[int]:
 
 
 async def check(port: int, service: str = "") -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await check_health(
             await asyncio.open_connection("127.0.0.1", port), authority=f"127.0.0.1:{port}", service=service
         )

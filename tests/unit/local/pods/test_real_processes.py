@@ -122,7 +122,7 @@ async def test_volumes_hold_what_they_name_and_follow_changes(cluster: Any) -> N
     assert claims["aud"] == ["mesh"] and claims["kubernetes.io"]["pod"]["name"] == "files"
     patch = {"data": {"index.html": "changed"}}
     await cluster.api.patch("configmaps", "site", patch, namespace="default")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (folder / "site" / "index.html").read_text() != "changed":  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert (folder / "both" / "deep" / "page").read_text() == "changed"
