@@ -48,7 +48,7 @@ def _first_answer(url: str) -> None:
 
 
 def report(mode: str = "auto") -> tuple[str, bool]:
-    """Start the article's two services, ask one, add pods; return the lines and whether every target is met."""
+    """Start the two services of examples/two-services, ask one, add pods; return the lines and whether every target is met."""
     name = f"bench-start-{os.getpid()}"
     tulle = str(Path(sys.executable).with_name("tulle"))
     began = time.monotonic()

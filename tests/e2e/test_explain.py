@@ -55,7 +55,7 @@ spec:
 def article(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Mesh, Path]]:
-    """The article's two services with a policy and a route, and the file that holds these."""
+    """The two services with a policy and a route, and the file that holds these."""
     policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
     policy.write_text(POLICY)
     with mesh(tmp_path_factory.mktemp("state"), request.param, str(MANIFEST), str(policy)) as running:

@@ -1,4 +1,4 @@
-"""The article's two services in each network: captured or sent explicitly, by name, by authority and from the host."""
+"""Two services in each network: captured or sent explicitly, by name, by authority and from the host."""
 
 import json
 import socket
@@ -23,7 +23,7 @@ EMOJI = '"shortcode": ":joy:"'
 
 @pytest.fixture(scope="module")
 def article(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    """The article's manifest, up."""
+    """The manifest of the two services, up."""
     with mesh(tmp_path_factory.mktemp("state"), request.param, str(MANIFEST)) as running:
         yield running
 

@@ -106,7 +106,7 @@ def test_every_query_of_the_dashboard_returns_data(tmp_path: Path) -> None:
 
 
 def check_edges(running: Mesh, client: httpx2.Client) -> None:
-    """The edges that Prometheus sees from the article's metrics are those that `tulle` adds up."""
+    """The edges that Prometheus sees from the golden metrics are those that `tulle` adds up."""
     query = 'sum by (src_pod, dst_pod) (http_requests_total{direction="inbound",src_pod!=""})'
     pairs = {(owner(s["metric"]["src_pod"]), owner(s["metric"]["dst_pod"])) for s in ask(client, query)}
     base = running.url("tulle-viz.linkerd")

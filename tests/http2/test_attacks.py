@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.http2.flood import flood, neighbour
+from tests.http2.flood import Neighbour, flood, neighbour
 from tests.http2.sidecar import Server, sidecar
 from tests.http2.wire import (
     CANCEL,
@@ -39,9 +39,17 @@ from tests.http2.wire import (
 )
 
 MIB = 1 << 20
-# What a neighbour may wait while somebody attacks. A loaded machine adds to what the server causes: 25 ms when alone.
-PATIENCE = 0.5
+# What a neighbour waits while somebody attacks, as a rule and at worst. A loaded machine adds to what the server causes,
+# which is 25 ms when it is alone.
+AS_A_RULE = 0.5
+AT_WORST = 10.0
 U32 = struct.Struct(">I")
+
+
+def served(other: Neighbour) -> bool:
+    """Tell whether another client was served all the time."""
+    waits = sorted(other.took)
+    return not other.wrong and waits[len(waits) // 2] <= AS_A_RULE and waits[-1] <= AT_WORST
 
 
 def stream(number: int) -> int:
@@ -57,7 +65,7 @@ def test_rapid_reset_ends_within_a_thousand_streams(server: Server) -> None:
     assert (seen.end.kind, seen.end.value) == ("goaway", ENHANCE_YOUR_CALM)
     assert seen.streams <= 1_000
     assert seen.grown <= 2 * MIB
-    assert not other.wrong and max(other.took) <= PATIENCE
+    assert served(other)
 
 
 RESETS: dict[str, Callable[[int], bytes]] = {
@@ -130,7 +138,7 @@ def test_references_that_unfold_are_counted_as_what_they_unfold_to(
                 break
             assert str(outcome) in ("status 431", "reset 1", "reset 7", "reset 11"), number
         assert server.resident() - before <= max(5 * sent, MIB)
-    assert not other.wrong and max(other.took) <= PATIENCE
+    assert served(other)
 
 
 def test_empty_data_on_a_stream_that_nobody_reads(server: Server) -> None:
@@ -140,7 +148,7 @@ def test_empty_data_on_a_stream_that_nobody_reads(server: Server) -> None:
     assert (seen.end.kind, seen.end.value) == ("goaway", ENHANCE_YOUR_CALM)
     assert seen.units <= 10_000
     assert seen.grown <= 2 * MIB
-    assert not other.wrong and max(other.took) <= PATIENCE
+    assert served(other)
 
 
 CONTROL = {
@@ -171,7 +179,7 @@ def test_a_client_that_does_not_read_the_answers_is_left(server: Server, control
                 break
         assert server.resident() - before <= 2 * MIB
         assert client.closes()
-    assert not other.wrong and max(other.took) <= PATIENCE
+    assert served(other)
 
 
 def test_a_stream_that_is_not_read_does_not_stop_another(server: Server) -> None:

@@ -17,7 +17,7 @@ __all__ = ["main"]
 VERBS: dict[str, str] = {
     "up": "Start manifests behind sidecars on this machine",
     "down": "Stop what `tulle up` started",
-    "demo": "Run emojivoto and the two services of the article in a mesh",
+    "demo": "Run emojivoto and two more services in a mesh",
     "inject": "Add the sidecar to manifests",
     "uninject": "Take the sidecar out of manifests",
     "install": "Print the control plane's manifests",

@@ -1,4 +1,4 @@
-"""`tulle demo`: emojivoto and the article's two services in a mesh, from manifests inside the package."""
+"""`tulle demo`: emojivoto and two more services in a mesh, from manifests inside the package."""
 
 import re
 import sys
@@ -48,7 +48,7 @@ def _span(ctx: click.Context, param: click.Parameter, value: str | None) -> floa
 )
 @click.option("--name", default="demo", show_default=True, metavar="NAME", help="Name of this mesh.")
 def command(span: float | None, mode: str, name: str) -> None:
-    """Run emojivoto and the two services of the article in a mesh.
+    """Run emojivoto and two more services in a mesh.
 
     With --for it exits with 1 if any service had no meshed traffic.
 

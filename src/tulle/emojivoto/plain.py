@@ -1,4 +1,4 @@
-"""The article's two services, `voting` and `emojisvc`, over plain HTTP on the container's port.
+"""The two services of examples/two-services, `voting` and `emojisvc`, over plain HTTP on the container's port.
 
 Each asks the other once a second through its Service, so that a mesh of the two alone has traffic to show.
 """

@@ -33,7 +33,7 @@ def test_the_bot_votes_for_the_doughnut_about_fifteen_times_in_a_hundred() -> No
     assert votes[":joy:"] and votes[":ghost:"]
 
 
-def test_the_plain_services_answer_as_the_article_shows_them() -> None:
+def test_the_plain_services_answer_as_the_readme_shows_them() -> None:
     votes: Counter[str] = Counter()
     assert answer_voting("/api/vote?choice=:joy:", votes).status == 200
     assert json.loads(answer_voting("/", votes).body) == [{"shortcode": ":joy:", "votes": 1}]

@@ -44,7 +44,7 @@ def env_of(pod: dict[str, Any]) -> dict[str, str]:
     return {item["name"]: item.get("value", "") for item in proxy["env"]}
 
 
-def test_the_articles_pod_gets_proxy_and_init_container_with_linkerds_names_and_ports() -> None:
+def test_an_ordinary_pod_gets_proxy_and_init_container_with_linkerds_names_and_ports() -> None:
     pod = injected(POD)
     init, proxy = pod["spec"]["initContainers"]
     assert (init["name"], proxy["name"]) == ("linkerd-init", "linkerd-proxy")

@@ -11,13 +11,13 @@ from tulle.errors import TulleError
 from tulle.inject import InjectConfig
 from tulle.inject.stream import annotate, remove, sidecar, transform
 
-ARTICLE = Path(__file__).parents[3] / "src/tulle/emojivoto/manifests/two-services.yaml"
+TWO_SERVICES = Path(__file__).parents[3] / "src/tulle/emojivoto/manifests/two-services.yaml"
 CONFIG = InjectConfig(trust_anchors="PEM", proxy_image="tulle/proxy:1", proxy_version="1")
 ENABLED = {"linkerd.io/inject": "enabled"}
 
 
 def test_inject_annotates_workloads_and_reports_each_object() -> None:
-    text, reports = transform(ARTICLE.read_text(), "f.yaml", lambda obj: annotate(obj, ENABLED))
+    text, reports = transform(TWO_SERVICES.read_text(), "f.yaml", lambda obj: annotate(obj, ENABLED))
     assert [str(report) for report in reports] == [
         'deployment "voting-v1" injected',
         'service "voting" skipped',
@@ -29,16 +29,16 @@ def test_inject_annotates_workloads_and_reports_each_object() -> None:
 
 
 def test_uninject_undoes_inject_with_or_without_the_whole_sidecar() -> None:
-    original = list(yaml.safe_load_all(ARTICLE.read_text()))
+    original = list(yaml.safe_load_all(TWO_SERVICES.read_text()))
     for change in (lambda obj: annotate(obj, ENABLED), lambda obj: sidecar(obj, CONFIG, ENABLED)):
-        text, _ = transform(ARTICLE.read_text(), "f.yaml", change)
+        text, _ = transform(TWO_SERVICES.read_text(), "f.yaml", change)
         back, reports = transform(text, "f.yaml", remove)
         assert list(yaml.safe_load_all(back)) == original
         assert [report.outcome for report in reports] == ["uninjected", "skipped"] * 2
 
 
 def test_manual_injection_writes_the_whole_sidecar() -> None:
-    text, _ = transform(ARTICLE.read_text(), "f.yaml", lambda obj: sidecar(obj, CONFIG, ENABLED))
+    text, _ = transform(TWO_SERVICES.read_text(), "f.yaml", lambda obj: sidecar(obj, CONFIG, ENABLED))
     spec = next(yaml.safe_load_all(text))["spec"]["template"]["spec"]
     assert [c["name"] for c in spec["initContainers"]] == ["linkerd-init", "linkerd-proxy"]
 
@@ -74,11 +74,11 @@ def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_reads_stdin_and_reports_on_stderr() -> None:
-    done = run("inject", "-", stdin=ARTICLE.read_text())
+    done = run("inject", "-", stdin=TWO_SERVICES.read_text())
     assert done.returncode == 0
     assert 'deployment "voting-v1" injected' in done.stderr
     back = run("uninject", "-", stdin=done.stdout)
-    assert list(yaml.safe_load_all(back.stdout)) == list(yaml.safe_load_all(ARTICLE.read_text()))
+    assert list(yaml.safe_load_all(back.stdout)) == list(yaml.safe_load_all(TWO_SERVICES.read_text()))
 
 
 def test_wrong_usage_exits_with_2_and_bad_input_with_1() -> None:

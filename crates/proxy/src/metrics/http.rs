@@ -53,7 +53,7 @@ impl Outcome {
             .build()
     }
 
-    /// The labels of a `response_latency_ms`, and of the article's families.
+    /// The labels of a `response_latency_ms`, and of the golden metrics.
     pub(super) fn latency(self, labels: &Labels) -> Labels {
         let status = status_text(self.status);
         labels.extend().add("status_code", &status).build()
@@ -76,7 +76,7 @@ struct OutcomeSeries {
 pub struct HttpLabels {
     /// Labels of Linkerd's families (`direction`, `target_addr`, `tls`, …).
     pub linkerd: Labels,
-    /// `direction, dst_pod, dst_service, src_pod, src_namespace` of the article's families.
+    /// `direction, dst_pod, dst_service, src_pod, src_namespace` of the golden metrics.
     pub article: Labels,
 }
 

@@ -1,4 +1,4 @@
-//! The label sets of outbound series, in one place: Linkerd's and the article's.
+//! The label sets of outbound series, in one place: Linkerd's and the golden metrics'.
 
 use std::net::SocketAddr;
 use std::rc::Rc;

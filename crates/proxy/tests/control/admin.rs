@@ -109,7 +109,7 @@ fn control_admin_metrics_begin_with_these_families() {
     }
 }
 
-/// The families of the article and of Linkerd, with exactly these labels, after one request through the sidecar.
+/// The golden metrics and Linkerd's families, with exactly these labels, after one request through the sidecar.
 #[test]
 fn control_admin_metrics_of_a_request_have_these_labels() {
     let app = super::proxy::application("127.0.0.1:0", "web");
