@@ -274,9 +274,10 @@ impl PathMatcher {
         match self {
             Self::Exact(exact) => exact.as_bytes() == path,
             Self::Regex(pattern) => pattern.matches(path),
+            Self::Prefix(prefix) if prefix.is_empty() => true,
             Self::Prefix(prefix) => path
                 .strip_prefix(prefix.as_bytes())
-                .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with(b"/")),
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/")),
             Self::RpcService(service) => {
                 rpc(path).is_some_and(|(found, _)| found == service.as_bytes())
             }

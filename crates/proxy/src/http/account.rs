@@ -186,8 +186,8 @@ impl Account {
         }
     }
 
-    /// Counts the request. `error` is empty, or a word of a closed set.
-    pub fn end(&mut self, metrics: &HttpMetrics, error: &'static str) {
+    /// Counts the request. `error` is empty, or a word of a closed set. Returns the moment.
+    pub fn end(&mut self, metrics: &HttpMetrics, error: &'static str) -> Instant {
         let now = Instant::now();
         self.trace.ended(self.grpc_status, error);
         if let Some(line) = &self.access {
@@ -225,6 +225,7 @@ impl Account {
             edge.try_ended(ended, now - self.sent.unwrap_or(self.started));
             edge.ended(ended, now - self.started);
         }
+        now
     }
 }
 

@@ -232,6 +232,9 @@ impl<'e, 'd> Exchange<'e, 'd> {
     pub async fn head(&mut self, head: &mut Head) -> Result<Answer, Failure> {
         poll_fn(|cx| {
             let turn = self.poll_request(cx)?;
+            if self.up.defers(cx) {
+                return Poll::Pending;
+            }
             loop {
                 match self.up.poll_head(cx, head) {
                     Poll::Ready(Ok(Answer::Interim)) => {
@@ -354,10 +357,7 @@ impl<'e, 'd> Exchange<'e, 'd> {
                         break;
                     }
                     // What is still in the buffer is the connection's to write.
-                    Poll::Ready(_) => {
-                        let _later = self.down.poll_flush(cx).map_err(Failure::Downstream)?;
-                        return Poll::Ready(Ok(()));
-                    }
+                    Poll::Ready(_) => return Poll::Ready(Ok(())),
                     Poll::Pending => break,
                 }
             }
@@ -386,14 +386,11 @@ impl<'e, 'd> Exchange<'e, 'd> {
         self.up.cancel(failure.to_upstream());
     }
 
-    /// Moves what it can of the request.
+    /// Moves what it can of the request. When all of it has gone, [`Self::rest`] sees whether the caller does.
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Result<Turn, Failure> {
         for _ in 0..TURN {
             if self.request != Flow::Open {
-                return match self.down.poll_gone(cx) {
-                    Poll::Ready(fault) => Err(Failure::Downstream(fault)),
-                    Poll::Pending => Ok(Turn::Waiting),
-                };
+                return Ok(Turn::Waiting);
             }
             if self.replay.is_behind() {
                 if self.poll_again(cx).is_pending() {
@@ -575,8 +572,13 @@ impl<'e, 'd> Exchange<'e, 'd> {
         Poll::Pending
     }
 
-    /// The end of a turn: what was gathered leaves, and the deadline is looked at.
+    /// The end of a turn: what was gathered leaves, the deadline is looked at, and whether the caller still waits.
     fn rest<T>(&mut self, cx: &mut Context<'_>, turn: Turn) -> Poll<Result<T, Failure>> {
+        if self.request != Flow::Open {
+            if let Poll::Ready(fault) = self.down.poll_gone(cx) {
+                return Poll::Ready(Err(Failure::Downstream(fault)));
+            }
+        }
         // A server that has closed its receiving half may have answered before it did.
         if matches!(self.up.poll_flush(cx), Poll::Ready(Err(_))) && self.request == Flow::Open {
             self.request = Flow::Stopped;

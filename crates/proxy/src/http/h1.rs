@@ -48,6 +48,8 @@ pub struct Connection {
     sent: usize,
     /// TLS may hold something that the socket did not take.
     unflushed: bool,
+    /// What has gathered has waited for its turn.
+    due: bool,
     /// The message going out, when its head has been written and its end has not.
     writer: Option<BodyWriter>,
     /// Another message may follow this one.
@@ -81,6 +83,7 @@ impl Connection {
             out: Vec::new(),
             sent: 0,
             unflushed: false,
+            due: false,
             writer: None,
             persist: true,
             broken: false,
@@ -113,6 +116,16 @@ impl Connection {
                     tulle_http::h1::Event::NeedMore => {}
                     _ => return Poll::Ready(Ok(None)),
                 }
+                if let Poll::Ready(read) = self.poll_more(cx) {
+                    if read? > 0 {
+                        continue;
+                    }
+                    return Poll::Ready(match self.decoder.eof(&self.input) {
+                        Eof::Clean => Ok(None),
+                        _ => Err(Fault::Closed),
+                    });
+                }
+                // Nothing is there: only now is looked at what ends the wait.
                 let waiting = self.decoder.is_idle() && self.input.is_empty();
                 if waiting {
                     self.shrink();
@@ -138,12 +151,7 @@ impl Connection {
                         return Poll::Ready(Err(Fault::Timeout));
                     }
                 }
-                if ready!(self.poll_more(cx))? == 0 {
-                    return Poll::Ready(match self.decoder.eof(&self.input) {
-                        Eof::Clean => Ok(None),
-                        _ => Err(Fault::Closed),
-                    });
-                }
+                return Poll::Pending;
             }
         })
         .await
@@ -367,11 +375,33 @@ impl Connection {
         }
     }
 
-    /// Writes what has gathered.
+    /// Has anything gathered that has not waited for its turn? The first time it is asked it arranges for the task to be
+    /// polled again, behind all that is ready now, and says yes: to write is due then.
+    ///
+    /// So the reads of one round of the event loop come before its writes. A write wakes the peer's thread, which for a
+    /// peer that sleeps is the dearest part of it; written one after the other, the first wakes it and the rest find it
+    /// awake (docs/performance.md).
+    pub fn defers(&mut self, cx: &Context<'_>) -> bool {
+        if self.due || self.out.is_empty() {
+            return false;
+        }
+        self.due = true;
+        cx.waker().wake_by_ref();
+        true
+    }
+
+    /// Writes what has gathered, once its turn has come.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         if self.out.is_empty() && !self.unflushed {
             return Poll::Ready(Ok(()));
         }
+        if self.defers(cx) {
+            return Poll::Pending;
+        }
+        self.poll_flush_now(cx)
+    }
+
+    fn poll_flush_now(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         self.unflushed = true;
         while self.sent < self.out.len() {
             ready!(self.poll_write(cx))?;
@@ -379,7 +409,7 @@ impl Connection {
         self.out.clear();
         self.sent = 0;
         ready!(Pin::new(&mut self.io).poll_flush(cx)).map_err(|error| self.broken(error.into()))?;
-        self.unflushed = false;
+        (self.unflushed, self.due) = (false, false);
         Poll::Ready(Ok(()))
     }
 
@@ -389,7 +419,7 @@ impl Connection {
 
     /// Writes what the socket takes without a wait.
     pub fn flush_now(&mut self) {
-        let _late = self.poll_flush(&mut Context::from_waker(Waker::noop()));
+        let _late = self.poll_flush_now(&mut Context::from_waker(Waker::noop()));
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {

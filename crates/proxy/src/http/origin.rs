@@ -11,8 +11,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
+use crate::clock;
 use crate::http::h1;
 use crate::http::h2::{self, client};
 use crate::identity::Trust;
@@ -55,7 +55,8 @@ pub struct Origin {
 
 struct Idle {
     connection: Box<h1::Connection>,
-    since: Instant,
+    /// By [`crate::clock`].
+    since: u64,
 }
 
 #[derive(Default)]
@@ -115,11 +116,11 @@ impl Origin {
         Ok(io)
     }
 
-    /// An idle HTTP/1 connection that is still good.
-    pub fn take_idle(&self) -> Option<Box<h1::Connection>> {
+    /// An idle HTTP/1 connection that is still good. `now`: by [`crate::clock`], as the request's start was read.
+    pub fn take_idle(&self, now: u64) -> Option<Box<h1::Connection>> {
         let mut idle = self.idle.borrow_mut();
         while let Some(Idle { connection, since }) = idle.pop() {
-            if since.elapsed() < self.limits.idle_time && !connection.is_stale() {
+            if self.is_young(since, now) && !connection.is_stale() {
                 return Some(connection);
             }
         }
@@ -144,12 +145,18 @@ impl Origin {
             return self.dial_h2().await.map(|_| ());
         }
         let connection = self.dial_h1().await?;
-        self.give_back(connection);
+        self.give_back(connection, clock::now());
         Ok(())
     }
 
-    /// Takes a connection back if it may carry another request; otherwise it is closed.
-    pub fn give_back(self: &Rc<Self>, mut connection: Box<h1::Connection>) {
+    /// An idle connection may still be used.
+    fn is_young(&self, since: u64, now: u64) -> bool {
+        u128::from(now.saturating_sub(since)) < self.limits.idle_time.as_nanos()
+    }
+
+    /// Takes a connection back if it may carry another request; otherwise it is closed. `now`: by [`crate::clock`], as
+    /// the request's end was read.
+    pub fn give_back(self: &Rc<Self>, mut connection: Box<h1::Connection>, now: u64) {
         if !connection.is_reusable() || self.limits.idle == 0 {
             return;
         }
@@ -160,7 +167,7 @@ impl Origin {
         }
         idle.push(Idle {
             connection,
-            since: Instant::now(),
+            since: now,
         });
         if !self.sweeping.replace(true) {
             tokio::task::spawn_local(sweep(Rc::downgrade(self), self.limits.idle_time));
@@ -277,7 +284,8 @@ async fn sweep(origin: std::rc::Weak<Origin>, idle_time: Duration) {
             return;
         };
         let mut idle = origin.idle.borrow_mut();
-        idle.retain(|idle| idle.since.elapsed() < idle_time && !idle.connection.is_stale());
+        let now = clock::now();
+        idle.retain(|idle| origin.is_young(idle.since, now) && !idle.connection.is_stale());
         origin.peak.set(origin.open_h1());
         if idle.is_empty() {
             *idle = Vec::new();

@@ -287,6 +287,15 @@ impl Upstream {
         }
     }
 
+    /// Has what was gathered to wait for its turn, which then comes by itself?
+    pub fn defers(&mut self, cx: &Context<'_>) -> bool {
+        match self {
+            Upstream::H1(connection) => connection.defers(cx),
+            // Its connection's task writes.
+            Upstream::H2(_) => false,
+        }
+    }
+
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         match self {
             Upstream::H1(connection) => connection.poll_flush(cx),

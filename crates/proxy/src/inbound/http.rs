@@ -132,7 +132,7 @@ impl Handler for Requests {
         loop {
             account.handed_on();
             account.trace.attempt(self.inbound.observer.tracer(), head);
-            let (up, fresh) = match self.open(head, body, upgrade).await {
+            let (up, fresh) = match self.open(head, body, upgrade, now).await {
                 Ok(opened) => opened,
                 Err(error) => {
                     let refusal = Refusal::because(error.reason, error.detail);
@@ -188,6 +188,7 @@ impl Requests {
         head: &Head,
         body: BodyKind,
         upgrade: bool,
+        now: u64,
     ) -> Result<(Upstream, bool), ConnectError> {
         let application = &self.session.port().application;
         let broken = |fault: Fault| ConnectError::new(Reason::ConnectFailed, fault);
@@ -204,7 +205,7 @@ impl Requests {
         let idle = if upgrade {
             None
         } else {
-            application.take_idle()
+            application.take_idle(now)
         };
         let (connection, fresh) = match idle {
             Some(connection) => (connection, false),
@@ -250,9 +251,9 @@ impl Requests {
         account.exchanged(&exchange);
         match moved {
             Ok(()) => {
-                account.end(metrics, "");
+                let now = clock::nanos(account.end(metrics, ""));
                 if let Upstream::H1(connection) = exchange.up {
-                    self.session.port().application.give_back(connection);
+                    self.session.port().application.give_back(connection, now);
                 }
                 Handled::Answered
             }

@@ -13,6 +13,14 @@ pub const MAX_VALUE_BYTES: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Labels(Arc<str>);
 
+/// Whether two values of a label are the same. Nearly always both are empty, and an empty `Box<[u8]>` or literal lies
+/// nowhere: `memcmp` of no octets at no address is a fault that the processor takes back, 80 ns each (AVX-512 on an
+/// EPYC, docs/performance.md).
+#[inline]
+pub fn same_value(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && (one.is_empty() || one == other)
+}
+
 impl Labels {
     /// The empty label set.
     pub fn none() -> Self {

@@ -25,6 +25,6 @@ pub mod text;
 
 pub use families::{Family, Kind};
 pub use histogram::{Bounds, Histogram};
-pub use labels::{Labels, LabelsBuilder};
+pub use labels::{Labels, LabelsBuilder, same_value};
 pub use registry::{Counter, Gauge, Limits, Registry, Shard};
 pub use text::{Format, render};

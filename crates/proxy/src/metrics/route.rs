@@ -14,14 +14,14 @@ use tulle_engine::route::RuleId;
 use super::families as f;
 use super::http::Outcome;
 use super::profile::ProfileRoute;
-use super::{Counter, Family, Histogram, Labels, Shard};
+use super::{Counter, Family, Histogram, Labels, Shard, same_value};
 
 /// Most different outcomes (status and error) that one edge keeps apart; what comes after is counted with the error
 /// `UNKNOWN` and no status, so that a peer cannot make series at will.
 pub const MAX_STATUSES: usize = 32;
 
 /// How a request, or a try of one, ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Eq)]
 pub struct Ended {
     /// HTTP status of the server's answer; 0 where there was none, or the proxy answered instead.
     pub status: u16,
@@ -29,6 +29,13 @@ pub struct Ended {
     pub grpc_status: Option<u8>,
     /// The proxy's own word for the error; empty for none.
     pub error: &'static str,
+}
+
+impl PartialEq for Ended {
+    fn eq(&self, other: &Self) -> bool {
+        (self.status, self.grpc_status) == (other.status, other.grpc_status)
+            && same_value(self.error.as_bytes(), other.error.as_bytes())
+    }
 }
 
 /// The series of a route as one of its backends, or one server's route, uses them.

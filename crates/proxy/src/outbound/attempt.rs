@@ -124,7 +124,7 @@ pub async fn open(
         let idle = if upgrade {
             None
         } else {
-            member.origin.take_idle()
+            member.origin.take_idle(in_use.started())
         };
         let (connection, fresh) = match idle {
             Some(connection) => (connection, false),

@@ -201,7 +201,9 @@ impl Copy {
         })?;
         let passed = pass(&mut up, body, &in_use).await;
         match (&passed, up) {
-            (Ok(()), Upstream::H1(connection)) => in_use.member.origin.give_back(connection),
+            (Ok(()), Upstream::H1(connection)) => {
+                in_use.member.origin.give_back(connection, clock::now());
+            }
             (Ok(()), Upstream::H2(_)) => {}
             (Err(_), mut up) => up.cancel(Code::CANCEL),
         }

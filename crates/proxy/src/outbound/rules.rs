@@ -14,7 +14,7 @@ use tulle_engine::{Meta, Reason};
 
 use crate::metrics::profile::ProfileRoute;
 use crate::metrics::route::{Classified, Edge};
-use crate::metrics::{Counter, Family, Labels, Shard, families};
+use crate::metrics::{Counter, Family, Labels, Shard, families, same_value};
 use crate::outbound::labels;
 
 /// The rules of a policy, each made when it is first used.
@@ -164,7 +164,7 @@ impl RuleState {
         };
         if let Some(known) = edges
             .iter()
-            .find(|known| *known.hostname == *hostname && same(known))
+            .find(|known| same(known) && same_value(&known.hostname, hostname))
         {
             return known.edge.clone();
         }

@@ -27,6 +27,8 @@ pub struct InUse {
     /// Of what was picked: the rest of it is the member's.
     probe: u32,
     told: Cell<bool>,
+    /// When the answer was complete.
+    over: Cell<Option<u64>>,
     /// The value of the cookie that the answer sets.
     pub(super) cookie: Option<NonZeroU64>,
 }
@@ -45,6 +47,7 @@ impl InUse {
             started,
             probe: picked.probe,
             told: Cell::new(false),
+            over: Cell::new(None),
             cookie,
         }
     }
@@ -66,7 +69,18 @@ impl InUse {
 
     /// The answer is complete. `grpc_status`: of its trailers, if it had one there.
     pub fn ended(&self, now: u64, grpc_status: Option<u8>) {
+        self.over.set(Some(now));
         self.tell(now, &Outcome::of_answer(200, grpc_status, None));
+    }
+
+    /// When the request took it, or began to wait for it.
+    pub fn started(&self) -> u64 {
+        self.started
+    }
+
+    /// When its answer was complete, once it is.
+    pub fn over(&self) -> Option<u64> {
+        self.over.get()
     }
 
     /// The connection or stream broke, or the server took too long: the try failed, and not by the caller.
@@ -137,9 +151,10 @@ impl InUse {
 
 impl Drop for InUse {
     fn drop(&mut self) {
+        let now = self.over.get().unwrap_or_else(clock::now);
         let mut state = self.backend.state.borrow_mut();
         let before = state.balancer.ready_len();
-        state.balancer.on_end(self.picked(), clock::now());
+        state.balancer.on_end(self.picked(), now);
         // It was full, and is no longer.
         if before == 0 && state.balancer.ready_len() > 0 {
             self.backend.settle(&mut state);

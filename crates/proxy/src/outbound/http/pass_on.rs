@@ -47,8 +47,8 @@ pub async fn pass_on(
     account.exchanged(exchange);
     match moved {
         Ok(()) => {
-            in_use.ended(clock::now(), exchange.grpc_status());
-            account.end(metrics, "");
+            let now = clock::nanos(account.end(metrics, ""));
+            in_use.ended(now, exchange.grpc_status());
             true
         }
         Err(failure) => {
@@ -70,7 +70,8 @@ pub fn conclude(up: Upstream, answer: Answer, in_use: &InUse) -> Handled<Tunnel>
         }
         (Upstream::H2(_), Answer::Tunnel) => Handled::Cut,
         (Upstream::H1(connection), _) => {
-            in_use.member.origin.give_back(connection);
+            let now = in_use.over().unwrap_or_else(clock::now);
+            in_use.member.origin.give_back(connection, now);
             Handled::Answered
         }
         (Upstream::H2(_), _) => Handled::Answered,

@@ -362,8 +362,9 @@ fn discard(
     account: &mut Account,
 ) {
     let grpc = exchange.grpc_status().or(exchange::grpc_status(head));
-    in_use.answered(clock::now(), head);
-    in_use.ended(clock::now(), grpc);
+    let now = clock::now();
+    in_use.answered(now, head);
+    in_use.ended(now, grpc);
     let since = clock::instant(course.since);
     account.tried(
         &in_use.member.metrics,
@@ -373,6 +374,6 @@ fn discard(
     );
     account.unwatch(Ok(head));
     if let Some(connection) = exchange.discard() {
-        in_use.member.origin.give_back(connection);
+        in_use.member.origin.give_back(connection, now);
     }
 }
