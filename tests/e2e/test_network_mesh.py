@@ -22,15 +22,17 @@ EMOJI = '"shortcode": ":joy:"'
 
 
 @pytest.fixture(scope="module")
-def article(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+def two_services(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """The manifest of the two services, up."""
     with mesh(tmp_path_factory.mktemp("state"), request.param, str(MANIFEST)) as running:
         yield running
 
 
-every = pytest.mark.parametrize("article", MODES, indirect=True, scope="module")
-isolated = pytest.mark.parametrize("article", modes_here("netns", "userns"), indirect=True, scope="module")
-loopback = pytest.mark.parametrize("article", modes_here("loopback"), indirect=True, scope="module")
+every = pytest.mark.parametrize("two_services", MODES, indirect=True, scope="module")
+isolated = pytest.mark.parametrize(
+    "two_services", modes_here("netns", "userns"), indirect=True, scope="module"
+)
+loopback = pytest.mark.parametrize("two_services", modes_here("loopback"), indirect=True, scope="module")
 
 
 def kubectl(mesh: Mesh, *words: str) -> str:
@@ -54,8 +56,8 @@ CURL = ("curl", "-sS", "--max-time", "5")
 
 
 @every
-def test_every_pod_has_a_sidecar_though_nothing_asks_for_one(article: Mesh) -> None:
-    pods = json.loads(kubectl(article, "get", "pods", "-o", "json"))["items"]
+def test_every_pod_has_a_sidecar_though_nothing_asks_for_one(two_services: Mesh) -> None:
+    pods = json.loads(kubectl(two_services, "get", "pods", "-o", "json"))["items"]
     assert len(pods) == 2
     for pod in pods:
         names = {c["name"] for field in ("containers", "initContainers") for c in pod["spec"].get(field, ())}
@@ -64,17 +66,17 @@ def test_every_pod_has_a_sidecar_though_nothing_asks_for_one(article: Mesh) -> N
 
 
 @every
-def test_an_object_says_where_it_was_written(article: Mesh) -> None:
-    voting = json.loads(kubectl(article, "get", "deploy", "voting-v1", "-o", "json"))
+def test_an_object_says_where_it_was_written(two_services: Mesh) -> None:
+    voting = json.loads(kubectl(two_services, "get", "deploy", "voting-v1", "-o", "json"))
     file, _, line = voting["metadata"]["annotations"]["tulle.dev/source"].rpartition(":")
     assert Path(file).name == "two-services.yaml"
     assert Path(file).read_text().splitlines()[int(line) - 1].startswith("apiVersion: apps/v1")
 
 
 @every
-def test_kubectl_applies_the_same_file_again_without_a_word_of_warning(article: Mesh) -> None:
+def test_kubectl_applies_the_same_file_again_without_a_word_of_warning(two_services: Mesh) -> None:
     run = subprocess.run(
-        ["kubectl", "--kubeconfig", str(article.kubeconfig), "apply", "-f", str(MANIFEST)],
+        ["kubectl", "--kubeconfig", str(two_services.kubeconfig), "apply", "-f", str(MANIFEST)],
         capture_output=True,
         text=True,
         timeout=30,
@@ -89,18 +91,18 @@ def test_kubectl_applies_the_same_file_again_without_a_word_of_warning(article: 
 @pytest.mark.parametrize(
     "name", ["emojisvc", "emojisvc.default", "emojisvc.default.svc", "emojisvc.default.svc.cluster.local"]
 )
-def test_a_service_is_reached_by_each_of_its_names(article: Mesh, name: str) -> None:
-    assert EMOJI in inside(article, *CURL, f"http://{name}/")
+def test_a_service_is_reached_by_each_of_its_names(two_services: Mesh, name: str) -> None:
+    assert EMOJI in inside(two_services, *CURL, f"http://{name}/")
 
 
 @isolated
-def test_what_leaves_the_app_is_captured(article: Mesh) -> None:
+def test_what_leaves_the_app_is_captured(two_services: Mesh) -> None:
     """The sidecar answers for a Service that it knows; the header is its own."""
-    answer = inside(article, *CURL, "-o", "/dev/null", "-w", "%{http_code}", "http://emojisvc/")
+    answer = inside(two_services, *CURL, "-o", "/dev/null", "-w", "%{http_code}", "http://emojisvc/")
     assert answer == "200"
-    before = requests(article, "emojisvc-v1", "inbound")
-    inside(article, *CURL, "-o", "/dev/null", "http://emojisvc/")
-    assert requests(article, "emojisvc-v1", "inbound") > before
+    before = requests(two_services, "emojisvc-v1", "inbound")
+    inside(two_services, *CURL, "-o", "/dev/null", "http://emojisvc/")
+    assert requests(two_services, "emojisvc-v1", "inbound") > before
 
 
 def requests(mesh: Mesh, deployment: str, direction: str) -> float:
@@ -120,14 +122,16 @@ def requests(mesh: Mesh, deployment: str, direction: str) -> float:
 
 
 @loopback
-def test_a_client_that_honours_http_proxy_is_in_the_mesh(article: Mesh) -> None:
-    assert EMOJI in inside(article, *CURL, "http://emojisvc/")
+def test_a_client_that_honours_http_proxy_is_in_the_mesh(two_services: Mesh) -> None:
+    assert EMOJI in inside(two_services, *CURL, "http://emojisvc/")
 
 
 @every
 @pytest.mark.parametrize("authority", ["emojisvc", "emojisvc.default", "emojisvc:80"])
-def test_a_request_to_localhost_4140_is_routed_by_its_authority(article: Mesh, authority: str) -> None:
-    answer = inside(article, *CURL, "--noproxy", "*", "-H", f"Host: {authority}", "http://127.0.0.1:4140/")
+def test_a_request_to_localhost_4140_is_routed_by_its_authority(two_services: Mesh, authority: str) -> None:
+    answer = inside(
+        two_services, *CURL, "--noproxy", "*", "-H", f"Host: {authority}", "http://127.0.0.1:4140/"
+    )
     assert EMOJI in answer
 
 
@@ -154,28 +158,28 @@ def test_localhost_4140_serves_the_pods_of_each_mesh(tmp_path: Path, mode: Mode)
 
 
 @every
-def test_a_published_port_leads_into_the_mesh(article: Mesh) -> None:
-    with urlopen(article.url("emojisvc.default"), timeout=20) as answer:
+def test_a_published_port_leads_into_the_mesh(two_services: Mesh) -> None:
+    with urlopen(two_services.url("emojisvc.default"), timeout=20) as answer:
         assert EMOJI in answer.read().decode()
 
 
 @every
-def test_the_kubeconfig_of_a_running_mesh_is_found_by_its_name(article: Mesh) -> None:
-    told = tulle(article.home, "kubeconfig", "--name", article.name)
-    assert told.stdout.strip() == str(article.kubeconfig)
-    assert article.kubeconfig.stat().st_mode & 0o077 == 0
+def test_the_kubeconfig_of_a_running_mesh_is_found_by_its_name(two_services: Mesh) -> None:
+    told = tulle(two_services.home, "kubeconfig", "--name", two_services.name)
+    assert told.stdout.strip() == str(two_services.kubeconfig)
+    assert two_services.kubeconfig.stat().st_mode & 0o077 == 0
 
 
 @every
-def test_a_second_mesh_of_the_same_name_is_refused(article: Mesh) -> None:
-    told = tulle(article.home, "up", str(MANIFEST), "--name", article.name)
+def test_a_second_mesh_of_the_same_name_is_refused(two_services: Mesh) -> None:
+    told = tulle(two_services.home, "up", str(MANIFEST), "--name", two_services.name)
     assert told.returncode == 1
-    assert f"a mesh named {article.name} is running already" in told.stderr
-    assert f"tulle down --name {article.name}" in told.stderr
+    assert f"a mesh named {two_services.name} is running already" in told.stderr
+    assert f"tulle down --name {two_services.name}" in told.stderr
 
 
 @isolated
-def test_a_service_without_endpoints_is_refused_soon(article: Mesh) -> None:
+def test_a_service_without_endpoints_is_refused_soon(two_services: Mesh) -> None:
     """A meshed caller hears 503 with a reason, by name and by localhost:4140."""
     service = {
         "apiVersion": "v1",
@@ -184,14 +188,14 @@ def test_a_service_without_endpoints_is_refused_soon(article: Mesh) -> None:
         "spec": {"selector": {"app": "nobody"}, "ports": [{"port": 80}]},
     }
     subprocess.run(
-        ["kubectl", "--kubeconfig", str(article.kubeconfig), "apply", "-f", "-"],
+        ["kubectl", "--kubeconfig", str(two_services.kubeconfig), "apply", "-f", "-"],
         input=json.dumps(service),
         text=True,
         check=True,
         capture_output=True,
         timeout=30,
     )
-    answer = inside(article, *CURL, "-i", "http://nobody/")
+    answer = inside(two_services, *CURL, "-i", "http://nobody/")
     assert " 503 " in answer.splitlines()[0]
     assert "l5d-proxy-error" in answer.lower()
 
@@ -220,12 +224,12 @@ def own_address() -> str:
 
 
 @isolated
-def test_a_pod_reaches_a_server_outside_the_mesh(article: Mesh) -> None:
+def test_a_pod_reaches_a_server_outside_the_mesh(two_services: Mesh) -> None:
     with ThreadingHTTPServer((own_address(), 0), Outside) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         host, port = server.server_address[:2]
         try:
-            assert inside(article, *CURL, f"http://{host!s}:{port}/") == "from outside"
+            assert inside(two_services, *CURL, f"http://{host!s}:{port}/") == "from outside"
         finally:
             server.shutdown()
 
@@ -242,17 +246,17 @@ print(socket.inet_ntoa(answer[-4:]))
 
 
 @isolated
-def test_a_meshed_pod_asks_dns_by_tcp_too(article: Mesh) -> None:
+def test_a_meshed_pod_asks_dns_by_tcp_too(two_services: Mesh) -> None:
     """A long answer comes by TCP, which passes the sidecar."""
-    address = json.loads(kubectl(article, "get", "service", "voting", "-o", "json"))["spec"]["clusterIP"]
-    assert inside(article, "python3", "-c", DNS_BY_TCP).strip() == address
+    address = json.loads(kubectl(two_services, "get", "service", "voting", "-o", "json"))["spec"]["clusterIP"]
+    assert inside(two_services, "python3", "-c", DNS_BY_TCP).strip() == address
 
 
 @isolated
-def test_a_meshed_pod_reaches_the_kubernetes_api(article: Mesh) -> None:
+def test_a_meshed_pod_reaches_the_kubernetes_api(two_services: Mesh) -> None:
     folder = "/var/run/secrets/kubernetes.io/serviceaccount"
     script = (
         f'curl -sS --max-time 5 --cacert {folder}/ca.crt -H "Authorization: Bearer $(cat {folder}/token)" '
         "https://kubernetes.default.svc/version"
     )
-    assert json.loads(inside(article, "sh", "-c", script))["major"] == "1"
+    assert json.loads(inside(two_services, "sh", "-c", script))["major"] == "1"

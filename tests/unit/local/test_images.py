@@ -84,7 +84,9 @@ def test_the_users_rule_comes_before_the_packages_own(tmp_path: Path) -> None:
         ("buoyantio/emojisvc:v1", (), "plain-emojisvc"),
     ],
 )
-def test_emojivoto_and_the_two_services_need_no_file(image: str, command: tuple[str, ...], expected: str) -> None:
+def test_emojivoto_and_the_two_services_need_no_file(
+    image: str, command: tuple[str, ...], expected: str
+) -> None:
     argv = load_images([]).program(container(image, *command)).argv
     assert argv == ("{python}", "-m", "tulle.emojivoto", expected)
 
