@@ -189,9 +189,9 @@ pub const GROUPS: &[(&str, &[Limit])] = &[
         row(Constant("engine/src/inbound/external.rs", "MAX_TIMEOUT"), Time, "a requirement that asks for more is invalid: 500 `requirement-invalid`", ERRORS),
         row(Constant("proxy/src/inbound/admission/external/body.rs", "PATIENCE"), Time, "408", "`inbound_http_ext_authz_total`"),
         row(Constant("proxy/src/inbound/admission/external/mod.rs", "MAX_IN_FLIGHT"), Count, "as when the service does not answer", "`inbound_http_ext_authz_in_flight`"),
-        row(Constant("proxy/src/inbound/admission/external/mod.rs", "MAX_ANSWER"), Bytes, "as when the service does not answer", "`inbound_http_ext_authz_total`"),
-        row(Constant("proxy/src/inbound/admission/external/mod.rs", "MAX_ENDPOINTS"), Count, "the others are not asked", ""),
-        row(Constant("proxy/src/inbound/admission/external/mod.rs", "TRIES"), Count, "as when the service does not answer", "`inbound_http_ext_authz_total`"),
+        row(Constant("proxy/src/inbound/admission/external/call.rs", "MAX_ANSWER"), Bytes, "as when the service does not answer", "`inbound_http_ext_authz_total`"),
+        row(Constant("proxy/src/inbound/admission/external/endpoints.rs", "MAX_ENDPOINTS"), Count, "the others are not asked", ""),
+        row(Constant("proxy/src/inbound/admission/external/call.rs", "TRIES"), Count, "as when the service does not answer", "`inbound_http_ext_authz_total`"),
     ]),
     ("Policies and discovery", &[
         row(Constant("engine/src/invalid.rs", "MAX_ROUTES"), Count, "the policy is refused, the last one holds", INVALID),

@@ -10,53 +10,36 @@
 //! question allocates its message.
 
 mod body;
+mod call;
+mod endpoints;
 mod question;
 mod word;
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use prost::Message as _;
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tulle_api::envoy::service::auth::v3::CheckResponse;
-use tulle_engine::destination::{
-    Endpoint, Endpoints, Http2Params, ORDINARY_WEIGHT, ProtocolHint, TlsIdentity,
-};
+use tulle_engine::Reason;
 use tulle_engine::inbound::{External, Server};
-use tulle_engine::{Meta, Reason};
-use tulle_http::{Head, Version};
+use tulle_http::Head;
 
+use endpoints::Source;
 pub use word::Changes;
 
 use crate::http::answer::Refusal;
-use crate::http::exchange::grpc_status;
-use crate::http::origin::{self, Origin};
+use crate::http::origin;
 use crate::http::replay::{Replay, Room};
-use crate::http::serve::{keep_head, spare_head};
-use crate::http::side::{Answer, Downstream, Upstream};
-use crate::http::{Event, Fault, h2};
+use crate::http::side::Downstream;
+use crate::http::{Fault, h2};
 use crate::inbound::session::Session;
 use crate::inbound::{Inbound, labels};
 use crate::metrics::{Counter, Gauge, Histogram, Labels, Shard, families};
 use crate::net::dial::Dialer;
-use crate::net::reach::Reach;
-use crate::net::tls::Handshakes;
 
 /// Questions at once, per port and worker; further requests are as if there was no answer.
 pub const MAX_IN_FLIGHT: u64 = 1_000;
-/// The longest answer.
-const MAX_ANSWER: usize = 128 * 1024;
-/// Endpoints of a service that one worker keeps connections to.
-const MAX_ENDPOINTS: usize = 8;
-/// Endpoints that are tried for one question, if they cannot be reached.
-const TRIES: usize = 2;
-const METHOD: &str = "/envoy.service.auth.v3.Authorization/Check";
-
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Silence {
@@ -135,15 +118,6 @@ pub struct Service {
     allowed: Counter,
 }
 
-enum Source {
-    Address(Rc<Origin>),
-    Name {
-        endpoints: RefCell<watch::Receiver<Option<Arc<Endpoints>>>>,
-        origins: RefCell<Vec<(Arc<Endpoint>, Rc<Origin>)>>,
-    },
-    Nowhere,
-}
-
 impl Service {
     pub fn new(inbound: &Rc<Inbound>, port: u16, server: &Server, rule: Arc<External>) -> Rc<Self> {
         let labels = labels::external(port, server, &rule.meta);
@@ -173,40 +147,6 @@ impl Service {
         };
         service.source = service.find(inbound);
         Rc::new(service)
-    }
-
-    fn find(&self, inbound: &Inbound) -> Source {
-        if self.rule.invalid.is_some() {
-            return Source::Nowhere;
-        }
-        match self.rule.authority.parse::<SocketAddr>() {
-            Ok(address) => {
-                match self.origin(inbound, &at(address, self.rule.identity.as_deref())) {
-                    Some(origin) => Source::Address(origin),
-                    None => Source::Nowhere,
-                }
-            }
-            Err(_) => Source::Name {
-                endpoints: RefCell::new(inbound.discovery.endpoints(&self.rule.authority)),
-                origins: RefCell::default(),
-            },
-        }
-    }
-
-    fn origin(&self, inbound: &Inbound, endpoint: &Endpoint) -> Option<Rc<Origin>> {
-        let reach = Reach::endpoint(endpoint).ok()?;
-        let trust = inbound.trust.clone();
-        let handshakes = reach
-            .is_meshed()
-            .then(|| Rc::new(Handshakes::new(&self.shard, "outbound")));
-        Some(Origin::new(
-            reach,
-            self.dialer,
-            trust,
-            self.limits,
-            None,
-            handshakes,
-        ))
     }
 
     /// Whether this is the service that the policy names.
@@ -311,191 +251,6 @@ impl Service {
             Err(_) => Err(Silence::Timeout),
         }
     }
-
-    async fn call(&self, inbound: &Inbound, question: &[u8]) -> Result<CheckResponse, Silence> {
-        let origins = self.origins(inbound).await?;
-        let turn = self.turn.get();
-        self.turn.set(turn.wrapping_add(1));
-        let mut last = Silence::Unreachable;
-        for attempt in 0..origins.len().min(TRIES) {
-            let origin = &origins[turn.wrapping_add(attempt) % origins.len()];
-            match self.call_at(origin, question).await {
-                Err(silence @ (Silence::Unreachable | Silence::Identity)) => last = silence,
-                outcome => return outcome,
-            }
-        }
-        Err(last)
-    }
-
-    /// The endpoints that may be asked; waits for discovery's first word.
-    async fn origins(&self, inbound: &Inbound) -> Result<Vec<Rc<Origin>>, Silence> {
-        let (endpoints, origins) = match &self.source {
-            Source::Address(origin) => return Ok(vec![origin.clone()]),
-            Source::Nowhere => return Err(Silence::Invalid),
-            Source::Name { endpoints, origins } => (endpoints, origins),
-        };
-        let unknown = endpoints.borrow().borrow().is_none();
-        if unknown {
-            let mut first = endpoints.borrow().clone();
-            let known = first.wait_for(Option::is_some).await;
-            known.map_err(|_| Silence::Unreachable)?;
-        }
-        let changed = endpoints.borrow().has_changed().unwrap_or(false);
-        if changed || origins.borrow().is_empty() {
-            self.follow(
-                inbound,
-                &mut endpoints.borrow_mut(),
-                &mut origins.borrow_mut(),
-            )?;
-        }
-        let origins = origins.borrow();
-        Ok(origins.iter().map(|(_, origin)| origin.clone()).collect())
-    }
-
-    /// Takes over a change of the endpoints; those that stay keep their connections.
-    fn follow(
-        &self,
-        inbound: &Inbound,
-        endpoints: &mut watch::Receiver<Option<Arc<Endpoints>>>,
-        origins: &mut Vec<(Arc<Endpoint>, Rc<Origin>)>,
-    ) -> Result<(), Silence> {
-        let Some(known) = endpoints.borrow_and_update().clone() else {
-            return Err(Silence::Unreachable);
-        };
-        let wanted = self.rule.identity.as_deref();
-        let proves = |endpoint: &&Arc<Endpoint>| match (wanted, &endpoint.tls) {
-            (None, _) => true,
-            (Some(wanted), Some(tls)) => tls.name.eq_ignore_ascii_case(wanted),
-            (Some(_), None) => false,
-        };
-        let fit: Vec<_> = known.iter().filter(proves).cloned().collect();
-        let before = std::mem::take(origins);
-        let from = self.turn.get() % fit.len().max(1);
-        let some = fit
-            .iter()
-            .cycle()
-            .skip(from)
-            .take(fit.len().min(MAX_ENDPOINTS));
-        *origins = some
-            .filter_map(|endpoint| {
-                let same = before.iter().find(|(known, _)| known == endpoint);
-                let origin = match same {
-                    Some((_, origin)) => origin.clone(),
-                    None => self.origin(inbound, endpoint)?,
-                };
-                Some((endpoint.clone(), origin))
-            })
-            .collect();
-        match (origins.is_empty(), known.is_empty()) {
-            (false, _) => Ok(()),
-            (true, true) => Err(Silence::Unreachable),
-            (true, false) => Err(Silence::Identity),
-        }
-    }
-
-    async fn call_at(
-        &self,
-        origin: &Rc<Origin>,
-        question: &[u8],
-    ) -> Result<CheckResponse, Silence> {
-        let connection = match origin.open_h2() {
-            Some(connection) => connection,
-            None => origin.dial_h2().await.map_err(|error| match error.reason {
-                Reason::IdentityMismatch | Reason::TlsFailed => Silence::Identity,
-                _ => Silence::Unreachable,
-            })?,
-        };
-        let unreachable = |_: Fault| Silence::Unreachable;
-        let mut head = spare_head();
-        let opened = match self.compose(&mut head, origin) {
-            Err(_) => Err(Silence::Invalid),
-            Ok(()) => match connection.ready(&head).await {
-                Ok(()) => connection.send(&head, false).map_err(unreachable),
-                Err(fault) => Err(unreachable(fault)),
-            },
-        };
-        let outcome = match opened {
-            Ok(stream) => converse(Upstream::H2(stream), question, &mut head).await,
-            Err(silence) => Err(silence),
-        };
-        keep_head(head);
-        outcome
-    }
-
-    fn compose(&self, head: &mut Head, origin: &Origin) -> Result<(), tulle_http::Error> {
-        let secure = origin.reach().is_meshed();
-        head.set_version(Version::Http2);
-        head.set_method(b"POST")?;
-        head.set_scheme(if secure { b"https" } else { b"http" })?;
-        head.set_authority(self.rule.authority.as_bytes())?;
-        head.set_path(METHOD.as_bytes())?;
-        head.push("content-type", "application/grpc")?;
-        head.push("te", "trailers")?;
-        head.push(
-            "grpc-timeout",
-            format!("{}m", self.rule.timeout.as_millis()),
-        )
-    }
-}
-
-/// Sends the question and reads the one answer.
-async fn converse(
-    mut up: Upstream,
-    question: &[u8],
-    head: &mut Head,
-) -> Result<CheckResponse, Silence> {
-    let broken = |_: Fault| Silence::Unreachable;
-    let mut left = question;
-    while !left.is_empty() {
-        let count = poll_fn(|cx| up.poll_capacity(cx, left.len())).await;
-        let (now, later) = left.split_at(count.map_err(broken)?);
-        up.send(now).map_err(broken)?;
-        left = later;
-    }
-    up.finish(None).map_err(broken)?;
-    let mut answer = Answer::Interim;
-    while answer == Answer::Interim {
-        answer = poll_fn(|cx| up.poll_head(cx, head)).await.map_err(broken)?;
-    }
-    if head.status() != 200 {
-        return Err(Silence::Status(14));
-    }
-    let mut status = grpc_status(head);
-    let mut message = Vec::new();
-    let mut trailers = Head::new();
-    loop {
-        match poll_fn(|cx| up.poll_event(cx, &mut trailers))
-            .await
-            .map_err(broken)?
-        {
-            Event::Data => {
-                let chunk = up.chunk();
-                let count = chunk.len();
-                if message.len() + count > MAX_ANSWER {
-                    return Err(Silence::BadAnswer("is longer than 128 KiB"));
-                }
-                message.extend_from_slice(chunk);
-                up.consume(count);
-            }
-            Event::Trailers => {
-                status = grpc_status(&trailers);
-                break;
-            }
-            Event::End => break,
-        }
-    }
-    match status {
-        Some(0) => {}
-        Some(status) => return Err(Silence::Status(status)),
-        None => return Err(Silence::BadAnswer("has no gRPC status")),
-    }
-    let [0, a, b, c, d, message @ ..] = &message[..] else {
-        return Err(Silence::BadAnswer("is no plain gRPC message"));
-    };
-    if u32::from_be_bytes([*a, *b, *c, *d]) as usize != message.len() {
-        return Err(Silence::BadAnswer("is not one gRPC message"));
-    }
-    CheckResponse::decode(message).map_err(|_| Silence::BadAnswer("is no CheckResponse"))
 }
 
 /// One of the questions at once.
@@ -516,23 +271,5 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.waiting.set(self.0.waiting.get() - 1);
         self.0.in_flight.dec();
-    }
-}
-
-/// A service at a fixed address.
-fn at(addr: SocketAddr, identity: Option<&str>) -> Endpoint {
-    Endpoint {
-        addr,
-        weight: ORDINARY_WEIGHT,
-        tls: identity.map(|name| TlsIdentity {
-            name: name.into(),
-            server_name: name.into(),
-        }),
-        hint: ProtocolHint::Http2,
-        transport_port: None,
-        authority_override: None,
-        http2: Http2Params::default(),
-        labels: BTreeMap::new(),
-        meta: Meta::named("external authorization"),
     }
 }
