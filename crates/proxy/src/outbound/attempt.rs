@@ -12,6 +12,7 @@ use tulle_http::{Head, Version, hop, l5d, translate};
 use crate::clock;
 use crate::http::Fault;
 use crate::http::answer::Refusal;
+use crate::http::exchange::Failure;
 use crate::http::side::{Upstream, has_body};
 use crate::net::reach::ConnectError;
 use crate::outbound::backend::{Backend, Choice, InUse, Unavailable};
@@ -35,6 +36,17 @@ impl Unsent {
             Unsent::Refused => "refused",
             Unsent::Late(reason) => reason.code(),
             Unsent::Malformed(_) => Reason::BadRequest.code(),
+        }
+    }
+}
+
+impl Unavailable {
+    /// What it means for another try.
+    pub fn tried(&self) -> Option<Tried> {
+        match self.reason {
+            Reason::FailFast => Some(Tried::FailFast),
+            Reason::TryTimeout => Some(Tried::Late),
+            _ => None,
         }
     }
 }
@@ -161,13 +173,18 @@ pub async fn open(
     }
 }
 
-/// What a fault before the answer means for another try; `None`: the server answers, but not in HTTP.
-pub fn tried(fault: Fault, fresh: bool) -> Option<Tried> {
-    match fault {
-        Fault::Refused => Some(Tried::Refused),
-        Fault::Closed | Fault::Io(_) if !fresh => Some(Tried::Stale),
-        Fault::Closed | Fault::Io(_) | Fault::Reset(_) | Fault::Timeout => Some(Tried::Reset),
-        Fault::Malformed(_) => None,
+/// What a failure before the answer means for another try. `None`: the caller has left, the request's time is up, or the
+/// server answers, but not in HTTP.
+pub fn tried(failure: Failure, fresh: bool) -> Option<Tried> {
+    match failure {
+        Failure::Upstream(fault) => match fault {
+            Fault::Refused => Some(Tried::Refused),
+            Fault::Closed | Fault::Io(_) if !fresh => Some(Tried::Stale),
+            Fault::Closed | Fault::Io(_) | Fault::Reset(_) | Fault::Timeout => Some(Tried::Reset),
+            Fault::Malformed(_) => None,
+        },
+        Failure::Deadline(Reason::TryTimeout) => Some(Tried::Late),
+        Failure::Deadline(_) | Failure::Downstream(_) => None,
     }
 }
 

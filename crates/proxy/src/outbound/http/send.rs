@@ -61,21 +61,15 @@ impl Requests {
         if let Err(refusal) = self.filter(compiled, plan, head, upgrade, &mut copies) {
             return Sent::Refused(refusal.of_rule(plan.name()));
         }
-        let (timeouts, retry) = match asked {
-            Some(asked) => (&asked.timeouts, asked.retry.as_ref()),
-            None => (&plan.rule.timeouts, plan.rule.retry.as_ref()),
-        };
-        let now = clock::nanos(account.started);
-        let deadlines = self
-            .deadlines(timeouts, plan, now)
-            .within(time_left::of_grpc(head), now);
-        let mut course = Course::new(state, retry, deadlines, head, now);
+        let mut course = self.course(plan, state, asked, head, clock::nanos(account.started));
         let mut replay = match upgrade {
             true => Replay::off(),
             false => Replay::new(
                 &self.outbound.room,
                 body,
-                retry.map_or(replay::UNASKED, |retry| retry.max_request_bytes as usize),
+                course
+                    .rule
+                    .map_or(replay::UNASKED, |retry| retry.max_request_bytes as usize),
             ),
         };
         let mut choice = backend.choice(head, self.client.map(|client| client.ip()));
@@ -84,11 +78,7 @@ impl Requests {
             let mut in_use = match pick(backend, choice, course.since, &course.deadlines).await {
                 Ok(in_use) => in_use,
                 Err(unavailable) => {
-                    let tried = match unavailable.reason {
-                        Reason::FailFast => Some(Tried::FailFast),
-                        Reason::TryTimeout => Some(Tried::Late),
-                        _ => None,
-                    };
+                    let tried = unavailable.tried();
                     match tried.and_then(|tried| course.decide(tried, replay.body())) {
                         None => return Sent::Refused(unavailable.into()),
                         Some(after) => match course.next(after, down).await {
@@ -194,22 +184,13 @@ impl Requests {
                             }
                         }
                         Err(failure) => {
-                            let tried = match failure {
-                                Failure::Upstream(fault) => tried(fault, fresh),
-                                Failure::Deadline(Reason::TryTimeout) => Some(Tried::Late),
-                                _ => None,
-                            };
-                            let again =
-                                tried.and_then(|t| course.decide(t, exchange.replay.body()));
+                            let again = tried(failure, fresh)
+                                .and_then(|t| course.decide(t, exchange.replay.body()));
                             exchange.up.cancel(failure.to_upstream());
                             let Some(after) = again else {
                                 return self.failed(failure, plan, &in_use, account, down, head);
                             };
-                            in_use.broke(clock::now());
-                            let since = clock::instant(course.since);
-                            let label = account::error_label(failure);
-                            account.tried(&in_use.member.metrics, since, None, label);
-                            account.unwatch(Err(failure));
+                            lost(failure, &in_use, &course, account);
                             after
                         }
                     };
@@ -265,13 +246,26 @@ impl Requests {
         state.edge(backend.map(|backend| &backend.meta), hostname)
     }
 
-    fn deadlines(&self, timeouts: &Timeouts, plan: &Plan<'_>, now: u64) -> Deadlines {
-        let by_default = self.outbound.config.body_idle_timeout;
+    /// The request's tries, under the rule's timeouts and retries or those that the caller has asked for.
+    fn course<'c>(
+        &self,
+        plan: &'c Plan<'_>,
+        state: &'c RuleState,
+        asked: Option<&'c Asked>,
+        head: &Head,
+        now: u64,
+    ) -> Course<'c> {
+        let (timeouts, retry) = match asked {
+            Some(asked) => (&asked.timeouts, asked.retry.as_ref()),
+            None => (&plan.rule.timeouts, plan.rule.retry.as_ref()),
+        };
         let timeouts = Timeouts {
-            idle: timeouts.idle.or(by_default),
+            idle: timeouts.idle.or(self.outbound.config.body_idle_timeout),
             ..*timeouts
         };
-        Deadlines::begin(&timeouts, plan.backend.response_timeout, now)
+        let deadlines = Deadlines::begin(&timeouts, plan.backend.response_timeout, now)
+            .within(time_left::of_grpc(head), now);
+        Course::new(state, retry, deadlines, head, now)
     }
 
     /// A try got no further than to its endpoint: the wait before the next, or what the caller is told.
@@ -351,6 +345,15 @@ impl Requests {
 fn gone(fault: Fault, down: &mut Downstream<'_>) -> Sent {
     down.cut(fault);
     Sent::Handled(Handled::Cut)
+}
+
+/// The account of a try without an answer, because there is another.
+fn lost(failure: Failure, in_use: &InUse, course: &Course<'_>, account: &mut Account) {
+    in_use.broke(clock::now());
+    let since = clock::instant(course.since);
+    let label = account::error_label(failure);
+    account.tried(&in_use.member.metrics, since, None, label);
+    account.unwatch(Err(failure));
 }
 
 /// An answer that is not the caller's, because there is another try.
