@@ -250,11 +250,6 @@ impl Head {
         Ok(())
     }
 
-    /// Takes the protocol back: the CONNECT, or what it is made into, is an ordinary one again.
-    pub fn clear_protocol(&mut self) {
-        self.protocol = None;
-    }
-
     /// Sets the status, and makes this a response head.
     /// # Errors
     /// [`Error::StatusLine`] below 100 or above 999.

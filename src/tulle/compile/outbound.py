@@ -105,7 +105,7 @@ def routes_for(world: World, service: Service, port: int, client_namespace: str)
 def _names_port(route: HTTPRoute, service: Service, port: int) -> bool:
     key = ("", "Service", service.namespace, service.name)
     return any(
-        parent_key(parent, route.namespace, route.group) == key and parent.port in (None, port)
+        parent_key(parent, route.namespace) == key and parent.port in (None, port)
         for parent in route.spec.parent_refs or ()
     )
 

@@ -59,7 +59,7 @@ def route_status(world: World, mesh: Mesh, route: HTTPRoute) -> list[ParentStatu
 
 
 def _accepted(world: World, route: HTTPRoute, parent: ParentRef) -> Condition | None:
-    group, kind, namespace, name = parent_key(parent, route.namespace, route.group)
+    group, kind, namespace, name = parent_key(parent, route.namespace)
     if (group, kind) == (POLICY_GROUP, "Server"):
         if namespace != route.namespace or world.server(namespace, name) is None:
             return Condition(
@@ -86,7 +86,7 @@ def _accepted(world: World, route: HTTPRoute, parent: ParentRef) -> Condition | 
 
 def _without_effect(world: World, mesh: Mesh, route: HTTPRoute, parent: ParentRef) -> str:
     """Say why the routes of a parent that does not carry HTTP are never asked, "" when they are."""
-    _, kind, namespace, name = parent_key(parent, route.namespace, route.group)
+    _, kind, namespace, name = parent_key(parent, route.namespace)
     if kind == "Server":
         server = world.server(namespace, name)
         opaque = server is not None and server.spec.proxy_protocol in ("opaque", "TLS")

@@ -103,7 +103,7 @@ def world_problems(world: World, mesh: Mesh, view: View) -> list[Problem]:
 
 
 def _ours(parent: ParentRef, route: HTTPRoute) -> bool:
-    group, kind, _, _ = parent_key(parent, route.namespace, route.group)
+    group, kind, _, _ = parent_key(parent, route.namespace)
     return (group, kind) in (("", "Service"), (kinds.POLICY_GROUP, "Server"))
 
 
@@ -114,7 +114,7 @@ def _route(route: HTTPRoute) -> Iterator[Problem]:
     for index, parent in enumerate(route.spec.parent_refs or ()):
         if parent.section_name is not None and _ours(parent, route):
             yield Problem(f"spec.parentRefs[{index}].sectionName", "is not carried out; use port")
-    inbound = any(parent_key(p, route.namespace, route.group)[1] == "Server" for p in parents)
+    inbound = any(parent_key(p, route.namespace)[1] == "Server" for p in parents)
     for index, rule in enumerate(route.spec.rules or ()):
         yield from _rule(f"spec.rules[{index}]", route, rule, inbound)
     yield from _tuning(route.annotations)

@@ -45,7 +45,7 @@ Key = tuple[str, str]
 KIND_OF_ROUTES = (kinds.GATEWAY_HTTP_ROUTE, kinds.POLICY_HTTP_ROUTE)
 
 
-def parent_key(parent: ParentRef, route_namespace: str, route_group: str) -> tuple[str, str, str, str]:
+def parent_key(parent: ParentRef, route_namespace: str) -> tuple[str, str, str, str]:
     """Name a route's parent as (group, kind, namespace, name), with Kubernetes' defaults filled in."""
     group = parent.group if parent.group is not None else kinds.GATEWAY_GROUP
     if group == "core":
@@ -295,7 +295,7 @@ def _by_namespace(view: View) -> tuple[str]:
 
 
 def _parents(route: HTTPRoute) -> set[tuple[str, str, str, str]]:
-    return {parent_key(parent, route.namespace, route.group) for parent in route.spec.parent_refs or ()}
+    return {parent_key(parent, route.namespace) for parent in route.spec.parent_refs or ()}
 
 
 def _controller(view: View) -> tuple[str, str] | None:

@@ -247,15 +247,6 @@ pub fn default_policy(text: &str) -> Parsed<DefaultPolicy> {
         .map_err(|_| "there is no such policy".to_owned())
 }
 
-/// A JSON object.
-pub fn json_object(text: &str) -> Parsed<String> {
-    match serde_json::from_str::<serde_json::Value>(text) {
-        Ok(serde_json::Value::Object(_)) => Ok(text.to_owned()),
-        Ok(_) => Err("it is JSON, but not an object".to_owned()),
-        Err(error) => Err(format!("it is not JSON: {error}")),
-    }
-}
-
 /// One or more PEM certificates.
 pub fn pem_certificates(text: &str) -> Parsed<String> {
     use rustls::pki_types::{CertificateDer, pem::PemObject};

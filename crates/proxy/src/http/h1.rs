@@ -460,10 +460,6 @@ impl Connection {
         self.broken = true;
     }
 
-    pub fn is_broken(&self) -> bool {
-        self.broken
-    }
-
     /// The peer was told, or has told, that this message is the last.
     pub fn close_after(&mut self) {
         self.persist = false;
