@@ -25,10 +25,10 @@
 //! The story in the order of the files: a [`Head`] (`head`) is one buffer with offsets, shared by HTTP/1 and HTTP/2,
 //! and can only hold what `grammar` allows: so what is *written* from it is safe whatever was *read*. `known` tags the
 //! names that matter to a proxy. `h1` turns bytes into heads and bodies and back, and refuses what two parsers could
-//! read differently: this is where request smuggling ends. `hpack` is the
-//! header compression of HTTP/2, `h2` its frames, streams and windows. `translate` judges a head that crosses between HTTP/2 and
-//! HTTP/1, `hop` takes away what concerned one hop only, `l5d` what outsiders may not say to a mesh, `trace_context` which trace a request belongs to. `limits` holds
-//! every bound, `error` every refusal with its status and text.
+//! read differently: this is where request smuggling ends. `hpack` is the header compression of HTTP/2, `h2` its
+//! frames, streams and windows. `translate` judges a head that crosses between HTTP/2 and HTTP/1, `hop` takes away what
+//! concerned one hop only, `l5d` what outsiders may not say to a mesh, `trace_context` which trace a request belongs
+//! to. `limits` holds every bound, `error` every refusal with its status and text.
 //!
 //! Strict by default, and deliberately more than RFC 9112 demands: no folding, no bare LF, no lenient length, no coding
 //! but `chunked`, one Host, upper-case methods. `tests/smuggling/` is the list; `tests/differential.rs` holds us

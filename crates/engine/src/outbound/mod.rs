@@ -39,9 +39,11 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// Every distinct backend.
     pub backends: Vec<Backend>,
-    /// What is not meshed is refused ([`Reason::MeshTlsRequired`](crate::Reason::MeshTlsRequired)) instead of being spoken to in the clear.
+    /// What is not meshed is refused ([`Reason::MeshTlsRequired`](crate::Reason::MeshTlsRequired)) instead of being
+    /// spoken to in the clear.
     pub require_mesh_tls: bool,
-    /// What could not be read. The routes concerned fail their requests with [`Reason::RouteInvalid`](crate::Reason::RouteInvalid).
+    /// What could not be read. The routes concerned fail their requests with
+    /// [`Reason::RouteInvalid`](crate::Reason::RouteInvalid).
     pub problems: Vec<Invalid>,
 }
 

@@ -1,7 +1,7 @@
 //! HTTP/1.1 (RFC 9112): `decode` (bytes to events), `encode` (heads and bodies to bytes), and what they are made of:
-//! `lines` (where a head ends), `parse` (a complete one to a [`Head`](crate::Head)), `target` (the four forms of a request
-//! target), `fault` (what was wrong), `framing` (what a head says about its body and its connection), `chunk` (the chunked
-//! coding), `phrase`. All but the first two are pure functions.
+//! `lines` (where a head ends), `parse` (a complete one to a [`Head`](crate::Head)), `target` (the four forms of a
+//! request target), `fault` (what was wrong), `framing` (what a head says about its body and its connection), `chunk`
+//! (the chunked coding), `phrase`. All but the first two are pure functions.
 
 mod chunk;
 mod decode;

@@ -1,6 +1,7 @@
 //! What a peer's frames do (RFC 9113 §5, §6). Each is judged whole before anything of it takes effect; only DATA is
 //! handed on as it comes, after its header has been judged. Here stands what is the same for all: reading a frame,
-//! judging its header, ending a stream or the connection for it; what each kind does is in `heads`, `bodies`, `control`.
+//! judging its header, ending a stream or the connection for it; what each kind does is in `heads`, `bodies`,
+//! `control`.
 
 mod bodies;
 mod control;

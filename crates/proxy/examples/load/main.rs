@@ -4,10 +4,10 @@
 //! echoes every call, `echo` every octet, `sink` swallows a connection and says at its end how much it was.
 //!
 //! `load run KIND NAME=VALUE…` is a client (KIND as above, `short` for a TCP connection for each exchange, `idle` and
-//! `hold` for HTTP and TCP connections that do one exchange and are then held). It warms up, prints `start`, measures, and prints one JSON
-//! object. Every answer is checked: status, exact length, `grpc-status`, echoed octets, the count that the sink confirms.
-//! With `rate` the loop is open: requests begin at random moments (Poisson), and latency counts from the moment at which
-//! a request was meant to begin, so that a proxy which stalls cannot hide it.
+//! `hold` for HTTP and TCP connections that do one exchange and are then held). It warms up, prints `start`, measures,
+//! and prints one JSON object. Every answer is checked: status, exact length, `grpc-status`, echoed octets, the count
+//! that the sink confirms. With `rate` the loop is open: requests begin at random moments (Poisson), and latency counts
+//! from the moment at which a request was meant to begin, so that a proxy which stalls cannot hide it.
 
 #![allow(clippy::unwrap_used)] // a measuring tool: what goes wrong ends it
 

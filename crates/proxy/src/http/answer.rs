@@ -1,8 +1,8 @@
 //! Answers that the proxy makes itself.
 //!
-//! Every one carries Linkerd's `l5d-proxy-error` with a text for people and `tulle-reason` with the stable code; a failure also
-//! carries `tulle-request-id`. A gRPC
-//! caller gets HTTP 200 and the status in `grpc-status`, since gRPC libraries look at nothing else.
+//! Every one carries Linkerd's `l5d-proxy-error` with a text for people and `tulle-reason` with the stable code; a
+//! failure also carries `tulle-request-id`. A gRPC caller gets HTTP 200 and the status in `grpc-status`, since gRPC
+//! libraries look at nothing else.
 
 use bytes::Bytes;
 use tulle_engine::Reason;

@@ -1,4 +1,5 @@
-//! How many requests one direction of the sidecar serves at once: a count, its bound, and a place that gives itself back.
+//! How many requests one direction of the sidecar serves at once: a count, its bound, and a place that gives itself
+//! back.
 
 use std::cell::Cell;
 

@@ -1,10 +1,10 @@
 //! The HTTP connections to one server, shared by all exchanges with it.
 //!
 //! HTTP/2: one connection, dialled by a task of its own so that a request that gives up does not take the dial with it;
-//! those that come meanwhile wait for the same dial. While it has as many streams as the server takes, there are further
-//! ones, at most [`MAX_H2`]: otherwise the clients of a server that takes few would wait for each other. HTTP/1: idle connections, the youngest first (an old one is more
-//! likely to be closed by the server just now), at most `Limits::idle` or as many as were lately
-//! in use at once, each no longer than `Limits::idle_time`.
+//! those that come meanwhile wait for the same dial. While it has as many streams as the server takes, there are
+//! further ones, at most [`MAX_H2`]: otherwise the clients of a server that takes few would wait for each other.
+//! HTTP/1: idle connections, the youngest first (an old one is more likely to be closed by the server just now), at
+//! most `Limits::idle` or as many as were lately in use at once, each no longer than `Limits::idle_time`.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

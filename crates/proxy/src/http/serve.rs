@@ -17,7 +17,8 @@ use crate::observe::RequestId;
 
 /// Requests that are answered before they are complete: so much of the rest is taken in to keep the connection.
 const DISCARD: usize = 1024 * 1024;
-/// How long the rest of such a request is waited for. Also how long a closing connection is kept for the peer to read its answer.
+/// How long the rest of such a request is waited for. Also how long a closing connection is kept for the peer to read
+/// its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The largest future that a request may be, in bytes: it is moved and polled for every request, so what is rare in it

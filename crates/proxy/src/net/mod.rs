@@ -1,6 +1,7 @@
-//! Sockets, and what is made of them: listeners and dialling (`listen`, `dial`, `reach`), a byte stream that may be TLS and may
-//! have bytes read ahead (`io`), the opaque relay (`relay`), a look at a ClientHello (`hello`), what it speaks (`sniff`, `server_first`), who a load balancer says it is (`proxy_protocol`), TLS handshakes (`tls`).
-//! Nothing here knows HTTP, a route or a policy.
+//! Sockets, and what is made of them: listeners and dialling (`listen`, `dial`, `reach`), a byte stream that may be TLS
+//! and may have bytes read ahead (`io`), the opaque relay (`relay`), a look at a ClientHello (`hello`), what it speaks
+//! (`sniff`, `server_first`), who a load balancer says it is (`proxy_protocol`), TLS handshakes (`tls`). Nothing here
+//! knows HTTP, a route or a policy.
 
 pub mod dial;
 pub mod hello;

@@ -1,5 +1,5 @@
-//! What is told of single requests: why one was refused or failed (a log line, and the pages at `/explain`), the id that
-//! its answer carries, and the access log of the inbound side.
+//! What is told of single requests: why one was refused or failed (a log line, and the pages at `/explain`), the id
+//! that its answer carries, and the access log of the inbound side.
 //!
 //! An ordinary request costs one test here. What is refused is a cold path: it may allocate, and takes a lock that
 //! only the admin server wants too. Everything that is kept has a bound in this folder.
@@ -31,7 +31,8 @@ use crate::tap::Taps;
 
 /// Log lines about refusals at once on a worker.
 const LINES_AT_ONCE: u32 = 20;
-/// Log lines about refusals per second and worker, in the long run. Further ones are counted, and the next line says how many.
+/// Log lines about refusals per second and worker, in the long run. Further ones are counted, and the next line says
+/// how many.
 const LINES_PER_SECOND: f64 = 10.0;
 
 /// The process's side: what the admin server reads, and what each worker begins with.

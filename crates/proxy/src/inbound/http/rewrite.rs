@@ -1,4 +1,5 @@
-//! What crosses between the mesh and the application: which fields of a request it sees, which of its answer the caller.
+//! What crosses between the mesh and the application: which fields of a request it sees, which of its answer the
+//! caller.
 
 use tulle_http::hop::UpgradeField;
 use tulle_http::{Head, Version, hop, l5d, translate};

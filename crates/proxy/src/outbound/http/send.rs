@@ -1,5 +1,5 @@
-//! The loop over a request's tries. `attempt` is a single one, `tries` says whether there is another; here they meet the
-//! account, the caller's connection and the body that may have to be sent again.
+//! The loop over a request's tries. `attempt` is a single one, `tries` says whether there is another; here they meet
+//! the account, the caller's connection and the body that may have to be sent again.
 
 use std::rc::Rc;
 

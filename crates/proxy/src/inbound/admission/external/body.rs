@@ -1,5 +1,5 @@
-//! The beginning of a body that the service is shown. It is kept as the body of a request that is tried again is, so the
-//! exchange with the application begins by sending it.
+//! The beginning of a body that the service is shown. It is kept as the body of a request that is tried again is, so
+//! the exchange with the application begins by sending it.
 
 use std::future::poll_fn;
 use std::rc::Rc;
