@@ -207,7 +207,9 @@ fn while_a_probe_is_on_its_way_no_other_request_goes_there() {
         mesh.endpoints("voting", &Servers::endpoints(&web, 2));
         servers.answer(1, 503);
         let mut client = Http1::new(web.call().await);
-        send(&mut client, 50).await;
+        while web.metric("outbound_http_balancer_ejected_endpoints", &[]) < 1.0 {
+            send(&mut client, 10).await;
+        }
         servers.taken();
         tokio::time::sleep(PAUSE + Duration::from_millis(250)).await;
         servers.holds.set(true);
