@@ -73,6 +73,12 @@ def explained(mesh: Mesh, deployment: str, url: str) -> dict[str, Any]:
 
 def sent(mesh: Mesh, deployment: str, url: str) -> tuple[int, str]:
     """Send the request from inside the pod; return the status and the proxy's reason, empty when a server answered."""
+    status, fields = answered(mesh, deployment, url)
+    return status, fields.get("tulle-reason", "")
+
+
+def answered(mesh: Mesh, deployment: str, url: str) -> tuple[int, dict[str, str]]:
+    """Send the request from inside the pod; return the status and the fields of the answer's head."""
     done = subprocess.run(
         [
             *("kubectl", "--kubeconfig", str(mesh.kubeconfig), "exec", f"deploy/{deployment}"),
@@ -98,10 +104,8 @@ def sent(mesh: Mesh, deployment: str, url: str) -> tuple[int, str]:
     )
     assert done.returncode == 0, f"{done.stderr}\n{mesh.log}"
     first, *fields = done.stdout.split("\n")
-    reasons = [
-        field.partition(":")[2].strip() for field in fields if field.lower().startswith("tulle-reason:")
-    ]
-    return int(first.split()[1]), "".join(reasons)
+    pairs = (field.partition(":") for field in fields)
+    return int(first.split()[1]), {name.lower(): value.strip() for name, _, value in pairs if value}
 
 
 @pytest.mark.parametrize(
@@ -143,3 +147,26 @@ def test_each_decision_names_its_line(article: tuple[Mesh, Path]) -> None:
         line("requiredAuthenticationRefs:"),
         line("identities:"),
     ]
+
+
+def test_a_refused_request_is_explained_by_the_id_of_its_answer(article: tuple[Mesh, Path]) -> None:
+    running, _ = article
+    status, fields = answered(running, "emojisvc-v1", "http://voting/vote?by=id")
+    assert status == 403
+    words = ["explain", fields["tulle-request-id"], "--kubeconfig", str(running.kubeconfig)]
+
+    text = tulle(running.home, *words)
+    data = tulle(running.home, *words, "-o", "json")
+    of_client = tulle(running.home, *words, "--pod", "deploy/emojisvc-v1")
+    unknown = tulle(running.home, "explain", "no-such-id", "--kubeconfig", str(running.kubeconfig))
+
+    assert text.returncode == 0, f"{text.stderr}\n{running.log}"
+    assert "request    GET voting/vote?by=id" in text.stdout
+    assert "needs client identity other.default.serviceaccount" in text.stdout
+    assert "verdict    REFUSED: 403 (unauthorized" in text.stdout
+    (entry,) = json.loads(data.stdout)
+    assert entry["pod"].startswith("voting-v1") and entry["direction"] == "inbound"
+    assert of_client.returncode == 1, "the client's sidecar has refused nothing"
+    assert unknown.returncode == 1
+    assert "no sidecar knows a request no-such-id" in unknown.stderr
+    assert "asked 2 pods in namespace default" in unknown.stderr

@@ -1,4 +1,4 @@
-"""`tulle explain`: the decision that the proxies would take for a request, and why."""
+"""`tulle explain`: the decision that the proxies would take for a request, or took for one, and why."""
 
 from functools import cache
 from pathlib import Path
@@ -16,25 +16,30 @@ __all__ = ["command"]
 
 
 @click.command(short_help="Show the decision the proxies would take for a request, and why.")
-@click.option("--from", "source", required=True, metavar="KIND/NAME", help="Who sends, such as deploy/web.")
+@click.argument("request_id", required=False, metavar="[REQUEST-ID]")
+@click.option("--from", "source", metavar="KIND/NAME", help="Who sends, such as deploy/web.")
 @click.option(
     "--to",
     "url",
-    required=True,
     metavar="URL",
     help="What is asked: http://NAME[:PORT]/PATH, or grpc://NAME[:PORT]/SERVICE/METHOD.",
 )
 @click.option("--method", metavar="M", help="Method of the request. [default: GET; POST for grpc]")
 @click.option("--header", "-H", "headers", multiple=True, metavar="K:V", help="A header of the request.")
+@click.option(
+    "--pod", metavar="POD", help="With REQUEST-ID: whose sidecar is asked. [default: all of the namespace]"
+)
 @click.option("--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @control_plane_option
 @namespace_option
 @cluster_options
 def command(
-    source: str,
-    url: str,
+    request_id: str | None,
+    source: str | None,
+    url: str | None,
     method: str | None,
     headers: tuple[str, ...],
+    pod: str | None,
     output: str,
     linkerd_namespace: str,
     namespace: str | None,
@@ -46,8 +51,29 @@ def command(
     The proxies' own engine decides on the messages that the control plane would send them. Each step names the object
     that it comes from, with the line of YAML when `tulle up` applied it from a file.
 
+    With REQUEST-ID, which a refusal carries as `tulle-request-id`: how the sidecars of a namespace came to refuse that
+    request, or why it failed. Each keeps its last 64.
+
     Example: tulle explain --from deploy/web --to http://voting.default:80/api/vote --header 'x-canary: yes'
+
+    Example: tulle explain 9f86d081884c7d65 -n emojivoto
     """
+    from tulle.errors import UsageError
+
+    if request_id is not None:
+        if source or url or method or headers:
+            raise UsageError(
+                "REQUEST-ID asks about a request that was sent",
+                "--from, --to, --method and --header describe one that was not",
+                "give either",
+            )
+        return _refused(request_id, pod, output, namespace, kubeconfig, context)
+    if pod is not None or source is None or url is None:
+        raise UsageError(
+            "what is to be explained?",
+            "there is neither a REQUEST-ID (--pod goes with it) nor both --from and --to",
+            "tulle explain --from deploy/web --to http://voting/vote, or tulle explain REQUEST-ID",
+        )
     from tulle.tools.question import Question, parse_request, parse_workload
 
     request = parse_request(url, method, headers)
@@ -73,6 +99,55 @@ def command(
 
     for line in lines(explanation):
         click.echo(line)
+
+
+def _refused(
+    request_id: str,
+    pod: str | None,
+    output: str,
+    namespace: str | None,
+    kubeconfig: str | None,
+    context: str | None,
+) -> None:
+    """Print how sidecars came to refuse the request of this id."""
+    from tulle.errors import TulleError
+    from tulle.tools.explain_refused import Asked, ask, lines
+
+    async def work(cluster: Cluster) -> "tuple[str, int, Asked]":
+        from tulle.cli.metrics import ADMIN_PORT
+        from tulle.cli.pods import find_pod, meshed_pods
+        from tulle.kube.forward import get_inside
+
+        where = cluster.namespace(namespace)
+        if pod is None:
+            names = await meshed_pods(cluster.client, where)
+        else:
+            names = [(await find_pod(cluster.client, where, pod))["metadata"]["name"]]
+
+        async def get(name: str, path: str) -> tuple[int, bytes]:
+            return await get_inside(cluster.config, where, name, ADMIN_PORT, path)
+
+        return where, len(names), await ask(get, names, request_id)
+
+    where, count, asked = connected(kubeconfig, context, work)
+    if not asked.found:
+        silent = "".join(f"; {name} could not be asked: {why}" for name, why in asked.silent)
+        raise TulleError(
+            f"no sidecar knows a request {request_id}",
+            f"asked {count} pods in namespace {where}; each keeps its last 64 refused or failed requests{silent}",
+            "is it the namespace of the client or of the server (-n)? The answer's tulle-request-id is the id",
+        )
+    if output == "json":
+        import msgspec
+
+        entries = [{"pod": found.pod, **found.entry} for found in asked.found]
+        click.echo(msgspec.json.format(msgspec.json.encode(entries), indent=2))
+        return
+    for number, found in enumerate(asked.found):
+        if number:
+            click.echo()
+        for line in lines(found):
+            click.echo(line)
 
 
 def locate(source: str, field: str) -> str:

@@ -8,7 +8,7 @@ from tulle.kube.client import ApiError
 if TYPE_CHECKING:
     from tulle.kube.client import Client
 
-__all__ = ["PROXY", "container_of", "find_pod"]
+__all__ = ["PROXY", "container_of", "find_pod", "meshed_pods"]
 
 PROXY = "linkerd-proxy"
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
@@ -64,6 +64,34 @@ async def find_pod(client: "Client", namespace: str, text: str) -> Obj:
             f"look at it: kubectl describe {text} -n {namespace}",
         )
     return running[0]
+
+
+async def meshed_pods(client: "Client", namespace: str) -> list[str]:
+    """Return the names of the namespace's running pods that have a sidecar.
+
+    :raises TulleError: there is none.
+    """
+    import msgspec
+
+    listed = await client.request("GET", f"/api/v1/namespaces/{namespace}/pods")
+    pods: list[Obj] = msgspec.json.decode(listed).get("items") or []
+    names = [
+        str(pod["metadata"]["name"])
+        for pod in pods
+        if (pod.get("status") or {}).get("phase") == "Running" and _is_meshed(pod["spec"])
+    ]
+    if not names:
+        raise TulleError(
+            f"no pod with a sidecar runs in namespace {namespace}",
+            f"{len(pods)} pods are there" if pods else "there is no pod at all",
+            "say another namespace with -n, or a pod with --pod",
+        )
+    return sorted(names)
+
+
+def _is_meshed(spec: Obj) -> bool:
+    containers = (*(spec.get("containers") or ()), *(spec.get("initContainers") or ()))
+    return any(container.get("name") == PROXY for container in containers)
 
 
 def container_of(pod: Obj, wanted: str | None) -> str:

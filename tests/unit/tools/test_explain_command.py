@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from tests.fakes.kubernetes import FakeKubernetes
 from tests.unit.tools.shop import objects
 from tulle.cli.explain import command
-from tulle.errors import TulleError
+from tulle.errors import TulleError, UsageError
 from tulle.kube.client import Client
 from tulle.kube.kinds import POD, SERVER
 from tulle.tools.explain_cluster import read_mesh, read_world
@@ -92,3 +92,19 @@ async def test_the_command_prints_text_or_json(tmp_path: Path) -> None:
     assert read["outcome"] == "allowed"
     assert read["backends"][0]["name"] == "Service shop/canary:80"
     assert read["outbound"]["rule"]["rule"] == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--from", "deploy/web"],
+        ["--to", "http://voting/"],
+        ["--pod", "web-1", "--from", "deploy/web", "--to", "http://voting/"],
+        ["some-id", "--to", "http://voting/"],
+    ],
+)
+def test_a_question_is_about_a_request_that_was_sent_or_one_that_was_not(words: list[str]) -> None:
+    result = CliRunner().invoke(command, words)
+
+    assert isinstance(result.exception, UsageError)
