@@ -117,6 +117,9 @@ class Node:
     async def dial(self, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection(address, port)
 
+    async def dial_inside(self, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await self.dial(address, port)
+
 
 class World:
     """An API with a node, in a thread of its own."""

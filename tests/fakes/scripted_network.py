@@ -63,6 +63,9 @@ class ScriptedNetwork:
     async def dial(self, ip: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         raise ConnectionRefusedError(f"{ip}:{port}")
 
+    async def dial_inside(self, ip: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await self.dial(ip, port)
+
     def app_port(self, port: int) -> int:
         return port
 

@@ -63,3 +63,7 @@ class NodePort(Protocol):
     async def dial(self, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to a pod's address, whatever network it lives in."""
         ...
+
+    async def dial_inside(self, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to a port of the pod with this address as one of its processes does."""
+        ...

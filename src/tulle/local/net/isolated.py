@@ -23,6 +23,7 @@ from pathlib import Path
 
 from tulle.local.net import dns
 from tulle.local.net.dns_server import DnsServer
+from tulle.local.net.inside import connect_inside
 from tulle.local.net.launcher import GATEWAY
 from tulle.local.net.listening import is_listened_on
 from tulle.local.net.model import (
@@ -162,6 +163,13 @@ class IsolatedNetwork:
 
     async def dial(self, ip: str, port: int) -> Streams:
         return await asyncio.open_connection(ip, port)
+
+    async def dial_inside(self, ip: str, port: int) -> Streams:
+        uid = next((pod.key.uid for pod in self._pods.values() if pod.ip == ip), "")
+        process = self._launcher.process_in(uid)
+        if process is None:
+            raise ConnectionRefusedError(f"no process runs in the pod at {ip}")
+        return await asyncio.open_connection(sock=await asyncio.to_thread(connect_inside, process, ip, port))
 
     def app_port(self, port: int) -> int:
         return port

@@ -205,7 +205,14 @@ class Network(Protocol):
         ...
 
     async def dial(self, ip: str, port: int) -> "tuple[asyncio.StreamReader, asyncio.StreamWriter]":
-        """Connect to a pod's port as the manifest names it (probes, port-forward, webhooks).
+        """Connect to a pod's port as the manifest names it (probes, webhooks).
+
+        :raises OSError: nobody answers there.
+        """
+        ...
+
+    async def dial_inside(self, ip: str, port: int) -> "tuple[asyncio.StreamReader, asyncio.StreamWriter]":
+        """Connect to a pod's port as a process of the pod does (port-forward): by loopback, past its sidecar.
 
         :raises OSError: nobody answers there.
         """

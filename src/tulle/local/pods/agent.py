@@ -187,6 +187,10 @@ class NodeAgent:
         """Connect to a pod's address, whatever network it lives in."""
         return await self._around.network.dial(address, port)
 
+    async def dial_inside(self, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to a port of the pod with this address as one of its processes does."""
+        return await self._around.network.dial_inside(address, port)
+
     def _find(self, namespace: str, pod: str) -> PodWorker:
         worker = self.worker(namespace, pod)
         if worker is None:

@@ -123,7 +123,7 @@ class _Tunnel:
     async def _relay(self, connection: _Connection) -> str:
         """Carry bytes both ways until both ends are done; return what went wrong, or an empty text."""
         try:
-            reader, writer = await self._node.dial(self._address, connection.port)
+            reader, writer = await self._node.dial_inside(self._address, connection.port)
         except OSError as error:
             return f"failed to connect to {self._address}:{connection.port} inside the pod's network: {error}"
         trouble = ""
@@ -165,7 +165,7 @@ async def _forward_channels(
     try:
         for port in ports:
             try:
-                connections.append(await node.dial(address, port))
+                connections.append(await node.dial_inside(address, port))
             except OSError as error:
                 raise ApiError(
                     503, "ServiceUnavailable", f"cannot connect to port {port}: {error}"
