@@ -85,6 +85,7 @@ def test_the_identity_of_the_caller_arrives(pods: Pods) -> None:
     answer = pods.curl("stable:8080", "/", "-H", "l5d-client-id: admin", client="friend")
     identity = "friend.default.serviceaccount.identity.linkerd.cluster.local"
     assert answer.headers["seen-l5d-client-id"] == identity
+    assert answer.headers["seen-host"] == "stable:8080"
     # The bridge between the proxies is theirs alone.
     assert not [name for name in answer.headers if name.startswith("seen-l5d-orig")]
 

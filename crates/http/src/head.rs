@@ -103,6 +103,8 @@ pub struct Head {
     status: u16,
     version: Version,
     form: TargetForm,
+    /// The authority stood, or is to stand, in a Host field too: see [`Head::says_host`].
+    host_field: bool,
 }
 
 impl Head {
@@ -125,7 +127,7 @@ impl Head {
         self.present = KnownSet::default();
         (self.method, self.scheme, self.path, self.authority) = Default::default();
         (self.status, self.version, self.form) = Default::default();
-        self.protocol = None;
+        (self.protocol, self.host_field) = (None, false);
     }
 
     /// The method; empty in a response or trailer section.
@@ -227,6 +229,23 @@ impl Head {
         )?;
         self.authority = Some(self.append(authority)?);
         Ok(())
+    }
+
+    /// Whether an HTTP/2 request has a Host field beside `:authority`. Proxies that carry HTTP/1 in HTTP/2 do that: the
+    /// field is the one that HTTP/1 had, and without it the application gets none.
+    #[must_use]
+    pub fn says_host(&self) -> bool {
+        self.host_field
+    }
+
+    /// Has the HTTP/2 encoder write the authority as a Host field, too, or not.
+    pub fn say_host(&mut self, say: bool) {
+        self.host_field = say;
+    }
+
+    /// Forgets where the request goes: HTTP/1.0 need not say.
+    pub fn clear_authority(&mut self) {
+        self.authority = None;
     }
 
     /// Sets path and query; `*` also sets the asterisk form.

@@ -96,6 +96,8 @@ pub const ORIG_PROTO: &str = "l5d-orig-proto";
 
 /// Takes the bridge header out of a head that came over HTTP/2 from a meshed peer and puts version and target form
 /// back. `None` when there was none: the message is native HTTP/2. An unknown value is treated as `HTTP/1.1`.
+///
+/// HTTP/1.0 without a Host field gets none here: its `:authority` is only the address where it was sent to.
 pub fn unbridge(head: &mut Head) -> Option<OrigProto> {
     let value = head.get(ORIG_PROTO)?;
     let version = if value.starts_with(b"HTTP/1.0") {
@@ -105,6 +107,10 @@ pub fn unbridge(head: &mut Head) -> Option<OrigProto> {
     };
     let absolute_form = value.ends_with(b"; absolute-form");
     head.remove(ORIG_PROTO);
+    if version == Version::Http10 && !absolute_form && !head.says_host() {
+        head.clear_authority();
+    }
+    head.say_host(false);
     head.set_version(version);
     if absolute_form {
         head.set_target_form(TargetForm::Absolute);
@@ -115,7 +121,8 @@ pub fn unbridge(head: &mut Head) -> Option<OrigProto> {
     })
 }
 
-/// Writes the bridge header for an HTTP/1 head that is about to travel over HTTP/2 to a meshed peer.
+/// Writes the bridge header for an HTTP/1 head that is about to travel over HTTP/2 to a meshed peer. A request says its
+/// Host as a field, too: linkerd2-proxy writes none for the application but that.
 /// # Errors
 /// [`Error::BufferFull`].
 pub fn bridge(head: &mut Head) -> Result<(), Error> {
@@ -127,6 +134,7 @@ pub fn bridge(head: &mut Head) -> Result<(), Error> {
         (Version::Http11, false) => "HTTP/1.1",
         (Version::Http11, true) => "HTTP/1.1; absolute-form",
     };
+    head.say_host(head.authority().is_some());
     head.set(ORIG_PROTO, value)
 }
 
@@ -174,6 +182,29 @@ mod tests {
         assert_eq!(head.len(), TABLE.len() + 2);
         strip_all(&mut head);
         assert_eq!(head.len(), 1);
+    }
+
+    /// What linkerd2-proxy at the other end writes for its application is what stands in the field, and nothing else.
+    #[test]
+    fn the_bridge_says_host_in_a_field_and_http10_without_one_arrives_so() {
+        let mut head = Head::new();
+        head.set_authority(b"voting:80").unwrap();
+        bridge(&mut head).unwrap();
+        assert!(head.says_host());
+        head.set_version(Version::Http2);
+        unbridge(&mut head);
+        assert_eq!(
+            (head.authority(), head.says_host()),
+            (Some(&b"voting:80"[..]), false)
+        );
+
+        let mut head = Head::new();
+        head.set_version(Version::Http10);
+        bridge(&mut head).unwrap();
+        assert!(!head.says_host());
+        head.set_authority(b"10.0.0.1:80").unwrap();
+        unbridge(&mut head);
+        assert_eq!(head.authority(), None);
     }
 
     #[test]

@@ -46,7 +46,7 @@ class Http(BaseHTTPRequestHandler):
     def _answer(self, body: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
-        for name in ("x-marker", "l5d-client-id"):
+        for name in ("host", "x-marker", "l5d-client-id"):
             if name in self.headers:
                 self.send_header(f"seen-{name}", self.headers[name])
         self.end_headers()

@@ -74,11 +74,15 @@ impl Connection {
                     encoder.encode_field(b":scheme", head.scheme(), out);
                     encoder.encode_field(b":path", head.path(), out);
                 }
-                if let Some(authority) = head.authority().filter(|a| !a.is_empty()) {
+                let authority = head.authority().filter(|a| !a.is_empty());
+                if let Some(authority) = authority {
                     encoder.encode_field(b":authority", authority, out);
                 }
                 if let Some(protocol) = head.protocol() {
                     encoder.encode_field(b":protocol", protocol, out);
+                }
+                if let (Some(authority), true) = (authority, head.says_host()) {
+                    encoder.encode_field(b"host", authority, out);
                 }
             }
             Section::Response => encoder.encode_field(b":status", &digits(head.status()), out),

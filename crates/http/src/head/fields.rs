@@ -220,6 +220,7 @@ impl Head {
     }
 
     fn push_host(&mut self, value: &[u8]) -> Result<(), Error> {
+        self.host_field = true;
         match self.authority() {
             None => self.set_authority(value),
             Some(authority) => check(authority.eq_ignore_ascii_case(value), Error::HostConflict),

@@ -159,6 +159,12 @@ pub async fn open(
     };
     if head.version() != Version::Http2 {
         l5d::bridge(head).map_err(Unsent::Malformed)?;
+        if head.authority().is_none() {
+            // HTTP/1.0 need not say where it goes; HTTP/2 must, and linkerd2-proxy refuses what does not.
+            let address = member.endpoint.addr.to_string();
+            head.set_authority(address.as_bytes())
+                .map_err(Unsent::Malformed)?;
+        }
         translate::request_to_h2(head, b"http").map_err(Unsent::Malformed)?;
     }
     connection.ready(head).await.map_err(|fault| match fault {
