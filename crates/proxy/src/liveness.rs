@@ -84,6 +84,14 @@ impl Liveness {
                 sum(&|runtime| runtime.worker_park_count(0) as f64),
             ),
             sample(
+                &families::TOKIO_RT_PARK_UNPARK_TOTAL,
+                sum(&|runtime| runtime.worker_park_unpark_count(0) as f64),
+            ),
+            // By construction: a runtime with one thread has nobody to take from and no second queue.
+            sample(&families::TOKIO_RT_STEAL_TOTAL, 0.0),
+            sample(&families::TOKIO_RT_STEAL_OPERATIONS_TOTAL, 0.0),
+            sample(&families::TOKIO_RT_OVERFLOW_TOTAL, 0.0),
+            sample(
                 &families::TOKIO_RT_BUSY_SECONDS_TOTAL,
                 sum(&|runtime| runtime.worker_total_busy_duration(0).as_secs_f64()),
             ),

@@ -28,6 +28,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::backoff::Backoff;
+use super::connections::Connections;
 use super::dns::Resolver;
 use crate::config::{ControlService, ServiceAddr};
 use crate::identity::{self, ClientAlpn, Epochs, TrustAnchors};
@@ -74,6 +75,7 @@ struct Inner {
     dialer: Dialer,
     lifetime: Duration,
     connections: RefCell<Vec<Connection>>,
+    shown: Connections,
     /// Held while dialling: others wait for the outcome instead of dialling too.
     dialling: Mutex<Dialling>,
     /// Where the next round over the addresses begins.
@@ -93,6 +95,8 @@ struct Dialling {
 
 #[derive(Debug)]
 struct Connection {
+    /// `None` on a unix socket.
+    to: Option<SocketAddr>,
     send: http2::SendRequest<Body>,
     since: Instant,
     leases: Rc<()>,
@@ -120,6 +124,7 @@ impl Channel {
         };
         Self {
             inner: Rc::new(Inner {
+                shown: Connections::new(client, &service.addr.to_string(), shard),
                 client,
                 service,
                 security,
@@ -166,6 +171,10 @@ impl Channel {
     /// A place on a connection. Waits, trying again and again, until there is one: put a deadline around it where
     /// one is needed.
     pub async fn lease(&self) -> Lease {
+        if let Some(lease) = self.free() {
+            return lease;
+        }
+        let _waiting = self.inner.shown.wait();
         loop {
             if let Some(lease) = self.free() {
                 return lease;
@@ -182,6 +191,7 @@ impl Channel {
                     *dialling = Dialling::default();
                     self.inner.last_error.take();
                     self.inner.connections.borrow_mut().push(connection);
+                    self.inner.show();
                 }
                 Err(error) => {
                     let pause = dialling.backoff.failed(fastrand::f64());
@@ -230,6 +240,8 @@ impl Channel {
         connections.retain(|connection| {
             !connection.send.is_closed() && connection.since.elapsed() < lifetime
         });
+        let to = connections.iter().map(|connection| connection.to);
+        self.inner.shown.open(to);
         let open = connections
             .iter()
             .find(|connection| Rc::strong_count(&connection.leases) <= STREAMS_PER_CONNECTION)?;
@@ -272,6 +284,7 @@ impl Channel {
             .resolver
             .resolve(&inner.service.addr, inner.client)
             .await?;
+        inner.shown.resolved(&addresses);
         let turn = inner.turn.get();
         inner.turn.set(turn.wrapping_add(1));
         let mut last = io::Error::new(
@@ -295,7 +308,7 @@ impl Channel {
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, UnixStream::connect(path)).await;
         let late = || io::Error::new(io::ErrorKind::TimedOut, "it does not accept in time");
         let stream = stream.unwrap_or_else(|_| Err(late())).map_err(within)?;
-        self.start(stream).await.map_err(within)
+        self.start(stream, None).await.map_err(within)
     }
 
     /// The TLS configuration to dial with; waits for the first certificate where one is needed.
@@ -349,13 +362,13 @@ impl Channel {
                             format!("{address}: no TLS handshake in time"),
                         )
                     })??;
-                self.start(stream).await
+                self.start(stream, Some(address)).await
             }
-            _ => self.start(stream).await,
+            _ => self.start(stream, Some(address)).await,
         }
     }
 
-    async fn start<S>(&self, stream: S) -> io::Result<Connection>
+    async fn start<S>(&self, stream: S, to: Option<SocketAddr>) -> io::Result<Connection>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -375,17 +388,33 @@ impl Channel {
             .await
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 handshake in time"))?
             .map_err(io::Error::other)?;
-        let client = self.inner.client;
+        let inner = Rc::downgrade(&self.inner);
         spawn_local(async move {
-            if let Err(error) = connection.await {
+            let ended = connection.await;
+            let Some(inner) = inner.upgrade() else { return };
+            inner.show();
+            if let Err(error) = ended {
+                let client = inner.client;
                 tracing::debug!(client, %error, "connection to the control plane ended");
             }
         });
         Ok(Connection {
+            to,
             send,
             since: Instant::now(),
             leases: Rc::new(()),
         })
+    }
+}
+
+impl Inner {
+    /// Shows which connections there are.
+    fn show(&self) {
+        let connections = self.connections.borrow();
+        let open = connections
+            .iter()
+            .filter(|connection| !connection.send.is_closed());
+        self.shown.open(open.map(|connection| connection.to));
     }
 }
 

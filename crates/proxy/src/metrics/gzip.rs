@@ -278,10 +278,12 @@ fn crc32(crc: u32, bytes: &[u8]) -> u32 {
 }
 
 #[cfg(test)]
+#[path = "../../tests/control/gunzip.rs"]
+mod gunzip;
+
+#[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
-    use std::process::{Command, Stdio};
 
     fn compressed(pieces: &[&[u8]]) -> Vec<u8> {
         let (mut gzip, mut out) = (Gzip::default(), Vec::new());
@@ -290,23 +292,6 @@ mod tests {
         }
         gzip.end(&mut out);
         out
-    }
-
-    /// By another hand.
-    fn expanded(page: &[u8]) -> Vec<u8> {
-        let mut gzip = Command::new("gzip")
-            .arg("-dc")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdin = gzip.stdin.take().unwrap();
-        let page = page.to_vec();
-        let writer = std::thread::spawn(move || stdin.write_all(&page).unwrap());
-        let out = gzip.wait_with_output().unwrap();
-        writer.join().unwrap();
-        assert!(out.status.success());
-        out.stdout
     }
 
     #[test]
@@ -336,7 +321,7 @@ mod tests {
             for size in [1_000, 16 << 10, 100_000] {
                 let pieces: Vec<&[u8]> = text.chunks(size).collect();
                 assert!(
-                    expanded(&compressed(&pieces)) == text,
+                    gunzip::expanded(&compressed(&pieces)) == text,
                     "{} in {size}",
                     text.len()
                 );

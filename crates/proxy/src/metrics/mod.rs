@@ -9,10 +9,12 @@
 //! new ones are counted as refused and go to the family's series `overflow="true"`; a series that no handle refers to
 //! and that has not changed for `retain_idle` is forgotten.
 
+pub mod balancer;
 pub mod errors;
 pub mod exemplar;
 pub mod families;
 pub mod gzip;
+mod handles;
 mod histogram;
 pub mod http;
 mod labels;
@@ -20,11 +22,13 @@ pub mod process;
 pub mod profile;
 mod registry;
 pub mod route;
+mod series;
 pub mod tcp;
 pub mod text;
 
 pub use families::{Family, Kind};
+pub use handles::{Counter, Gauge, Shard};
 pub use histogram::{Bounds, Histogram};
 pub use labels::{Labels, LabelsBuilder, same_value};
-pub use registry::{Counter, Gauge, Limits, Registry, Shard};
+pub use registry::{Limits, Registry};
 pub use text::{Format, render};

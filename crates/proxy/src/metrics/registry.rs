@@ -6,17 +6,16 @@
 //! What comes beyond the bounds is counted all the same: in the family's one series `overflow="true"`.
 
 use std::collections::{BTreeMap, btree_map};
-use std::marker::PhantomData;
 use std::ops::Bound;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::exemplar::{self, Exemplars, Kept, Pace};
-use super::families::{Family, Kind};
-use super::histogram::{Histogram, bump};
+use super::exemplar::{self, Exemplars, Kept};
+use super::families::Family;
+use super::handles::Shard;
 use super::labels::Labels;
+use super::series::{FamilySeries, Series};
 
 /// Most series of a proxy; with `MAX_FAMILY` what a hostile client can make it hold (about 10 MiB).
 pub const MAX_SERIES: usize = 16_000;
@@ -74,83 +73,6 @@ struct State {
     families: BTreeMap<&'static str, FamilySeries>,
 }
 
-#[derive(Debug)]
-struct FamilySeries {
-    family: &'static Family,
-    series: BTreeMap<Labels, Series>,
-}
-
-#[derive(Debug)]
-struct Series {
-    /// The cells of each writer that has resolved this series.
-    cells: Vec<(u64, Arc<[AtomicU64]>)>,
-    /// Sum over everything at the last sweep, and when it was last seen to differ.
-    last_total: u64,
-    changed: Instant,
-}
-
-impl Series {
-    fn new() -> Self {
-        Series {
-            cells: Vec::with_capacity(1),
-            last_total: 0,
-            changed: Instant::now(),
-        }
-    }
-
-    /// The cells of one writer.
-    fn cells_by(&mut self, writer: u64, family: &Family) -> Arc<[AtomicU64]> {
-        if let Some((_, cells)) = self.cells.iter().find(|(by, _)| *by == writer) {
-            return cells.clone();
-        }
-        let cells = fresh(family);
-        self.cells.push((writer, cells.clone()));
-        cells
-    }
-
-    fn totals(&self, family: &Family) -> Vec<u64> {
-        let mut totals = vec![0u64; cells_of(family)];
-        for (_, cells) in &self.cells {
-            for (total, cell) in totals.iter_mut().zip(cells.iter()) {
-                *total = total.wrapping_add(cell.load(Relaxed));
-            }
-        }
-        totals
-    }
-
-    /// Whether it may go; takes note of a change since the last time.
-    fn is_idle(&mut self, family: &Family, now: Instant, retain: Duration) -> bool {
-        let totals = self.totals(family);
-        let total = totals
-            .iter()
-            .fold(0, |sum: u64, cell| sum.wrapping_add(*cell));
-        if self.referenced() || total != self.last_total {
-            self.last_total = total;
-            self.changed = now;
-            return false;
-        }
-        now.saturating_duration_since(self.changed) >= retain
-    }
-
-    /// Whether some thread holds a handle: the registry itself holds one count of each writer's cells.
-    fn referenced(&self) -> bool {
-        self.cells
-            .iter()
-            .any(|(_, cells)| Arc::strong_count(cells) > 1)
-    }
-}
-
-fn cells_of(family: &Family) -> usize {
-    match family.kind {
-        Kind::Counter | Kind::Gauge => 1,
-        Kind::Histogram(bounds) => Histogram::cells_of(bounds),
-    }
-}
-
-fn fresh(family: &Family) -> Arc<[AtomicU64]> {
-    (0..cells_of(family)).map(|_| AtomicU64::new(0)).collect()
-}
-
 impl Registry {
     /// An empty registry.
     pub fn new(limits: Limits) -> Self {
@@ -172,12 +94,7 @@ impl Registry {
 
     /// A new writer. The result and all handles from it stay on the thread that called this.
     pub fn shard(&self) -> Shard {
-        Shard {
-            registry: self.clone(),
-            writer: self.inner.writers.fetch_add(1, Relaxed),
-            pace: Rc::default(),
-            one_thread: PhantomData,
-        }
+        Shard::new(self.clone(), self.inner.writers.fetch_add(1, Relaxed))
     }
 
     /// How long a series that nothing refers to may stay unchanged.
@@ -229,11 +146,28 @@ impl Registry {
     /// Leaves a series to the thread that has made it, if that takes its own.
     fn bury(&self, labels: Labels, series: Series) {
         let mut dead = lock(&self.inner.dead);
-        let maker = series.cells.first().map(|(by, _)| *by);
-        if let Some(dead) = maker.and_then(|maker| dead.get_mut(&maker)) {
+        if let Some(dead) = series.maker().and_then(|maker| dead.get_mut(&maker)) {
             dead.push((labels, series));
             self.inner.any_dead.store(true, Relaxed);
         }
+    }
+
+    /// From now on forgotten series of this writer wait for [`Self::exhume`].
+    pub(super) fn keep_dead(&self, writer: u64) {
+        lock(&self.inner.dead).entry(writer).or_default();
+    }
+
+    /// The writer's own series that were forgotten, to be dropped by its thread: outside of the lock, for there may be
+    /// thousands.
+    pub(super) fn exhume(&self, writer: u64) -> Option<Vec<(Labels, Series)>> {
+        if !self.inner.any_dead.load(Relaxed) {
+            return None;
+        }
+        let mut dead = lock(&self.inner.dead);
+        let own = dead.get_mut(&writer).map(std::mem::take);
+        let others = dead.values().any(|dead| !dead.is_empty());
+        self.inner.any_dead.store(others, Relaxed);
+        own
     }
 
     /// The family whose name comes after this one.
@@ -270,11 +204,31 @@ impl Registry {
         self.inner.exemplars_until.store(until.as_secs(), Relaxed);
     }
 
+    /// Whether somebody reads exemplars.
+    #[inline]
+    pub(super) fn wants_exemplars(&self, now: Instant) -> bool {
+        let until = self.inner.exemplars_until.load(Relaxed);
+        let since = || now.saturating_duration_since(self.inner.started);
+        until != 0 && since().as_secs() <= until
+    }
+
+    /// The exemplars of a histogram, made if there are none yet.
+    pub(super) fn exemplars_of(&self, family: &'static Family, labels: &Labels) -> Arc<Exemplars> {
+        self.inner.exemplars.of(family, labels)
+    }
+
+    /// The exemplars of a histogram, if it has any.
     pub(super) fn exemplars(&self, family: &Family, labels: &Labels) -> Option<Arc<Exemplars>> {
         self.inner.exemplars.find(family, labels)
     }
 
-    fn resolve(&self, writer: u64, family: &'static Family, labels: &Labels) -> Arc<[AtomicU64]> {
+    /// A writer's cells of a series, or of the family's overflow.
+    pub(super) fn resolve(
+        &self,
+        writer: u64,
+        family: &'static Family,
+        labels: &Labels,
+    ) -> Arc<[AtomicU64]> {
         let mut state = self.lock();
         let State { count, families } = &mut *state;
         let entry = families.entry(family.name).or_insert_with(|| FamilySeries {
@@ -310,142 +264,6 @@ impl Registry {
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic under these locks leaves whole values behind: every change is one insert or one remove.
     of.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// One writer's way to its handles. Stays on its thread.
-#[derive(Clone, Debug)]
-pub struct Shard {
-    registry: Registry,
-    writer: u64,
-    pace: Rc<Pace>,
-    one_thread: PhantomData<Rc<()>>,
-}
-
-impl Shard {
-    /// The counter of this family and label set. Resolve it when configuration changes, not per request.
-    pub fn counter(&self, family: &'static Family, labels: &Labels) -> Counter {
-        debug_assert!(
-            matches!(family.kind, Kind::Counter),
-            "{} is not a counter",
-            family.name
-        );
-        Counter {
-            cells: self.registry.resolve(self.writer, family, labels),
-            one_thread: PhantomData,
-        }
-    }
-
-    /// Drops this thread's own series that the registry has forgotten; all later ones are left to it. The allocator gives
-    /// memory back when the thread frees it that asked for it.
-    pub fn drop_forgotten(&self) {
-        let inner = &self.registry.inner;
-        if !inner.any_dead.load(Relaxed) {
-            return;
-        }
-        let mut dead = lock(&inner.dead);
-        let mine = dead.get_mut(&self.writer).map(std::mem::take);
-        let others = dead.values().any(|dead| !dead.is_empty());
-        inner.any_dead.store(others, Relaxed);
-        drop(dead);
-        // Outside of the lock: there may be thousands.
-        drop(mine);
-    }
-
-    /// From now on forgotten series of this thread wait for [`Self::drop_forgotten`].
-    pub fn take_own(&self) {
-        lock(&self.registry.inner.dead)
-            .entry(self.writer)
-            .or_default();
-    }
-
-    /// Whether the name of a request that begins now is to be kept for exemplars.
-    pub fn wants_name(&self, now: Instant) -> bool {
-        let inner = &self.registry.inner;
-        let until = inner.exemplars_until.load(Relaxed);
-        let wanted = || now.saturating_duration_since(inner.started).as_secs() <= until;
-        until != 0 && wanted() && self.pace.admits(now)
-    }
-
-    /// The exemplars of a histogram.
-    pub fn exemplars(&self, family: &'static Family, labels: &Labels) -> Arc<Exemplars> {
-        self.registry.inner.exemplars.of(family, labels)
-    }
-
-    /// The gauge of this family and label set. Writers' values are added up.
-    pub fn gauge(&self, family: &'static Family, labels: &Labels) -> Gauge {
-        debug_assert!(
-            matches!(family.kind, Kind::Gauge),
-            "{} is not a gauge",
-            family.name
-        );
-        Gauge {
-            cells: self.registry.resolve(self.writer, family, labels),
-            one_thread: PhantomData,
-        }
-    }
-
-    /// The histogram of this family and label set.
-    ///
-    /// # Panics
-    /// When the family is not a histogram: an error in the program, found by the first test that resolves it.
-    pub fn histogram(&self, family: &'static Family, labels: &Labels) -> Histogram {
-        let Kind::Histogram(bounds) = family.kind else {
-            panic!("{} is not a histogram", family.name);
-        };
-        Histogram {
-            bounds,
-            cells: self.registry.resolve(self.writer, family, labels),
-            one_thread: PhantomData,
-        }
-    }
-}
-
-/// A handle on one counter series.
-#[derive(Clone, Debug)]
-pub struct Counter {
-    cells: Arc<[AtomicU64]>,
-    one_thread: PhantomData<Rc<()>>,
-}
-
-impl Counter {
-    /// Adds one.
-    pub fn inc(&self) {
-        self.add(1);
-    }
-
-    /// Adds `n`.
-    pub fn add(&self, n: u64) {
-        bump(&self.cells[0], n);
-    }
-}
-
-/// A handle on one gauge series.
-#[derive(Clone, Debug)]
-pub struct Gauge {
-    cells: Arc<[AtomicU64]>,
-    one_thread: PhantomData<Rc<()>>,
-}
-
-impl Gauge {
-    /// Adds one.
-    pub fn inc(&self) {
-        bump(&self.cells[0], 1);
-    }
-
-    /// Takes one away.
-    pub fn dec(&self) {
-        bump(&self.cells[0], u64::MAX);
-    }
-
-    /// Adds the difference between two levels: for one of several parts that make up the value.
-    pub fn change(&self, from: u64, to: u64) {
-        bump(&self.cells[0], to.wrapping_sub(from));
-    }
-
-    /// Sets this writer's share of the value.
-    pub fn set(&self, value: u64) {
-        self.cells[0].store(value, Relaxed);
-    }
 }
 
 #[cfg(test)]

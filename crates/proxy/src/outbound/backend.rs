@@ -32,10 +32,11 @@ use tulle_engine::outbound::{Backend as Policy, BackendKind};
 
 use self::affinity::Traffic;
 use self::member::Place;
-use self::meters::{Balanced, Meters};
+use self::meters::Meters;
 use crate::clock;
 use crate::config::Backoff;
 use crate::discovery::Target;
+use crate::metrics::balancer::Balanced;
 use crate::metrics::{Labels, families};
 use crate::net::reach::ConnectError;
 use crate::outbound::{Outbound, labels};

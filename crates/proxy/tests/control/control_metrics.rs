@@ -1,9 +1,11 @@
 //! The page of metrics from outside: formats, compression, exemplars.
 
 use std::io::Write as _;
-use std::process::{Command, Stdio};
 
+use super::control_plane::{Answer, ControlPlane, Script};
+use super::mesh::{add, balanced, dns_server, plain};
 use super::proxy::{Proxy, application, eventually, request, request_with};
+use super::{census, gunzip};
 
 /// What Prometheus sends.
 const PROMETHEUS: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
@@ -22,23 +24,6 @@ fn scrape(proxy: &Proxy, fields: &str) -> (String, Vec<u8>) {
 fn text(proxy: &Proxy, fields: &str) -> (String, String) {
     let (head, body) = scrape(proxy, fields);
     (head, String::from_utf8(body).unwrap())
-}
-
-/// By another hand.
-fn gunzip(page: &[u8]) -> String {
-    let mut gzip = Command::new("gzip")
-        .arg("-dc")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = gzip.stdin.take().unwrap();
-    let page = page.to_vec();
-    let writer = std::thread::spawn(move || stdin.write_all(&page).unwrap());
-    let out = gzip.wait_with_output().unwrap();
-    writer.join().unwrap();
-    assert!(out.status.success());
-    String::from_utf8(out.stdout).unwrap()
 }
 
 /// Makes the page long: each status has its own histograms.
@@ -103,7 +88,8 @@ fn control_metrics_are_compressed_for_who_takes_that() {
     assert!(head.contains("content-encoding: gzip"), "{head}");
     let (head, page) = text(&proxy, "accept-encoding: br, gzip;q=0\r\n");
     assert!(!head.contains("content-encoding"), "{head}");
-    assert_eq!(steady(&gunzip(&packed)), steady(&page));
+    let expanded = String::from_utf8(gunzip::expanded(&packed)).unwrap();
+    assert_eq!(steady(&expanded), steady(&page));
     assert!(
         packed.len() * 5 < page.len(),
         "{} of {}",
@@ -196,10 +182,16 @@ fn resident(proxy: &Proxy) -> usize {
         .unwrap()
 }
 
-fn total(page: &str, family: &str) -> f64 {
+/// Of the series of a family that have this label.
+fn sum(proxy: &Proxy, family: &str, label: &str) -> f64 {
+    sum_of(&text(proxy, "").1, family, label)
+}
+
+fn sum_of(page: &str, family: &str, label: &str) -> f64 {
+    let begin = format!("{family}{{");
     let lines = page
         .lines()
-        .filter(|line| line.starts_with(&format!("{family}{{")));
+        .filter(|line| line.starts_with(&begin) && line.contains(label));
     lines
         .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
         .sum()
@@ -256,7 +248,7 @@ fn control_metrics_are_bounded_where_they_were_told_to_have_clients_names() {
     assert!(series <= 16_100.0, "{series}");
     assert!(proxy.metric("proxy_metrics_series_refused_total") > 10_000.0);
     assert_eq!(
-        total(&page, "request_total"),
+        sum_of(&page, "request_total", ""),
         (NAMES + 100) as f64,
         "nothing is lost"
     );
@@ -274,16 +266,64 @@ fn control_metrics_that_nobody_uses_any_more_are_forgotten_and_their_memory_used
     let proxy = attacked(&[
         ("LINKERD2_PROXY_INBOUND_METRICS_AUTHORITY_LABELS", "unsafe"),
         ("LINKERD2_PROXY_METRICS_RETAIN_IDLE", "3s"),
+        ("LINKERD2_PROXY_INBOUND_DISCOVERY_IDLE_TIMEOUT", "1s"),
     ]);
     let (before, series_before) = (resident(&proxy), proxy.metric("proxy_metrics_series"));
     for wave in 0..3 {
         hostile(&proxy, 100 + wave * NAMES / 2, NAMES / 2);
-        // What the port has at hand of the last requests stays.
         eventually("idle series are forgotten", || {
-            proxy.metric("proxy_metrics_series") < series_before + 512.0 * 4.0 + 10.0
+            proxy.metric("proxy_metrics_series") < series_before + 10.0
         });
     }
     assert!(proxy.metric("proxy_metrics_series_evicted_total") > 10_000.0);
     let grown = resident(&proxy).saturating_sub(before);
     assert!(grown <= 18 << 10, "{grown} kB more after three waves");
+}
+
+#[test]
+fn control_metrics_are_all_that_linkerds_proxy_shows_of_itself_and_its_control_plane() {
+    let script = Script::new();
+    let control = ControlPlane::start(&script);
+    let more = [("TULLE_PROXY_DNS_SERVER", dns_server())];
+    let proxy = Proxy::start("web", &control, &script, &more);
+    proxy.wait_ready();
+    let path = "voting.default.svc.cluster.local:80";
+    let voting = application("127.0.0.1:0", "voting");
+    script.policy("voting", Answer::Say(balanced("voting", path)));
+    script.endpoints(path, Answer::Say(add(vec![plain(voting)])));
+    eventually("a request passes", || {
+        request(proxy.outbound(), "GET", "voting", "/", "").is_some_and(|(status, _)| status == 200)
+    });
+    let ready = |of: &str, state: &str| {
+        let label = format!("endpoint_state=\"{state}\"");
+        sum(&proxy, &format!("control_{of}_balancer_endpoints"), &label)
+    };
+    eventually(
+        "each service has one address and a connection to it",
+        || {
+            ["destination", "policy", "identity"]
+                .into_iter()
+                .all(|of| ready(of, "ready") == 1.0 && ready(of, "pending") == 0.0)
+        },
+    );
+    // Calls of which the first ended have an answer too.
+    drop(control);
+    eventually("all connections are gone", || {
+        ["destination", "policy"].into_iter().all(|of| {
+            ready(of, "ready") == 0.0
+                && ready(of, "pending") == 1.0
+                && sum(
+                    &proxy,
+                    &format!("control_{of}_balancer_queue_gate_shut_total"),
+                    "",
+                ) >= 1.0
+        })
+    });
+    eventually("who asks for one waits", || {
+        sum(&proxy, "control_policy_balancer_queue_length", "") > 0.0
+    });
+    let (_, page) = text(&proxy, "");
+    super::documented::check(&page);
+    let lacking = census::process(&page);
+    assert!(lacking.is_empty(), "{}", lacking.join("\n"));
 }

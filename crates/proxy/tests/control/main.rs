@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin;
+#[path = "../data_path/census.rs"]
+mod census;
 mod control_anchors;
 mod control_discovery;
 mod control_environment;
@@ -20,6 +22,7 @@ mod control_traces;
 mod control_workers;
 #[path = "../data_path/documented.rs"]
 mod documented;
+mod gunzip;
 mod mesh;
 mod proxy;
 mod serving;

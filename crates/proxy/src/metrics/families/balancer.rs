@@ -81,4 +81,70 @@ families! {
         "Unix time of the last shutting; 0 before the first.";
     OUTBOUND_TLS_BALANCER_QUEUE_GATE_TIMEOUT_SECONDS Gauge, "outbound_tls_balancer_queue_gate_timeout_seconds", ["{backend}"],
         "Seconds without a ready endpoint after which what waits fails.";
+    CONTROL_DESTINATION_BALANCER_ENDPOINTS Gauge, "control_destination_balancer_endpoints", ["addr", "endpoint_state"],
+        "Addresses of the destination service: ready (there is a connection that takes calls) or pending.";
+    CONTROL_DESTINATION_BALANCER_P2C_ENDPOINTS Gauge, "control_destination_balancer_p2c_endpoints", ["addr"],
+        "Addresses of the destination service.";
+    CONTROL_DESTINATION_BALANCER_P2C_UPDATES_TOTAL Counter, "control_destination_balancer_p2c_updates_total", ["addr", "op"],
+        "Changes of those: Add, Remove, and Reset when they were first learnt.";
+    CONTROL_DESTINATION_BALANCER_QUEUE_LENGTH Gauge, "control_destination_balancer_queue_length", ["addr"],
+        "Calls that wait for a connection.";
+    CONTROL_DESTINATION_BALANCER_QUEUE_REQUESTS_TOTAL Counter, "control_destination_balancer_queue_requests_total", ["addr"],
+        "Calls that found no connection and waited.";
+    CONTROL_DESTINATION_BALANCER_QUEUE_LATENCY_SECONDS Histogram(&QUEUE_SECONDS), "control_destination_balancer_queue_latency_seconds", ["addr"],
+        "Seconds that those waited, whether they got one or not.";
+    CONTROL_DESTINATION_BALANCER_QUEUE_GATE_OPEN_TOTAL Counter, "control_destination_balancer_queue_gate_open_total", ["addr"],
+        "Times that there was a connection again when there had been none.";
+    CONTROL_DESTINATION_BALANCER_QUEUE_GATE_SHUT_TOTAL Counter, "control_destination_balancer_queue_gate_shut_total", ["addr"],
+        "Times that the last connection was lost.";
+    CONTROL_DESTINATION_BALANCER_QUEUE_GATE_OPEN_TIME_SECONDS Gauge, "control_destination_balancer_queue_gate_open_time_seconds", ["addr"],
+        "Unix time of the last opening; 0 before the first.";
+    CONTROL_DESTINATION_BALANCER_QUEUE_GATE_SHUT_TIME_SECONDS Gauge, "control_destination_balancer_queue_gate_shut_time_seconds", ["addr"],
+        "Unix time of the last shutting; 0 before the first.";
+    CONTROL_DESTINATION_BALANCER_QUEUE_GATE_TIMEOUT_SECONDS Gauge, "control_destination_balancer_queue_gate_timeout_seconds", ["addr"],
+        "Seconds without a connection after which what waits fails; 0, for it waits on: the last known state serves meanwhile.";
+    CONTROL_POLICY_BALANCER_ENDPOINTS Gauge, "control_policy_balancer_endpoints", ["addr", "endpoint_state"],
+        "Addresses of the policy service: ready (there is a connection that takes calls) or pending.";
+    CONTROL_POLICY_BALANCER_P2C_ENDPOINTS Gauge, "control_policy_balancer_p2c_endpoints", ["addr"],
+        "Addresses of the policy service.";
+    CONTROL_POLICY_BALANCER_P2C_UPDATES_TOTAL Counter, "control_policy_balancer_p2c_updates_total", ["addr", "op"],
+        "Changes of those: Add, Remove, and Reset when they were first learnt.";
+    CONTROL_POLICY_BALANCER_QUEUE_LENGTH Gauge, "control_policy_balancer_queue_length", ["addr"],
+        "Calls that wait for a connection.";
+    CONTROL_POLICY_BALANCER_QUEUE_REQUESTS_TOTAL Counter, "control_policy_balancer_queue_requests_total", ["addr"],
+        "Calls that found no connection and waited.";
+    CONTROL_POLICY_BALANCER_QUEUE_LATENCY_SECONDS Histogram(&QUEUE_SECONDS), "control_policy_balancer_queue_latency_seconds", ["addr"],
+        "Seconds that those waited, whether they got one or not.";
+    CONTROL_POLICY_BALANCER_QUEUE_GATE_OPEN_TOTAL Counter, "control_policy_balancer_queue_gate_open_total", ["addr"],
+        "Times that there was a connection again when there had been none.";
+    CONTROL_POLICY_BALANCER_QUEUE_GATE_SHUT_TOTAL Counter, "control_policy_balancer_queue_gate_shut_total", ["addr"],
+        "Times that the last connection was lost.";
+    CONTROL_POLICY_BALANCER_QUEUE_GATE_OPEN_TIME_SECONDS Gauge, "control_policy_balancer_queue_gate_open_time_seconds", ["addr"],
+        "Unix time of the last opening; 0 before the first.";
+    CONTROL_POLICY_BALANCER_QUEUE_GATE_SHUT_TIME_SECONDS Gauge, "control_policy_balancer_queue_gate_shut_time_seconds", ["addr"],
+        "Unix time of the last shutting; 0 before the first.";
+    CONTROL_POLICY_BALANCER_QUEUE_GATE_TIMEOUT_SECONDS Gauge, "control_policy_balancer_queue_gate_timeout_seconds", ["addr"],
+        "Seconds without a connection after which what waits fails; 0, for it waits on: the last known state serves meanwhile.";
+    CONTROL_IDENTITY_BALANCER_ENDPOINTS Gauge, "control_identity_balancer_endpoints", ["addr", "endpoint_state"],
+        "Addresses of the identity service: ready (there is a connection that takes calls) or pending.";
+    CONTROL_IDENTITY_BALANCER_P2C_ENDPOINTS Gauge, "control_identity_balancer_p2c_endpoints", ["addr"],
+        "Addresses of the identity service.";
+    CONTROL_IDENTITY_BALANCER_P2C_UPDATES_TOTAL Counter, "control_identity_balancer_p2c_updates_total", ["addr", "op"],
+        "Changes of those: Add, Remove, and Reset when they were first learnt.";
+    CONTROL_IDENTITY_BALANCER_QUEUE_LENGTH Gauge, "control_identity_balancer_queue_length", ["addr"],
+        "Calls that wait for a connection.";
+    CONTROL_IDENTITY_BALANCER_QUEUE_REQUESTS_TOTAL Counter, "control_identity_balancer_queue_requests_total", ["addr"],
+        "Calls that found no connection and waited.";
+    CONTROL_IDENTITY_BALANCER_QUEUE_LATENCY_SECONDS Histogram(&QUEUE_SECONDS), "control_identity_balancer_queue_latency_seconds", ["addr"],
+        "Seconds that those waited, whether they got one or not.";
+    CONTROL_IDENTITY_BALANCER_QUEUE_GATE_OPEN_TOTAL Counter, "control_identity_balancer_queue_gate_open_total", ["addr"],
+        "Times that there was a connection again when there had been none.";
+    CONTROL_IDENTITY_BALANCER_QUEUE_GATE_SHUT_TOTAL Counter, "control_identity_balancer_queue_gate_shut_total", ["addr"],
+        "Times that the last connection was lost.";
+    CONTROL_IDENTITY_BALANCER_QUEUE_GATE_OPEN_TIME_SECONDS Gauge, "control_identity_balancer_queue_gate_open_time_seconds", ["addr"],
+        "Unix time of the last opening; 0 before the first.";
+    CONTROL_IDENTITY_BALANCER_QUEUE_GATE_SHUT_TIME_SECONDS Gauge, "control_identity_balancer_queue_gate_shut_time_seconds", ["addr"],
+        "Unix time of the last shutting; 0 before the first.";
+    CONTROL_IDENTITY_BALANCER_QUEUE_GATE_TIMEOUT_SECONDS Gauge, "control_identity_balancer_queue_gate_timeout_seconds", ["addr"],
+        "Seconds without a connection after which what waits fails; 0, for it waits on: the last known state serves meanwhile.";
 }

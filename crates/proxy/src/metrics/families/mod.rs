@@ -35,7 +35,7 @@ pub const LABEL_GROUPS: &[(&str, &str)] = &[
     ("{target}", "target_addr, target_ip, target_port"),
     (
         "{tls}",
-        "tls (true, disabled, no_identity, opaque), no_tls_reason, client_id (inbound), server_id (outbound)",
+        "tls (true, disabled, no_identity, opaque), no_tls_reason (no_identity: loopback, no_tls_from_remote, port_skipped, not_provided_by_service_discovery), sni (opaque), client_id (inbound), server_id (outbound)",
     ),
     ("{srv}", "srv_group, srv_kind, srv_name, srv_port (inbound)"),
     ("{route}", "route_group, route_kind, route_name (inbound)"),

@@ -22,16 +22,15 @@ static BUCKETS: [(&str, &Bounds); 6] = [
 const ABSENT: &[(&str, &str)] = &[
     (
         "`stack_create_total`, `stack_drop_total`, `stack_poll_total`, `stack_poll_total_ms`",
-        "They count the layers of which linkerd2-proxy is built; there are none here.",
+        "They count the middleware objects of which linkerd2-proxy is built (each `Service` made, dropped, polled): here a \
+         request runs through plain functions, so nothing is made or polled that the labels could name. What they are \
+         read for is in `control_watches` (targets at hand), `outbound_*_balancer_queue_*` (what waits) and \
+         `proxy_worker_lag_seconds`.",
     ),
     (
-        "`control_{destination,policy,identity}_balancer_*`",
-        "The control plane is dialled address by address, without a balancer. See `control_connect_failures_total`, \
-         `control_watches`, `control_watch_oldest_contact_seconds`.",
-    ),
-    (
-        "`tokio_rt_*` of stealing, overflow and polls",
-        "A worker's runtime has one thread, which steals from nobody; polls are counted by unstable interfaces only.",
+        "`tokio_rt_noop_total`, `tokio_rt_polls_total`, `tokio_rt_{local,remote}_schedule_total`, `tokio_rt_local_queue_depth`, `tokio_rt_budget_forced_yield_total`, `tokio_rt_io_driver_ready_total`",
+        "Tokio counts them only when it is built with interfaces that it declares unstable (`--cfg tokio_unstable`), at a \
+         cost for every poll.",
     ),
     (
         "`inbound_tcp_transfer_cost_bytes_total`",

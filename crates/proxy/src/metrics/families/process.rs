@@ -52,6 +52,14 @@ families! {
         "Worker threads, each with a runtime of its own.";
     TOKIO_RT_PARK_TOTAL Counter, "tokio_rt_park_total", [],
         "Times that worker threads had nothing to do and slept.";
+    TOKIO_RT_STEAL_TOTAL Counter, "tokio_rt_steal_total", [],
+        "Tasks that worker threads took from each other: always 0, each has a runtime of its own.";
+    TOKIO_RT_STEAL_OPERATIONS_TOTAL Counter, "tokio_rt_steal_operations_total", [],
+        "Times that they did: always 0.";
+    TOKIO_RT_OVERFLOW_TOTAL Counter, "tokio_rt_overflow_total", [],
+        "Times that a worker thread's queue was full and tasks went to a shared one: always 0, there is none.";
+    TOKIO_RT_PARK_UNPARK_TOTAL Counter, "tokio_rt_park_unpark_total", [],
+        "Times that worker threads slept or woke; an odd number of one thread means that it sleeps.";
     TOKIO_RT_BUSY_SECONDS_TOTAL Counter, "tokio_rt_busy_seconds_total", [],
         "Seconds that worker threads were busy.";
     TOKIO_RT_INJECTION_QUEUE_DEPTH Gauge, "tokio_rt_injection_queue_depth", [],
