@@ -91,6 +91,9 @@ pub struct OrigProto {
     pub absolute_form: bool,
 }
 
+/// In which a client's proxy names the service that a ServiceProfile has routed a request to.
+pub const DST_CANONICAL: &str = "l5d-dst-canonical";
+
 /// The name of the bridge header.
 pub const ORIG_PROTO: &str = "l5d-orig-proto";
 

@@ -253,6 +253,8 @@ pub struct Inbound {
     pub opaque_ports: PortSet,
     /// Names that are forwarded to for other proxies; empty is none.
     pub gateway_suffixes: Vec<String>,
+    /// Names whose ServiceProfiles are asked for when requests for them come in.
+    pub profile_suffixes: Vec<String>,
     /// Inbound HTTP metrics carry the authority.
     pub authority_labels: bool,
     /// Limits.

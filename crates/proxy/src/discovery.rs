@@ -1,4 +1,5 @@
-//! What the data path asks of the control side: the policy of a destination, of an own port, the endpoints of a name.
+//! What the data path asks of the control side: the policy of a destination, of an own port, the endpoints of a name,
+//! the profile of a name by which requests come in.
 //!
 //! Every answer is a `watch` receiver: it shows the newest state, wakes on change, and keeps the last known state for
 //! as long as anybody holds it, connected or not. The first question about a target opens its stream on the control
@@ -16,12 +17,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, watch};
 use tulle_engine::destination::Endpoints;
 use tulle_engine::inbound::Server;
-use tulle_engine::outbound::Policy;
+use tulle_engine::outbound::{Policy, ProfileRoutes};
 
 use crate::config::PortSet;
 
 /// Most targets of each kind that are watched at once. A target beyond it gets the answer "unknown" and is counted.
 pub const MAX_TARGETS: usize = 10_000;
+/// Most names by which requests come in whose profiles are watched at once: clients choose them. A request for one beyond
+/// it is counted without its profile.
+pub const MAX_PROFILES: usize = 200;
 
 /// Where an outgoing connection or request wants to go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -100,6 +104,8 @@ pub enum Request {
     Inbound(u16, watch::Sender<Arc<Server>>),
     /// `None` until something is known.
     Endpoints(String, watch::Sender<Option<Arc<Endpoints>>>),
+    /// `None` until something is known, and where there is no profile with routes.
+    Profile(String, watch::Sender<Option<Arc<ProfileRoutes>>>),
 }
 
 /// The serving end.
@@ -122,6 +128,7 @@ struct Cache {
     outbound: HashMap<Target, watch::Receiver<Option<Arc<OutboundView>>>>,
     inbound: HashMap<u16, watch::Receiver<Arc<Server>>>,
     endpoints: HashMap<String, watch::Receiver<Option<Arc<Endpoints>>>>,
+    profiles: HashMap<String, watch::Receiver<Option<Arc<ProfileRoutes>>>>,
 }
 
 /// Makes the two ends.
@@ -144,13 +151,18 @@ pub fn channel(defaults: InboundDefaults) -> (Discovery, Requests) {
 impl Discovery {
     /// What to do with traffic to a target; `None` until the control plane has answered.
     pub fn outbound(&self, target: Target) -> watch::Receiver<Option<Arc<OutboundView>>> {
-        self.look_up(|cache| &mut cache.outbound, target, None, Request::Outbound)
+        self.look_up(
+            |cache| (&mut cache.outbound, MAX_TARGETS),
+            target,
+            None,
+            Request::Outbound,
+        )
     }
 
     /// The policy of one of the pod's ports: the default until the controller has answered.
     pub fn inbound(&self, port: u16) -> watch::Receiver<Arc<Server>> {
         self.look_up(
-            |cache| &mut cache.inbound,
+            |cache| (&mut cache.inbound, MAX_TARGETS),
             port,
             self.shared.defaults.of(port),
             Request::Inbound,
@@ -161,10 +173,21 @@ impl Discovery {
     /// the control plane has answered.
     pub fn endpoints(&self, path: &str) -> watch::Receiver<Option<Arc<Endpoints>>> {
         self.look_up(
-            |cache| &mut cache.endpoints,
+            |cache| (&mut cache.endpoints, MAX_TARGETS),
             path.to_owned(),
             None,
             Request::Endpoints,
+        )
+    }
+
+    /// The routes of the profile of a name (`web.default.svc.cluster.local:80`) by which requests come in; `None` until
+    /// the control plane has answered, and where there is none.
+    pub fn profile(&self, path: &str) -> watch::Receiver<Option<Arc<ProfileRoutes>>> {
+        self.look_up(
+            |cache| (&mut cache.profiles, MAX_PROFILES),
+            path.to_owned(),
+            None,
+            Request::Profile,
         )
     }
 
@@ -187,23 +210,28 @@ impl Discovery {
                 .iter()
                 .map(|(key, state)| (key.clone(), state.borrow().clone()))
                 .collect(),
+            profiles: cache
+                .profiles
+                .iter()
+                .map(|(key, state)| (key.clone(), state.borrow().clone()))
+                .collect(),
         }
     }
 
     fn look_up<K: Clone + Eq + Hash, V>(
         &self,
-        map: impl FnOnce(&mut Cache) -> &mut HashMap<K, watch::Receiver<V>>,
+        map: impl FnOnce(&mut Cache) -> (&mut HashMap<K, watch::Receiver<V>>, usize),
         key: K,
         first: V,
         request: impl FnOnce(K, watch::Sender<V>) -> Request,
     ) -> watch::Receiver<V> {
         let mut cache = self.shared.lock();
-        let map = map(&mut cache);
+        let (map, most) = map(&mut cache);
         if let Some(known) = map.get(&key) {
             return known.clone();
         }
         let (sender, receiver) = watch::channel(first);
-        if map.len() >= MAX_TARGETS {
+        if map.len() >= most {
             self.shared.refused.fetch_add(1, Relaxed);
             return receiver; // Its sender is gone: it stays at what it began with.
         }
@@ -223,6 +251,8 @@ pub struct Snapshot {
     pub inbound: BTreeMap<u16, Arc<Server>>,
     /// The endpoints behind names.
     pub endpoints: BTreeMap<String, Option<Arc<Endpoints>>>,
+    /// The profiles of names by which requests come in.
+    pub profiles: BTreeMap<String, Option<Arc<ProfileRoutes>>>,
 }
 
 impl Requests {
@@ -246,7 +276,7 @@ pub struct Forgetter {
 }
 
 impl Forgetter {
-    /// How many questions were refused since the start, because [`MAX_TARGETS`] were watched.
+    /// How many questions were refused since the start, because [`MAX_TARGETS`] or [`MAX_PROFILES`] were watched.
     pub fn refused(&self) -> u64 {
         self.shared.refused.load(Relaxed)
     }
@@ -268,6 +298,11 @@ impl Forgetter {
     /// Forgets endpoints unless somebody holds them.
     pub fn endpoints(&self, path: &str, sender: &watch::Sender<Option<Arc<Endpoints>>>) -> bool {
         remove_unheld(&mut self.shared.lock().endpoints, path, sender)
+    }
+
+    /// Forgets a profile unless somebody holds it.
+    pub fn profile(&self, path: &str, sender: &watch::Sender<Option<Arc<ProfileRoutes>>>) -> bool {
+        remove_unheld(&mut self.shared.lock().profiles, path, sender)
     }
 }
 

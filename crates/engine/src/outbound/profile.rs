@@ -140,6 +140,61 @@ fn outcomes(classes: &[profile::ResponseClass]) -> Outcomes {
 }
 
 impl ProfileRoutes {
+    /// The routes of a profile alone, as the server's side of it sees them: it counts by them and sends nothing
+    /// elsewhere. What is wrong with a single route is added to `problems`, and that route takes no request.
+    #[must_use]
+    pub fn compile(
+        message: &profile::DestinationProfile,
+        port: u16,
+        problems: &mut Vec<Invalid>,
+    ) -> Self {
+        let mut left = MAX_CONDITIONS;
+        let mut routes = Vec::with_capacity(message.routes.len());
+        for (index, route) in message.routes.iter().enumerate() {
+            let condition = Condition::compile(route.condition.as_ref(), &mut left);
+            routes.push(ProfileRoute {
+                condition: condition.unwrap_or_else(|error| {
+                    problems.push(error.under(format!("routes[{index}].condition")));
+                    Condition::Never
+                }),
+                rule: RuleId::new(index),
+                outcomes: outcomes(&route.response_classes),
+                labels: route
+                    .metrics_labels
+                    .iter()
+                    .map(|(name, value)| (name.as_str().into(), value.as_str().into()))
+                    .collect::<std::collections::BTreeMap<_, _>>()
+                    .into_iter()
+                    .collect(),
+            });
+        }
+        ProfileRoutes {
+            destination: format!("{}:{port}", message.fully_qualified_name).into(),
+            default: RuleId::new(routes.len()),
+            routes,
+            everything: Matcher::everything(),
+        }
+    }
+
+    /// The route that takes a request; `None` when none does.
+    #[must_use]
+    pub fn route<H: Headers + ?Sized>(&self, request: &RequestView<'_, H>) -> Option<RuleId> {
+        let (rule, _) = self.find(request);
+        (rule != self.default).then_some(rule)
+    }
+
+    /// Whether it has no route.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty()
+    }
+
+    /// How many routes it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.routes.len()
+    }
+
     /// The rule for a request.
     pub(super) fn find<H: Headers + ?Sized>(
         &self,
@@ -203,27 +258,8 @@ impl Policy {
         let budget = budget(message.retry_budget.as_ref(), &mut problems);
         let backends = backends(message, port);
         let mut policy = Self::compile(&translated(message, &backends, budget.is_some(), detect))?;
-        let mut left = MAX_CONDITIONS;
-        let mut routes = Vec::with_capacity(message.routes.len());
-        for (index, route) in message.routes.iter().enumerate() {
-            let condition = Condition::compile(route.condition.as_ref(), &mut left);
-            routes.push(ProfileRoute {
-                condition: condition.unwrap_or_else(|error| {
-                    problems.push(error.under(format!("routes[{index}].condition")));
-                    Condition::Never
-                }),
-                rule: RuleId::new(index),
-                outcomes: outcomes(&route.response_classes),
-                labels: route
-                    .metrics_labels
-                    .iter()
-                    .map(|(name, value)| (name.as_str().into(), value.as_str().into()))
-                    .collect::<std::collections::BTreeMap<_, _>>()
-                    .into_iter()
-                    .collect(),
-            });
-        }
-        for (rule, route) in policy.rules.iter_mut().zip(&routes) {
+        let routes = ProfileRoutes::compile(message, port, &mut problems);
+        for (rule, route) in policy.rules.iter_mut().zip(&routes.routes) {
             if let (Some(retry), Some(budget)) = (&mut rule.retry, budget) {
                 retry.budget = budget;
                 retry.conditions.http = route.outcomes.failures;
@@ -232,12 +268,7 @@ impl Policy {
             }
         }
         policy.problems.extend(problems);
-        let routes = Arc::new(ProfileRoutes {
-            destination: format!("{}:{port}", message.fully_qualified_name).into(),
-            default: RuleId::new(routes.len()),
-            routes,
-            everything: Matcher::everything(),
-        });
+        let routes = Arc::new(routes);
         if let Protocol::Detect { http1, http2, .. } = &mut policy.protocol {
             for version in [http1, http2] {
                 *version = HttpRoutes {

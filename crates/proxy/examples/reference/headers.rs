@@ -91,7 +91,7 @@ pub const GROUPS: &[(&str, &[Header])] = &[
         request("l5d-retry-limit", "most retries; removed", "removed", WISH),
         request("l5d-retry-timeout", "the time of one try; removed", "removed", WISH),
         request("l5d-client-id", "removed", "set to the peer's verified identity; whatever was there is removed", NOBODY),
-        both("l5d-dst-canonical", "removed", "passes from a meshed peer, else removed", PEER),
+        both("l5d-dst-canonical", "removed; set for a meshed peer to the service whose ServiceProfile has routed the request", "read from a meshed peer, to count by the same profile, and passes; else removed", PEER),
         both("l5d-orig-proto", "set on an HTTP/1 message that travels to a meshed peer over HTTP/2; put back and removed from the answer", "put back and removed; set on the answer", PEER),
         answer("l5d-proxy-error", "set on an answer of the proxy's own, with a text; passes from a meshed peer, else removed", "set on an answer of the proxy's own; an application's is removed", PEER),
         answer("l5d-proxy-connection", "`close`: the application's connection is closed after the answer; removed", "set to `close` when the peer should make another connection; an application's is removed", PEER),

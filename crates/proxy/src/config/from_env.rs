@@ -337,6 +337,9 @@ fn inbound(reader: &Reader<'_>) -> Inbound {
         gateway_suffixes: reader
             .get(&table::INBOUND_GATEWAY_SUFFIXES, values::suffixes)
             .unwrap_or_default(),
+        profile_suffixes: reader
+            .get(&table::DESTINATION_PROFILE_SUFFIXES, values::suffixes)
+            .unwrap_or_default(),
         authority_labels: reader
             .get(
                 &table::INBOUND_METRICS_AUTHORITY_LABELS,

@@ -209,6 +209,7 @@ variables! {
     DESTINATION_SVC_NAME "LINKERD2_PROXY_DESTINATION_SVC_NAME" Name "" "The identity the destination service must have; not needed on loopback.";
     DESTINATION_CONTEXT "LINKERD2_PROXY_DESTINATION_CONTEXT" Text "" "Handed to the destination service as it is; JSON with ns, nodeName and pod.";
     DESTINATION_PROFILE_NETWORKS "LINKERD2_PROXY_DESTINATION_PROFILE_NETWORKS" Networks "" "Networks whose addresses the destination service is asked about; unset is all.";
+    DESTINATION_PROFILE_SUFFIXES "LINKERD2_PROXY_DESTINATION_PROFILE_SUFFIXES" Suffixes "svc.cluster.local." "Names that the destination service is asked for the ServiceProfile of, when requests for them come in; `.` is every name. Where requests go out to, the policy controller decides which names it knows.";
     POLICY_SVC_ADDR "LINKERD2_PROXY_POLICY_SVC_ADDR" ServiceAddress "" "Where the policy service is.";
     POLICY_SVC_NAME "LINKERD2_PROXY_POLICY_SVC_NAME" Name "" "The identity the policy service must have; not needed on loopback.";
     POLICY_WORKLOAD "LINKERD2_PROXY_POLICY_WORKLOAD" Text "" "This workload, as the policy service knows it; JSON with ns and pod, or ns:pod.";
@@ -425,10 +426,6 @@ pub const NOT_CARRIED_OUT: &[(&str, &str)] = &[
 
 /// Variables of Linkerd that ask for nothing this proxy would have to do: accepted in silence, with the reason.
 pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
-    (
-        "LINKERD2_PROXY_DESTINATION_PROFILE_SUFFIXES",
-        "the policy controller decides which names it knows",
-    ),
     (
         "LINKERD2_PROXY_TRACE_ANNOTATIONS_PATH",
         "the pod's labels are at TRACE_ATTRIBUTES_PATH",

@@ -158,6 +158,21 @@ pub fn suffixes(text: &str) -> Parsed<Vec<String>> {
         .collect()
 }
 
+/// Whether a name ends in one of the suffixes, at a label.
+pub fn has_suffix(name: &[u8], suffixes: &[String]) -> bool {
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    suffixes.iter().any(|suffix| {
+        let suffix = suffix.as_bytes();
+        let suffix = suffix.strip_suffix(b".").unwrap_or(suffix);
+        let rest = name.len().checked_sub(suffix.len());
+        let parts = rest.and_then(|rest| name.split_at_checked(rest));
+        parts.is_some_and(|(rest, end)| {
+            end.eq_ignore_ascii_case(suffix)
+                && (rest.is_empty() || suffix.is_empty() || rest.ends_with(b"."))
+        })
+    })
+}
+
 /// Ports and ranges (`80,8000-8010`).
 pub fn ports(text: &str) -> Parsed<PortSet> {
     let mut ranges = Vec::new();
@@ -299,6 +314,23 @@ fn items(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_suffix_ends_at_a_label() {
+        let suffixes = ["svc.cluster.local.".to_owned(), "example.org".to_owned()];
+        for (name, expected) in [
+            ("web.emojivoto.svc.cluster.local", true),
+            ("Web.Emojivoto.SVC.cluster.local.", true),
+            ("svc.cluster.local", true),
+            ("web.example.org", true),
+            ("webexample.org", false),
+            ("web.example.com", false),
+            ("", false),
+        ] {
+            assert_eq!(has_suffix(name.as_bytes(), &suffixes), expected, "{name}");
+        }
+        assert!(has_suffix(b"anything", &[".".to_owned()]) && !has_suffix(b"anything", &[]));
+    }
 
     #[test]
     fn durations_need_a_unit_unless_zero() {

@@ -1,13 +1,14 @@
 //! The control side: follows the control plane on one thread and publishes what it says.
 //!
-//! `channel.rs` keeps connections to its services, over addresses from `dns.rs`; `watch.rs` keeps a stream open;
-//! `identity.rs` gets certificates, or `spire.rs` does; `anchors.rs` follows whom to trust; `inbound.rs`, `outbound.rs` and `destination.rs` are the streams, with
+//! `channel.rs` keeps connections to its services (`connections.rs` shows them), over addresses from `dns.rs`; `watch.rs` keeps a stream open;
+//! `identity.rs` gets certificates, or `spire.rs` does; `anchors.rs` follows whom to trust; `inbound.rs`, `outbound.rs`, `destination.rs` and `profiles.rs` are the streams, with
 //! `fallback.rs` for what nobody has a policy for; `traces.rs` sends spans to a collector; `readiness.rs` answers `/ready`; `snapshot.rs` shows it all.
 //! A target that the data path asks for arrives in [`start`]'s loop and becomes one task.
 
 mod anchors;
 mod backoff;
 mod channel;
+mod connections;
 mod destination;
 mod dns;
 pub mod dns_message;
@@ -16,6 +17,7 @@ mod identity;
 mod inbound;
 mod interest;
 mod outbound;
+mod profiles;
 mod readiness;
 mod snapshot;
 mod spire;
@@ -44,6 +46,7 @@ use dns::Resolver;
 use inbound::InboundPolicies;
 use interest::Interest;
 use outbound::OutboundPolicies;
+use profiles::Profiles;
 use readiness::PortsPending;
 use watch::Method;
 
@@ -66,6 +69,7 @@ struct Watches {
     inbound: InboundPolicies,
     outbound: OutboundPolicies,
     destinations: Destinations,
+    profiles: Profiles,
     idle_inbound: Duration,
     idle_outbound: Duration,
     forgetter: Forgetter,
@@ -139,6 +143,7 @@ pub fn start(
         config.outbound.connections.discovery_idle,
     );
     let method = |name, idle| Method::new(name, config.control_streams, idle, shard);
+    let profile_method = method("Destination.GetProfile", idle_outbound);
     let watches = Rc::new(Watches {
         anchors: method("Identity.WatchTrustAnchors", idle_outbound),
         inbound: InboundPolicies {
@@ -156,12 +161,17 @@ pub fn start(
             policies,
             policy_method: method("OutboundPolicies.Watch", idle_outbound),
             destinations: destinations.clone(),
-            profile_method: method("Destination.GetProfile", idle_outbound),
+            profile_method: profile_method.clone(),
             workload: config.policy.workload.clone(),
             context: config.destination.context.clone(),
             profile_networks: config.destination.profile_networks.clone(),
             detect: config.outbound.connections.detect_timeout,
             resolver: resolver.clone(),
+        },
+        profiles: Profiles {
+            channel: destinations.clone(),
+            method: profile_method,
+            context: config.destination.context.clone(),
         },
         destinations: Destinations {
             channel: destinations,
@@ -276,6 +286,17 @@ async fn serve(
                         let interest = Interest::new(Some(watches.idle_outbound));
                         watches.destinations.watch(&path, &sender, interest).await;
                         if watches.forgetter.endpoints(&path, &sender) {
+                            return;
+                        }
+                    }
+                });
+            }
+            Request::Profile(path, sender) => {
+                spawn_local(async move {
+                    loop {
+                        let interest = Interest::new(Some(watches.idle_inbound));
+                        watches.profiles.watch(&path, &sender, interest).await;
+                        if watches.forgetter.profile(&path, &sender) {
                             return;
                         }
                     }

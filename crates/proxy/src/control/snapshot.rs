@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value, json};
 use tulle_engine::destination::{Endpoint, Endpoints, State};
 use tulle_engine::inbound::{self, Server};
-use tulle_engine::outbound::{self, Backend, BackendKind, Distribution, Policy};
+use tulle_engine::outbound::{self, Backend, BackendKind, Distribution, Policy, ProfileRoutes};
 
 use super::Control;
 use super::watch::{Method, WatchStatus};
@@ -37,6 +37,11 @@ impl Control {
                 json!({ "stream": status, "endpoints": known.as_deref().map(endpoint_table) }),
             )
         });
+        let profiles = known.profiles.iter().map(|(path, known)| {
+            let status = status(&self.watches.profiles.method, path);
+            let routes = known.as_deref().map_or(0, ProfileRoutes::len);
+            (path.clone(), json!({ "stream": status, "routes": routes }))
+        });
         let epoch = self.epochs.borrow().clone();
         let ready = self.readiness.check(SystemTime::now());
         json!({
@@ -46,6 +51,7 @@ impl Control {
             "inbound": Map::from_iter(inbound),
             "outbound": Map::from_iter(outbound),
             "endpoints": Map::from_iter(endpoints),
+            "inboundProfiles": Map::from_iter(profiles),
         })
     }
 }

@@ -36,7 +36,7 @@ impl Log {
         let client = match session.tls() {
             ClientTls::Peer(peer) => &*peer.name,
             ClientTls::Unauthenticated => "TLS without a certificate",
-            ClientTls::None(_) => "no identity",
+            ClientTls::None(_) | ClientTls::Passthrough(_) => "no identity",
         };
         let what = if route.is_some() {
             "request"

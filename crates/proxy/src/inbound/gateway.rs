@@ -9,6 +9,7 @@ use std::rc::Rc;
 use tulle_engine::Reason;
 use tulle_http::Head;
 
+use crate::config::values;
 use crate::drain::Guard;
 use crate::http::answer::{self, Refusal};
 use crate::http::serve::{self, Handled, Handler};
@@ -38,7 +39,7 @@ pub async fn serve(
     let session = Session::new(port, client, tls);
     let known = inbound.gateway().filter(|_| {
         let name = header.name.as_deref().unwrap_or_default();
-        serves(name, &inbound.config.inbound.gateway_suffixes)
+        values::has_suffix(name.as_bytes(), &inbound.config.inbound.gateway_suffixes)
     });
     inbound.counted_direct(&labels::direct(&session, header.protocol));
     let target = match known {
@@ -62,9 +63,11 @@ pub async fn serve(
     let guard = guard.with(io.standing());
     let settings = inbound.server_settings();
     let timeouts = inbound.h1_timeouts();
+    let peer = session.peer().map_or("", |peer| peer.name.as_str());
     let requests = Requests {
-        onward: target
-            .map(|(outbound, target)| outbound::Requests::through_gateway(outbound, target)),
+        onward: target.map(|(outbound, target)| {
+            outbound::Requests::through_gateway(outbound, target, client, peer)
+        }),
         inbound,
         session,
     };
@@ -78,21 +81,6 @@ pub async fn serve(
             serve::http1(io, &requests, limits, timeouts, guard).await;
         }
     }
-}
-
-/// Does a name end in one of the suffixes, at a label?
-fn serves(name: &str, suffixes: &[String]) -> bool {
-    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-    suffixes.iter().any(|suffix| {
-        let suffix = suffix
-            .strip_suffix('.')
-            .unwrap_or(suffix)
-            .to_ascii_lowercase();
-        suffix.is_empty()
-            || name
-                .strip_suffix(suffix.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    })
 }
 
 /// The requests of one peer for one name.
@@ -181,23 +169,6 @@ impl Handler for Requests {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_suffix_ends_at_a_label() {
-        let suffixes = ["svc.cluster.local.".to_owned(), "example.org".to_owned()];
-        for (name, expected) in [
-            ("web.emojivoto.svc.cluster.local", true),
-            ("Web.Emojivoto.SVC.cluster.local.", true),
-            ("svc.cluster.local", true),
-            ("web.example.org", true),
-            ("webexample.org", false),
-            ("web.example.com", false),
-            ("", false),
-        ] {
-            assert_eq!(serves(name, &suffixes), expected, "{name}");
-        }
-        assert!(serves("anything", &[".".to_owned()]) && !serves("anything", &[]));
-    }
 
     #[test]
     fn a_request_that_has_passed_is_known_by_any_element() {

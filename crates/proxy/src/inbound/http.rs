@@ -30,8 +30,8 @@ use crate::http::replay::Replay;
 use crate::http::serve::{Handled, Handler};
 use crate::http::side::{Answer, Downstream, Upstream, has_body};
 use crate::http::time_left;
-use crate::inbound::Inbound;
 use crate::inbound::session::Session;
+use crate::inbound::{Inbound, profiles};
 use crate::metrics::http::HttpMetrics;
 use crate::net::io::Io;
 use crate::net::reach::ConnectError;
@@ -48,6 +48,7 @@ pub struct Requests {
     session: Session,
     /// The series of the last request; a connection's requests mostly have the same.
     last: RefCell<Option<Known>>,
+    profile: profiles::Last,
 }
 
 impl Requests {
@@ -56,6 +57,7 @@ impl Requests {
             inbound,
             session,
             last: RefCell::new(None),
+            profile: profiles::Last::default(),
         }
     }
 }
@@ -91,7 +93,11 @@ impl Handler for Requests {
         let (admitted, series, delay) = self.admit(head);
         let metrics = &series.http;
         metrics.request();
-        account.of_route(Some(series.edge.clone()));
+        let edge = match &admitted {
+            Ok(_) => self.edge(&series, head),
+            Err(_) => series.edge.clone(),
+        };
+        account.of_route(Some(edge));
         if self.inbound.observer.taps.is_on() {
             account.watch(self.watched(head, bridged));
         }

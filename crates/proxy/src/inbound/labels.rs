@@ -15,6 +15,9 @@ use crate::metrics::{Labels, LabelsBuilder};
 use crate::net::io::Meter;
 use crate::transport_header::SessionProtocol;
 
+/// Why there is no TLS where this proxy has no identity: Linkerd's word, which needs no further reason.
+pub const DISABLED: &str = "disabled";
+
 fn direction() -> LabelsBuilder {
     Labels::builder().add("direction", "inbound")
 }
@@ -28,7 +31,9 @@ fn target(labels: LabelsBuilder, address: SocketAddr) -> LabelsBuilder {
 
 fn tls(labels: LabelsBuilder, session: &Session) -> LabelsBuilder {
     match session.tls() {
+        ClientTls::None(DISABLED) => labels.add("tls", DISABLED),
         ClientTls::None(why) => labels.add("tls", "no_identity").add("no_tls_reason", why),
+        ClientTls::Passthrough(name) => labels.add("tls", "opaque").add("sni", name),
         ClientTls::Unauthenticated => labels.add("tls", "true").add("client_id", ""),
         ClientTls::Peer(peer) => labels.add("tls", "true").add("client_id", &peer.name),
     }
@@ -193,7 +198,7 @@ pub fn client_meter(inbound: &Inbound, session: &Session) -> Meter {
 /// Connections to the application.
 pub fn application_meter(inbound: &Inbound, address: SocketAddr) -> Meter {
     let labels = target(direction().add("peer", "dst"), address)
-        .add("tls", "disabled")
+        .add("tls", "no_identity")
         .add("no_tls_reason", "loopback");
     Some(Rc::new(TcpMetrics::new(&inbound.shard, labels.build())))
 }

@@ -4,7 +4,7 @@
 //! speaks. `direct`: connections to the proxy's own port, which must begin with mutual TLS and a transport header.
 //! `port`: the policy of a port, followed while it changes, and the way to the application behind it. `session`: who
 //! the client is and what it may do. `http`: one request. `admission`: what an authorized request has to meet beside
-//! (tokens, limits, an external service). `audit`: what is let in only to be watched. `tcp`: one opaque connection.
+//! (tokens, limits, an external service). `profiles`: the ServiceProfiles that requests are counted by. `sweep`: what is no longer used is let go. `audit`: what is let in only to be watched. `tcp`: one opaque connection.
 //!
 //! Nothing here falls open: a connection or request goes on only with a permit that the engine gave for it.
 
@@ -15,10 +15,12 @@ mod gateway;
 mod http;
 mod labels;
 mod port;
+mod profiles;
 mod session;
+mod sweep;
 mod tcp;
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -47,6 +49,7 @@ use crate::net::tls::{self, Handshakes};
 use crate::observe::Observer;
 use crate::outbound::Outbound;
 use port::{Port, Ports};
+use profiles::Profiles;
 pub use session::ClientTls;
 use session::Session;
 
@@ -59,6 +62,8 @@ pub struct Inbound {
     dialer: Dialer,
     handshakes: Handshakes,
     ports: RefCell<Ports>,
+    profiles: RefCell<Profiles>,
+    sweeping: Cell<bool>,
     in_flight: InFlight,
     silence: Silence,
     /// The same worker's way out, for a gateway.
@@ -89,6 +94,8 @@ impl Inbound {
             shard,
             dialer,
             ports: RefCell::default(),
+            profiles: RefCell::default(),
+            sweeping: Cell::new(false),
             in_flight: InFlight::new(connections.max_in_flight),
             shared,
             audit: audit::Log::default(),
@@ -101,6 +108,19 @@ impl Inbound {
     pub fn forward_through(&self, outbound: Rc<Outbound>) {
         // It is told once, by the worker.
         let _already = self.gateway.set(outbound);
+    }
+
+    /// What a client is that has not begun TLS.
+    fn no_tls(&self) -> ClientTls {
+        ClientTls::None(match self.config.identity {
+            Some(_) => "no_tls_from_remote",
+            None => labels::DISABLED,
+        })
+    }
+
+    /// How long what nobody uses is kept.
+    fn idle(&self) -> Duration {
+        self.config.inbound.connections.discovery_idle
     }
 
     fn gateway(&self) -> Option<&Rc<Outbound>> {
@@ -280,11 +300,11 @@ async fn transparent(
         },
     };
     if matches!(server.protocol, Protocol::Opaque) {
-        let session = Session::new(port, client, ClientTls::None("opaque"));
+        let session = Session::new(port, client, ClientTls::None("port_skipped"));
         return tcp::serve(inbound, io, session, None, guard).await;
     }
     let begun = Instant::now();
-    let mut session = Session::new(port.clone(), client, ClientTls::None("no_tls_from_remote"));
+    let mut session = Session::new(port.clone(), client, inbound.no_tls());
     let (mut spoken, mut opened) =
         detect(&inbound, &mut io, &session, &server, detect_timeout).await;
     if let Some(epoch) = spoken
@@ -302,6 +322,15 @@ async fn transparent(
         };
         session = Session::new(port.clone(), client, tls);
         (spoken, opened) = detect(&inbound, &mut io, &session, &server, detect_timeout).await;
+    } else if let Ok(Spoken::Tls {
+        server_name: Some(name),
+    }) = &spoken
+    {
+        session = Session::new(
+            port.clone(),
+            client,
+            ClientTls::Passthrough(name.as_str().into()),
+        );
     }
     inbound.detected(&port, &server, sniff::result(&spoken), begun.elapsed());
     let Ok(spoken) = spoken else { return };

@@ -3,19 +3,21 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tulle_engine::inbound::Server;
+use tulle_engine::route::RuleId;
 
 use crate::http::h2;
 use crate::http::origin::{self, Origin};
 use crate::inbound::admission::Gate;
+use crate::inbound::profiles::Routes;
 use crate::inbound::{Inbound, labels};
-use crate::metrics::Counter;
 use crate::metrics::http::HttpMetrics;
 use crate::metrics::route::Edge;
+use crate::metrics::{Counter, Labels, Shard};
 use crate::net::reach::Reach;
 
 /// The ports that have been asked for, by port and the application's address. Peers name ports, so they are bounded.
@@ -28,6 +30,9 @@ pub struct Ports {
 const MAX_PORTS: usize = 1024;
 /// Sets of series that one port keeps at hand; the registry has the series themselves.
 const MAX_SERIES: usize = 512;
+
+/// Routes of profiles that one of them keeps at hand.
+const MAX_PROFILED: usize = 64;
 
 /// What a request's series are told apart by, within a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +52,50 @@ pub struct Series {
     pub http: HttpMetrics,
     /// Of the route alone, whoever the client is.
     pub edge: Rc<Edge>,
+    pub route: RouteLabels,
+    /// The same for requests that a profile's route takes.
+    pub profiled: RefCell<Vec<Profiled>>,
+}
+
+/// What the series of a route are resolved by.
+pub struct RouteLabels {
+    pub grpc: bool,
+    pub labels: Labels,
+}
+
+/// Requests of one route that one profile's route takes.
+pub struct Profiled {
+    by: Weak<Routes>,
+    rule: RuleId,
+    edge: Rc<Edge>,
+}
+
+impl RouteLabels {
+    pub fn edge(&self, shard: &Shard) -> Edge {
+        Edge::inbound(shard, self.grpc, &self.labels)
+    }
+}
+
+impl Series {
+    /// Where requests are counted that this route of a profile takes.
+    pub fn profiled(&self, shard: &Shard, by: &Rc<Routes>, rule: RuleId) -> Rc<Edge> {
+        let mut known = self.profiled.borrow_mut();
+        let same = |known: &&Profiled| known.rule == rule && known.by.as_ptr() == Rc::as_ptr(by);
+        if let Some(known) = known.iter().find(same) {
+            return known.edge.clone();
+        }
+        if known.len() >= MAX_PROFILED {
+            known.clear();
+        }
+        let profile = by.classified(shard, rule);
+        let edge = Rc::new(self.route.edge(shard).of_profile(Some(profile)));
+        known.push(Profiled {
+            by: Rc::downgrade(by),
+            rule,
+            edge: edge.clone(),
+        });
+        edge
+    }
 }
 
 pub struct Port {
@@ -72,6 +121,24 @@ impl Ports {
         let port = Rc::new(Port::new(inbound, number, address));
         ports.known.insert((number, address), port.clone());
         port
+    }
+}
+
+impl Ports {
+    /// Lets go of the series that no connection has used last, and of those of profiles that are gone. Returns whether
+    /// there are others. A client that comes again resolves its series again.
+    pub fn sweep(&self) -> bool {
+        let mut left = false;
+        for port in self.known.values() {
+            let mut known = port.series.borrow_mut();
+            known.retain(|_, series| Rc::strong_count(series) > 1);
+            for series in known.values() {
+                let mut profiled = series.profiled.borrow_mut();
+                profiled.retain(|profiled| profiled.by.strong_count() > 0);
+            }
+            left |= !known.is_empty();
+        }
+        left
     }
 }
 

@@ -20,6 +20,8 @@ use crate::observe::{Caller, Derivation, RequestId};
 pub enum ClientTls {
     /// Not the mesh's TLS, and why (`no_tls_reason`).
     None(&'static str),
+    /// TLS for another name, which is the application's own affair.
+    Passthrough(Rc<str>),
     /// The mesh's TLS without a certificate.
     Unauthenticated,
     /// A certificate of the mesh.
@@ -72,7 +74,7 @@ impl Session {
         Peer {
             addr: self.client_ip(),
             tls: match &self.tls {
-                ClientTls::None(_) => PeerTls::None,
+                ClientTls::None(_) | ClientTls::Passthrough(_) => PeerTls::None,
                 ClientTls::Unauthenticated => PeerTls::Unauthenticated,
                 ClientTls::Peer(peer) => PeerTls::Identity(&peer.name),
             },

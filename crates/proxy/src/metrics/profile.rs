@@ -6,6 +6,9 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+use tulle_engine::outbound::ProfileRoutes;
+use tulle_engine::route::RuleId;
+
 use super::families;
 use super::http::{MAX_OUTCOMES, Outcome};
 use super::{Counter, Histogram, Labels, Shard};
@@ -27,6 +30,18 @@ struct Tries {
     outcomes: RefCell<Vec<(Outcome, Counter)>>,
     retryable: Counter,
     no_budget: Counter,
+}
+
+/// The labels of a profile's route: the service's full name with the port, and the route's own.
+pub fn labels(direction: &str, routes: &ProfileRoutes, rule: RuleId) -> Labels {
+    let labels = Labels::builder()
+        .add("direction", direction)
+        .add("dst", routes.destination());
+    let own = routes.labels(rule).iter();
+    own.fold(labels, |labels, (name, value)| {
+        labels.add(&format!("rt_{name}"), value)
+    })
+    .build()
 }
 
 impl ProfileRoute {

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use tulle_engine::Reason;
 use tulle_engine::deadline::Deadlines;
+use tulle_engine::outbound::ProfileRoutes;
 use tulle_engine::retry::Tried;
 use tulle_http::h1::BodyKind;
 use tulle_http::hop::UpgradeField;
@@ -108,6 +109,20 @@ pub async fn open_in_time(
             Err(Unsent::Late(reason.unwrap_or(Reason::RequestTimeout)))
         }
     }
+}
+
+/// Tells the server's proxy which service a profile has routed: it counts by the same profile. A server outside of the
+/// mesh hears nothing of it, and neither does one that is asked in another name.
+pub fn name_service(
+    head: &mut Head,
+    profile: &ProfileRoutes,
+    in_use: &InUse,
+) -> Result<(), tulle_http::Error> {
+    if in_use.is_meshed() && in_use.member.endpoint.authority_override.is_none() {
+        return head.set(l5d::DST_CANONICAL, profile.destination());
+    }
+    head.remove(l5d::DST_CANONICAL);
+    Ok(())
 }
 
 /// Opens the endpoint's side of the exchange and sends the head. `true`: on a connection made for it.

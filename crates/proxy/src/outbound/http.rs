@@ -48,7 +48,7 @@ enum To {
     /// All to the connection's own destination.
     Target(Rc<State>),
     /// All to a name, from another proxy that sent them through this one.
-    Gateway(Rc<State>),
+    Gateway { target: Rc<State>, peer: Box<str> },
     /// Each to its authority; the last one is remembered.
     Authority {
         last: RefCell<Option<(Vec<u8>, Rc<State>)>>,
@@ -87,17 +87,26 @@ impl Requests {
         }
     }
 
-    pub fn through_gateway(outbound: Rc<Outbound>, target: Rc<State>) -> Self {
+    /// `peer`: the identity of the proxy that sends them.
+    pub fn through_gateway(
+        outbound: Rc<Outbound>,
+        target: Rc<State>,
+        client: SocketAddr,
+        peer: &str,
+    ) -> Self {
         Requests {
             outbound,
-            client: None,
-            to: To::Gateway(target),
+            client: Some(client),
+            to: To::Gateway {
+                target,
+                peer: peer.into(),
+            },
         }
     }
 
     fn target(&self, head: &Head) -> Result<Rc<State>, Refusal> {
         match &self.to {
-            To::Target(target) | To::Gateway(target) => Ok(target.clone()),
+            To::Target(target) | To::Gateway { target, .. } => Ok(target.clone()),
             To::Authority { last, original } => {
                 explicit::target(&self.outbound, head, last, *original)
             }
@@ -136,7 +145,7 @@ impl Handler for Requests {
         if self.is_explicit() && down.asks_tunnel() && head.method() == b"CONNECT" {
             return open_tunnel(down, head, target);
         }
-        if matches!(self.to, To::Gateway(_)) {
+        if matches!(self.to, To::Gateway { .. }) {
             match unpack(head) {
                 Ok(bridged) => account.bridged = bridged,
                 Err(error) => {
@@ -229,7 +238,10 @@ impl Requests {
         self.outbound.observer.taps.watch(&Seen {
             direction: Direction::Outbound,
             source: self.client,
-            source_tls: Tls::None("loopback"),
+            source_tls: match &self.to {
+                To::Gateway { peer, .. } => Tls::Peer(peer),
+                _ => Tls::None("loopback"),
+            },
             destination,
             destination_tls: proof,
             destination_labels: labels,

@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use tulle_engine::destination::Endpoint;
-use tulle_engine::outbound::ProfileRoutes;
-use tulle_engine::route::RuleId;
 use tulle_engine::{Meta, Reason};
 
 use crate::discovery::Target;
@@ -92,18 +90,6 @@ pub fn route(of: &Meta, route: Option<&Meta>) -> Labels {
         .add("route_namespace", route.namespace())
         .add("route_name", route.name())
         .build()
-}
-
-/// For a profile's route.
-pub fn profile_route(routes: &ProfileRoutes, rule: RuleId) -> Labels {
-    let labels = Labels::builder()
-        .add("direction", "outbound")
-        .add("dst", routes.destination());
-    let own = routes.labels(rule).iter();
-    own.fold(labels, |labels, (name, value)| {
-        labels.add(&format!("rt_{name}"), value)
-    })
-    .build()
 }
 
 /// The host of an authority, as it is asked for: without its port, in lower case.
@@ -206,7 +192,7 @@ pub fn client_meter(outbound: &Outbound, original: SocketAddr, explicit: bool) -
     let labels = Labels::builder()
         .add("direction", "outbound")
         .add("peer", "src")
-        .add("tls", "disabled");
+        .add("tls", "no_identity");
     let labels = if explicit {
         labels
     } else {

@@ -12,7 +12,7 @@ use tulle_engine::retry::Skip;
 use tulle_engine::route::RuleId;
 use tulle_engine::{Meta, Reason};
 
-use crate::metrics::profile::ProfileRoute;
+use crate::metrics::profile::{self, ProfileRoute};
 use crate::metrics::route::{Classified, Edge};
 use crate::metrics::{Counter, Family, Labels, Shard, families, same_value};
 use crate::outbound::labels;
@@ -120,7 +120,7 @@ fn meta<'p>(policy: &'p Policy, rule: &Rule) -> Option<&'p tulle_engine::Meta> {
 impl Profiled {
     fn series(&self, shard: &Shard) -> &Rc<ProfileRoute> {
         self.series.get_or_init(|| {
-            let labels = labels::profile_route(&self.routes.borrow(), self.rule);
+            let labels = profile::labels("outbound", &self.routes.borrow(), self.rule);
             Rc::new(ProfileRoute::new(shard, labels, true))
         })
     }

@@ -67,7 +67,7 @@ fn meshed(name: &str, of: &str) -> api::Authz {
     }
 }
 
-fn route(name: &str, path: &str, authorizations: Vec<api::Authz>) -> api::HttpRoute {
+pub fn route(name: &str, path: &str, authorizations: Vec<api::Authz>) -> api::HttpRoute {
     let path = http_route::PathMatch {
         kind: Some(http_route::path_match::Kind::Exact(path.into())),
     };
@@ -99,7 +99,7 @@ pub fn server(name: &str) -> api::Server {
     with_routes(name, vec![all], None)
 }
 
-fn with_routes(
+pub fn with_routes(
     name: &str,
     http_routes: Vec<api::HttpRoute>,
     limit: Option<api::HttpLocalRateLimit>,
@@ -132,7 +132,7 @@ pub async fn set(pod: &Pod, message: api::Server) {
     pod.allow(80, Server::compile(&message).unwrap()).await;
 }
 
-fn limit(total: u32, each: u32, overrides: &[(u32, &str)]) -> Option<api::HttpLocalRateLimit> {
+pub fn limit(total: u32, each: u32, overrides: &[(u32, &str)]) -> Option<api::HttpLocalRateLimit> {
     let limit = |requests_per_second| {
         Some(api::http_local_rate_limit::Limit {
             requests_per_second,
@@ -154,7 +154,7 @@ fn limit(total: u32, each: u32, overrides: &[(u32, &str)]) -> Option<api::HttpLo
     })
 }
 
-fn with_limit(name: &str, limit: Option<api::HttpLocalRateLimit>) -> api::Server {
+pub fn with_limit(name: &str, limit: Option<api::HttpLocalRateLimit>) -> api::Server {
     let all = api::HttpRoute {
         rules: vec![api::http_route::Rule::default()],
         ..Default::default()

@@ -10,7 +10,7 @@ use crate::rig::{Mesh, Pod, app, identity, run};
 const SUFFIXES: (&str, &str) = ("LINKERD2_PROXY_INBOUND_GATEWAY_SUFFIXES", "voting,loop,db");
 
 /// An endpoint that is reached through a gateway.
-fn through(gateway: &Pod, authority: &str) -> destination::WeightedAddr {
+pub fn through(gateway: &Pod, authority: &str) -> destination::WeightedAddr {
     destination::WeightedAddr {
         authority_override: Some(destination::AuthorityOverride {
             authority_override: authority.to_owned(),

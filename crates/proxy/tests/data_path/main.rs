@@ -5,10 +5,12 @@
 
 mod admission;
 mod balancing;
+mod census;
 mod client;
 mod detect;
 mod drain;
 mod external;
+mod families;
 mod filters;
 mod forms;
 mod fronted;
@@ -32,6 +34,7 @@ mod scripted;
 mod slow;
 mod strict;
 mod tap;
+mod tap_forms;
 mod tap_limits;
 mod tcp;
 mod timeouts;

@@ -157,3 +157,147 @@ fn the_profiles_classes_tell_success_from_failure_everywhere() {
         }
     });
 }
+
+const PATH: &str = "voting.default.svc.cluster.local:80";
+const INBOUND: &str = "direction=\"inbound\"";
+
+fn voting_profile() -> DestinationProfile {
+    DestinationProfile {
+        fully_qualified_name: "voting.default.svc.cluster.local".into(),
+        routes: vec![Route {
+            response_classes: vec![class(404, 404, true)],
+            ..route("GET /vote", "/vote")
+        }],
+        ..Default::default()
+    }
+}
+
+/// `web` calls `voting`, both with sidecars.
+async fn meshed(mesh: &Mesh, script: &[Do], more: &[(&str, &str)]) -> (Pod, Pod, Server) {
+    let (web, voting) = (mesh.pod("web").await, mesh.pod_with("voting", more).await);
+    let server = Server::start(voting.address(18080), script).await;
+    mesh.service("voting", &[voting.endpoint(80)]);
+    (web, voting, server)
+}
+
+/// Sends requests until the server's proxy counts one by its profile; returns how many that took.
+async fn until_counted(client: &mut Http1, host: &str, voting: &Pod) -> f64 {
+    for asked in 1..2_000 {
+        client.get(host, "/vote").await;
+        let counted = voting.metric("route_request_total", &[INBOUND, DST, VOTE]);
+        if counted > 0.0 {
+            assert_eq!(counted, 1.0, "{asked}");
+            return counted;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("never counted\n{}", voting.metrics());
+}
+
+#[test]
+fn a_server_counts_by_the_profile_that_its_clients_proxy_has_routed_by() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, voting, server) = meshed(&mesh, &[OK], &[]).await;
+        mesh.profile("voting", &voting_profile());
+        mesh.inbound_profile(PATH, Some(&voting_profile()));
+        let mut client = Http1::new(web.call().await);
+        // The client calls a short name: its proxy tells the whole one.
+        until_counted(&mut client, "voting", &voting).await;
+        assert_eq!(client.get("voting", "/other").await.status(), 200);
+        server.script(&[Do::Answer(404, "")]);
+        assert_eq!(client.get("voting", "/vote").await.status(), 404);
+
+        let ok = "status_code=\"200\",classification=\"success\"";
+        let gone = "status_code=\"404\",classification=\"failure\"";
+        for (family, labels, count) in [
+            ("route_request_total", &[INBOUND, DST, VOTE][..], 2.0),
+            // What no route takes is not counted here.
+            ("route_request_total", &[INBOUND], 2.0),
+            ("route_response_total", &[INBOUND, DST, VOTE, ok], 1.0),
+            ("route_response_total", &[INBOUND, DST, VOTE, gone], 1.0),
+            (
+                "route_response_latency_ms_bucket",
+                &[INBOUND, DST, VOTE, "status_code=\"404\"", "le=\"50000\""],
+                1.0,
+            ),
+            // The classes are the profile's everywhere.
+            ("response_total", &[INBOUND, gone], 1.0),
+            ("route_actual_request_total", &[INBOUND], 0.0),
+            ("route_retryable_total", &[INBOUND], 0.0),
+        ] {
+            assert_eq!(
+                voting.metric(family, labels),
+                count,
+                "{family} {labels:?}\n{}",
+                voting.metrics()
+            );
+        }
+        let told = server.seen();
+        let told = told.first().unwrap().field("l5d-dst-canonical");
+        assert_eq!(told, Some(PATH));
+        assert_eq!(mesh.asked_profiles(), (vec![PATH.to_owned()], 1));
+    });
+}
+
+#[test]
+fn the_profile_of_a_request_is_that_of_its_authority_where_no_proxy_says_more() {
+    run(async {
+        let mesh = Mesh::new();
+        let (_web, voting, server) = meshed(&mesh, &[OK], &[]).await;
+        mesh.inbound_profile(PATH, Some(&voting_profile()));
+        let mut client = Http1::new(voting.enter().await);
+        until_counted(&mut client, "voting.default.svc.cluster.local", &voting).await;
+        // A new profile is in force at once, and so is none.
+        let mut renamed = voting_profile();
+        renamed.routes = vec![route("anything", "/.*")];
+        mesh.inbound_profile(PATH, Some(&renamed));
+        client
+            .get("Voting.default.svc.cluster.local.:80", "/x")
+            .await;
+        let labels = [INBOUND, DST, "rt_route=\"anything\""];
+        assert_eq!(voting.metric("route_request_total", &labels), 1.0);
+        mesh.inbound_profile(PATH, None);
+        client.get("voting.default.svc.cluster.local", "/x").await;
+        assert_eq!(voting.metric("route_request_total", &[INBOUND]), 2.0);
+
+        // A stranger speaks for no proxy, and what is no name of the cluster is asked of nobody.
+        client
+            .send(
+                "GET /vote HTTP/1.1\r\nHost: voting\r\nl5d-dst-canonical: web.default.svc.cluster.local:80\r\n\r\n",
+            )
+            .await;
+        assert_eq!(client.answer().await.status(), 200);
+        for host in [
+            "127.0.0.1:80",
+            "example.org",
+            "xsvc.cluster.local",
+            "a b.svc.cluster.local",
+        ] {
+            client.get(host, "/vote").await;
+        }
+        assert_eq!(mesh.asked_profiles(), (vec![PATH.to_owned()], 1));
+        assert!(server.count() > 5);
+    });
+}
+
+#[test]
+fn profiles_that_clients_invent_names_of_are_bounded_and_forgotten_when_idle() {
+    run(async {
+        let mesh = Mesh::new();
+        let idle = [("LINKERD2_PROXY_INBOUND_DISCOVERY_IDLE_TIMEOUT", "1s")];
+        let (_web, voting, _server) = meshed(&mesh, &[OK], &idle).await;
+        let mut client = Http1::new(voting.enter().await);
+        for number in 0..tulle_proxy::discovery::MAX_PROFILES + 50 {
+            let host = format!("n{number}.default.svc.cluster.local");
+            assert_eq!(client.get(&host, "/").await.status(), 200);
+        }
+        let (names, asked) = mesh.asked_profiles();
+        assert!(asked <= 2 * tulle_proxy::discovery::MAX_PROFILES, "{asked}");
+        assert!(names.contains(&"n0.default.svc.cluster.local:80".to_owned()));
+        drop(client);
+        while mesh.held_profiles() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    });
+}

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tulle_api::{destination, meta, net, outbound as api};
 use tulle_engine::destination::Endpoints;
 use tulle_engine::inbound::{DefaultPolicy, DefaultProtocol, Server};
-use tulle_engine::outbound::Policy;
+use tulle_engine::outbound::{Policy, ProfileRoutes};
 use tulle_proxy::config::{Config, Environment};
 use tulle_proxy::control::traces::{Exporter, Flush};
 use tulle_proxy::discovery::{self, Discovery, OutboundView, Request, Source, Target};
@@ -59,6 +59,9 @@ struct Inner {
 struct Script {
     outbound: HashMap<Target, watch::Sender<Option<Arc<OutboundView>>>>,
     endpoints: HashMap<String, watch::Sender<Option<Arc<Endpoints>>>>,
+    profiles: HashMap<String, watch::Sender<Option<Arc<ProfileRoutes>>>>,
+    /// How often the routes of a profile were asked for.
+    asked: usize,
 }
 
 impl Mesh {
@@ -255,6 +258,12 @@ impl Mesh {
                 sender.send_replace(known);
                 script.endpoints.insert(path, sender);
             }
+            Request::Profile(path, sender) => {
+                script.asked += 1;
+                let known = script.profiles.get(&path);
+                sender.send_replace(known.and_then(|known| known.borrow().clone()));
+                script.profiles.insert(path, sender);
+            }
             Request::Inbound(port, sender) => {
                 let mut servers = servers.borrow_mut();
                 if let Some(known) = servers.get(&port) {
@@ -281,6 +290,40 @@ impl Mesh {
     pub fn profile(&self, authority: &str, message: &destination::DestinationProfile) {
         let policy = Policy::from_profile(message, 80, Duration::from_secs(10));
         self.compiled(authority, policy.unwrap().unwrap(), Source::Profile);
+    }
+
+    /// What discovery says of a name by which requests come in: these routes, or none.
+    pub fn inbound_profile(&self, path: &str, message: Option<&destination::DestinationProfile>) {
+        let routes = message.map(|message| {
+            let mut problems = Vec::new();
+            let routes = ProfileRoutes::compile(message, 80, &mut problems);
+            assert!(problems.is_empty(), "{problems:?}");
+            Arc::new(routes)
+        });
+        let mut script = self.0.script.borrow_mut();
+        match script.profiles.get(path) {
+            Some(sender) => drop(sender.send_replace(routes)),
+            None => drop(
+                script
+                    .profiles
+                    .insert(path.to_owned(), watch::channel(routes).0),
+            ),
+        }
+    }
+
+    /// The profiles that some server's worker holds, beside its cache.
+    pub fn held_profiles(&self) -> usize {
+        let script = self.0.script.borrow();
+        let senders = script.profiles.values();
+        senders
+            .filter(|sender| !discovery::is_unheld(sender))
+            .count()
+    }
+
+    /// For which names, and how often, servers have asked for profiles.
+    pub fn asked_profiles(&self) -> (Vec<String>, usize) {
+        let script = self.0.script.borrow();
+        (script.profiles.keys().cloned().collect(), script.asked)
     }
 
     fn compiled(&self, authority: &str, policy: Policy, source: Source) {
@@ -407,6 +450,18 @@ pub fn policy_with(
         kind: Some(api::proxy_protocol::Kind::Detect(detect)),
     });
     message
+}
+
+/// The backend that is the Service `voting` of the engine's example, by the endpoints of another.
+pub fn balanced(service: &str) -> api::Backend {
+    let mut message = policy(service);
+    let Some(api::proxy_protocol::Kind::Detect(detect)) =
+        message.protocol.take().and_then(|protocol| protocol.kind)
+    else {
+        panic!("policy() detects");
+    };
+    let mut http1 = detect.http1.unwrap();
+    backends(&mut http1.routes[0].rules[0]).remove(0).clone()
 }
 
 fn backends(rule: &mut api::http_route::Rule) -> Vec<&mut api::Backend> {

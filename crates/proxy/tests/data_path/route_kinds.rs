@@ -38,7 +38,7 @@ async fn calling(protocol: impl FnOnce(&Pod) -> proxy_protocol::Kind) -> Pod {
 // gRPC.
 
 /// An application of gRPC that says its name, and what was added to the call.
-async fn grpc_app(pod: &Pod, port: u16, name: &'static str) {
+pub async fn grpc_app(pod: &Pod, port: u16, name: &'static str) {
     app(pod.address(port), move |stream| async move {
         let mut connection = h2::server::handshake(stream).await.unwrap();
         while let Some(Ok((request, mut respond))) = connection.accept().await {
@@ -57,7 +57,7 @@ async fn grpc_app(pod: &Pod, port: u16, name: &'static str) {
     .await;
 }
 
-fn grpc_to(backends: &[(Option<api::Backend>, u32)]) -> Option<grpc_route::Distribution> {
+pub fn grpc_to(backends: &[(Option<api::Backend>, u32)]) -> Option<grpc_route::Distribution> {
     use grpc_route::distribution::{Kind, RandomAvailable};
     let weighted = backends
         .iter()
@@ -96,7 +96,7 @@ fn grpc(rules: Vec<grpc_route::Rule>) -> proxy_protocol::Kind {
 }
 
 /// The head of the answer to a call.
-async fn call(web: &Pod, path: &str) -> HeaderMap {
+pub async fn call(web: &Pod, path: &str) -> HeaderMap {
     let request = Request::post(format!("http://voting{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -247,7 +247,7 @@ async fn named(pod: &Pod, port: u16, name: &'static str) {
 }
 
 /// Who answers these bytes through the sidecar; empty: the connection was closed.
-async fn answered(web: &Pod, bytes: &[u8]) -> String {
+pub async fn answered(web: &Pod, bytes: &[u8]) -> String {
     let mut client = Http1::new(web.call().await);
     client
         .send("CONNECT voting:80 HTTP/1.1\r\nHost: voting:80\r\n\r\n")
@@ -258,7 +258,7 @@ async fn answered(web: &Pod, bytes: &[u8]) -> String {
 }
 
 /// A TLS hello that asks for this name.
-fn hello(name: &str) -> Vec<u8> {
+pub fn hello(name: &str) -> Vec<u8> {
     let config = Mesh::new().epoch("client").client(ClientAlpn::None);
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let mut tls = rustls::ClientConnection::new(config, name).unwrap();
@@ -267,7 +267,7 @@ fn hello(name: &str) -> Vec<u8> {
     bytes
 }
 
-fn tls_to(backend: Option<api::Backend>) -> Option<tls_route::Distribution> {
+pub fn tls_to(backend: Option<api::Backend>) -> Option<tls_route::Distribution> {
     use tls_route::distribution::{FirstAvailable, Kind};
     Some(tls_route::Distribution {
         kind: Some(Kind::FirstAvailable(FirstAvailable {

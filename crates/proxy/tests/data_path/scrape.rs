@@ -143,7 +143,7 @@ fn a_request_without_an_endpoint_has_an_error_instead_of_a_status() {
 }
 
 /// Opens a tunnel to a Service, says something opaque, and waits for its end.
-async fn opaque(pod: &Pod, service: &str) -> Vec<u8> {
+pub async fn opaque(pod: &Pod, service: &str) -> Vec<u8> {
     let mut client = Http1::new(pod.call().await);
     let connect = format!("CONNECT {service}:80 HTTP/1.1\r\nHost: {service}:80\r\n\r\n");
     client.send(connect).await;

@@ -179,12 +179,12 @@ fn end(event: &TapEvent) -> Option<eos::End> {
 }
 
 /// A request's three events.
-async fn three(events: &mut Streaming<TapEvent>) -> [TapEvent; 3] {
+pub async fn three(events: &mut Streaming<TapEvent>) -> [TapEvent; 3] {
     let mut one = async || next(events).await.unwrap();
     [one().await, one().await, one().await]
 }
 
-fn label<'e>(meta: &'e Option<tap_event::EndpointMeta>, key: &str) -> &'e str {
+pub fn label<'e>(meta: &'e Option<tap_event::EndpointMeta>, key: &str) -> &'e str {
     let labels = &meta.as_ref().unwrap().labels;
     labels.get(key).map_or("", String::as_str)
 }

@@ -1,5 +1,6 @@
 //! The series that a request is counted in, remembered from the connection's last one; and what a tap is told of them.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,9 +9,9 @@ use tulle_engine::tap::Labels;
 use tulle_http::Head;
 
 use crate::inbound::http::Requests;
-use crate::inbound::labels;
-use crate::inbound::port::{Series, SeriesKey};
+use crate::inbound::port::{RouteLabels, Series, SeriesKey};
 use crate::inbound::session::ClientTls;
+use crate::inbound::{labels, sweep};
 use crate::metrics::families;
 use crate::metrics::http::HttpMetrics;
 use crate::metrics::route::Edge;
@@ -60,6 +61,7 @@ impl Requests {
             authority: authority.into(),
             client: match self.session.tls() {
                 ClientTls::None(why) => (*why).into(),
+                ClientTls::Passthrough(name) => (**name).into(),
                 ClientTls::Unauthenticated => "tls".into(),
                 ClientTls::Peer(peer) => peer.name.as_str().into(),
             },
@@ -71,21 +73,34 @@ impl Requests {
                 .inbound
                 .shard
                 .counter(&families::INBOUND_HTTP_AUTHZ_ALLOW_TOTAL, &labels.linkerd);
-            let grpc = matches!(server.protocol, Protocol::Grpc(_));
-            let route = labels::route(&self.session, server, key.route);
+            let route = RouteLabels {
+                grpc: matches!(server.protocol, Protocol::Grpc(_)),
+                labels: labels::route(&self.session, server, key.route),
+            };
             Series {
-                edge: Rc::new(Edge::inbound(&self.inbound.shard, grpc, &route)),
+                edge: Rc::new(route.edge(&self.inbound.shard)),
                 allowed,
                 http: HttpMetrics::new(&self.inbound.shard, labels),
+                route,
+                profiled: RefCell::default(),
             }
         };
         let series = self.session.port().series(key.clone(), resolve);
+        sweep::begin(&self.inbound);
         *last = Some(Known {
             server: server.clone(),
             key,
             series: series.clone(),
         });
         series
+    }
+
+    /// Where a request is counted as one of its route, and of its profile's if there is one.
+    pub(super) fn edge(&self, series: &Series, head: &Head) -> Rc<Edge> {
+        match self.profile.route(&self.inbound, &self.session, head) {
+            Some((routes, rule)) => series.profiled(&self.inbound.shard, &routes, rule),
+            None => series.edge.clone(),
+        }
     }
 
     /// Who watches this request, for which [`Requests::series`] has just been found.
@@ -101,6 +116,7 @@ impl Requests {
             source: Some(self.session.client()),
             source_tls: match self.session.tls() {
                 ClientTls::None(why) => Tls::None(why),
+                ClientTls::Passthrough(_) => Tls::None("opaque"),
                 ClientTls::Unauthenticated => Tls::Peer(""),
                 ClientTls::Peer(peer) => Tls::Peer(&peer.name),
             },

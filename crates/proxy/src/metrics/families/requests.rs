@@ -21,7 +21,7 @@ families! {
         ["direction", "authority", "{target}", "{tls}", "{srv}", "{route}", "{authz}", "{dst}", "status_code"],
         "Milliseconds from the request's head to the first byte of the answer's body.";
     ROUTE_REQUEST_TOTAL Counter, "route_request_total", ["direction", "dst", "rt_*"],
-        "HTTP requests that a ServiceProfile's route took, as their callers sent them; rt_* are the route's labels (rt_route), none for what no route took.";
+        "HTTP requests that a ServiceProfile's route took, as their callers sent them; rt_* are the route's labels (rt_route); outbound without any for what no route took, which is not counted inbound.";
     ROUTE_RESPONSE_TOTAL Counter, "route_response_total", ["direction", "dst", "rt_*", "status_code", "classification", "grpc_status", "error"],
         "Answers that those callers got; the classification is by the route's response classes.";
     ROUTE_RESPONSE_LATENCY_MS Histogram(&LATENCY_MS), "route_response_latency_ms", ["direction", "dst", "rt_*", "status_code"],

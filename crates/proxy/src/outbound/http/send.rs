@@ -21,7 +21,9 @@ use crate::http::side::{Downstream, has_body};
 use crate::http::time_left;
 use crate::metrics::route::Edge;
 use crate::observe::Derivation;
-use crate::outbound::attempt::{Unsent, keep_authority, open_in_time, pick, restore, tried};
+use crate::outbound::attempt::{
+    Unsent, keep_authority, name_service, open_in_time, pick, restore, tried,
+};
 use crate::outbound::backend::{Backend, InUse};
 use crate::outbound::hedge::{self, Slow};
 use crate::outbound::http::pass_on::{conclude, pass_on};
@@ -99,6 +101,11 @@ impl Requests {
             let left = course.deadlines.left(!has_body(body), course.since);
             if let Err(error) = time_left::hand_on(head, in_use.is_meshed(), left) {
                 return Sent::Refused(Refusal::malformed(error));
+            }
+            if let Some(profile) = compiled.policy().profile() {
+                if let Err(error) = name_service(head, profile, &in_use) {
+                    return Sent::Refused(Refusal::malformed(error));
+                }
             }
             account.trace.attempt(self.outbound.observer.tracer(), head);
             let opened = open_in_time(&in_use, head, body, upgrade, &course.deadlines).await;
