@@ -80,6 +80,8 @@ def test_the_users_rule_comes_before_the_packages_own(tmp_path: Path) -> None:
         ("docker.l5d.io/buoyantio/emojivoto-web:v11", ("emojivoto-vote-bot",), "vote-bot"),
         ("docker.l5d.io/buoyantio/emojivoto-emoji-svc:v11", (), "emoji"),
         ("docker.l5d.io/buoyantio/emojivoto-voting-svc:v11", (), "voting"),
+        ("buoyantio/emojivoto-web:v11", ("emojivoto-vote-bot",), "vote-bot"),
+        ("buoyantio/emojivoto-voting-svc:v10", (), "voting"),
         ("buoyantio/voting:v1", (), "plain-voting"),
         ("buoyantio/emojisvc:v1", (), "plain-emojisvc"),
     ],
