@@ -90,6 +90,11 @@ def test_the_identity_of_the_caller_arrives(pods: Pods) -> None:
     assert not [name for name in answer.headers if name.startswith("seen-l5d-orig")]
 
 
+def test_http10_needs_no_host(pods: Pods) -> None:
+    answer = pods.curl("stable:8080", "/", "--http1.0", "-H", "Host:")
+    assert (answer.status, "seen-host" in answer.headers) == (200, False)
+
+
 def test_policy_is_in_force_whichever_proxy_asks_or_decides(pods: Pods) -> None:
     assert pods.curl("guarded:8080").status == 403
     assert pods.curl("guarded:8080", client="friend").body == "guarded"
