@@ -34,6 +34,7 @@ pub const ALL: &[(&str, Driver)] = &[
     ("retry", decisions::retry),
     ("routes", messages::routes),
     ("tap", messages::tap),
+    ("trace_context", wire::trace_context),
     ("transport_header", wire::transport_header),
 ];
 

@@ -1,6 +1,8 @@
 //! What is read before a protocol is known, and what DNS servers say. Wherever the bytes end, the answer is the same as
 //! with all of them, or "more".
 
+use tulle_http::Head;
+use tulle_http::trace_context::TraceContext;
 use tulle_proxy::control::dns_message::{self, RecordType};
 use tulle_proxy::detect;
 use tulle_proxy::net::hello::{self, Hello};
@@ -103,4 +105,48 @@ pub fn dns_answer(bytes: &[u8]) {
             assert_eq!(dns_message::answer(&question, RecordType::A), None);
         }
     }
+}
+
+/// Fields that carry a trace.
+const TRACE_FIELDS: [&str; 8] = [
+    "traceparent",
+    "grpc-trace-bin",
+    "b3",
+    "x-b3-traceid",
+    "x-b3-spanid",
+    "x-b3-sampled",
+    "x-b3-flags",
+    "tracestate",
+];
+
+/// Headers that say to which trace a request belongs: a line each, its first octet chooses the field. What is read can be
+/// handed on, and says the same then, with our span as the parent; what cannot be read stays as it is.
+pub fn trace_context(bytes: &[u8]) {
+    let mut head = Head::new();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        if let Some((which, value)) = line.split_first() {
+            let field = TRACE_FIELDS[usize::from(*which) % TRACE_FIELDS.len()];
+            let _refused = head.push(field, value);
+        }
+    }
+    let Some(context) = TraceContext::read(&head) else {
+        return;
+    };
+    assert!(context.trace != [0; 16] && context.parent != [0; 8]);
+    let span = [7; 8];
+    let others = |head: &Head| -> Vec<Vec<u8>> {
+        let states = head.get_all(b"tracestate");
+        states.map(<[u8]>::to_vec).collect()
+    };
+    let before = others(&head);
+    context
+        .hand_on(&mut head, span)
+        .expect("a small head has room");
+    let next = TraceContext::read(&head).expect("what was written can be read");
+    let wanted = TraceContext {
+        parent: span,
+        ..context
+    };
+    assert_eq!(next, wanted);
+    assert_eq!(others(&head), before);
 }

@@ -86,6 +86,10 @@ pub enum Reason {
     IdleTimeout,
     /// The caller took nothing of its answer for too long.
     ReceiverStalled,
+    /// The server took nothing of the request for too long.
+    ServerStalled,
+    /// The client did not send the rest of its request in time.
+    SenderStalled,
     /// The client did not send its request's head in time.
     HeadTimeout,
     /// The request is malformed.
@@ -236,7 +240,11 @@ const ROWS: [Row; Reason::Internal as usize + 1] = [
     row(IdleTimeout, "idle-timeout", 504, DEADLINE_EXCEEDED, "stream was idle for too long",
         "The limit is the route's `idle` timeout"),
     row(ReceiverStalled, "receiver-stalled", 504, DEADLINE_EXCEEDED, "the caller takes nothing of its answer",
-        "The limit is TULLE_PROXY_HTTP_STALL_TIMEOUT of the sidecar"),
+        "The limit is TULLE_PROXY_HTTP_STALL_TIMEOUT of the sidecar, for gRPC TULLE_PROXY_GRPC_STALL_TIMEOUT"),
+    row(ServerStalled, "server-stalled", 504, DEADLINE_EXCEEDED, "the server takes nothing of the request's body",
+        "Look into the server: it does not read. The limit is TULLE_PROXY_HTTP_SERVER_STALL_TIMEOUT of the sidecar"),
+    row(SenderStalled, "sender-stalled", 408, DEADLINE_EXCEEDED, "the rest of the request did not arrive in time",
+        "A slow client. The limit is TULLE_PROXY_HTTP_BODY_TIMEOUT of the server's sidecar"),
     row(HeadTimeout, "head-timeout", 408, DEADLINE_EXCEEDED, "the request's head did not arrive in time",
         "A slow client; nothing reached the server"),
     row(BadRequest, "bad-request", 400, INVALID_ARGUMENT, "malformed request",

@@ -16,6 +16,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::http::stall::Patience;
+
 pub use reader::{Environment, Problem, Problems, Reader};
 pub use tulle_engine::inbound::{Cidr, DefaultPolicy};
 
@@ -53,8 +55,8 @@ pub struct Config {
     pub http1_idle_timeout: Option<Duration>,
     /// For exchanges whose route has no idle timeout.
     pub body_idle_timeout: Option<Duration>,
-    /// A caller that takes nothing of its answer for so long is given up; `None`: never.
-    pub stall_timeout: Option<Duration>,
+    /// How long a peer may hold an exchange up. Only inbound clients are timed as senders.
+    pub patience: Patience,
     /// How long connections may take to end after SIGTERM.
     pub shutdown_grace: Duration,
     /// How long connections are still accepted after SIGTERM.

@@ -119,5 +119,6 @@ macro_rules! targets {
 
 targets! {
     balancer breaker client_hello deadlines detection discovery dns_answer h1 h2_client h2_server hpack inbound_policy
-    jwt outbound_policy proxy_protocol rate_limit retry routes tap transport_header
+    jwt outbound_policy proxy_protocol rate_limit retry routes tap trace_context
+    transport_header
 }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use super::table::{self, DirectionVariables};
 use super::{
     Backoff, Certify, Config, Connections, ControlService, ControlStreams, DefaultPolicy,
-    Destination, Dns, Environment, Http2, Identity, IdentitySource, Inbound, Outbound, Pod, Policy,
-    Problems, Reader, ServiceAddr, Tap, Tracing, values,
+    Destination, Dns, Environment, Http2, Identity, IdentitySource, Inbound, Outbound, Patience,
+    Pod, Policy, Problems, Reader, ServiceAddr, Tap, Tracing, values,
 };
 
 /// Spans are not sent more often than this.
@@ -80,7 +80,12 @@ impl Config {
             http1_head_timeout: reader.duration(&table::HTTP1_HEAD_TIMEOUT),
             http1_idle_timeout: reader.duration_unless_zero(&table::HTTP1_IDLE_TIMEOUT),
             body_idle_timeout: reader.duration_unless_zero(&table::HTTP_BODY_IDLE_TIMEOUT),
-            stall_timeout: reader.duration_unless_zero(&table::HTTP_STALL_TIMEOUT),
+            patience: Patience {
+                receiver: reader.duration_unless_zero(&table::HTTP_STALL_TIMEOUT),
+                paused: reader.duration_unless_zero(&table::GRPC_STALL_TIMEOUT),
+                server: reader.duration_unless_zero(&table::HTTP_SERVER_STALL_TIMEOUT),
+                sender: reader.duration_unless_zero(&table::HTTP_BODY_TIMEOUT),
+            },
             shutdown_grace: reader.duration(&table::SHUTDOWN_GRACE_PERIOD),
             shutdown_accept: reader.duration(&table::SHUTDOWN_ACCEPT),
             shutdown_endpoint: reader.flag(&table::SHUTDOWN_ENDPOINT_ENABLED),

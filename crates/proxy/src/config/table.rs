@@ -245,6 +245,9 @@ variables! {
     HTTP1_IDLE_TIMEOUT "TULLE_PROXY_HTTP1_IDLE_TIMEOUT" Duration "1h" "How long an HTTP/1 client may keep its connection open without a request; 0 is for ever.";
     HTTP_BODY_IDLE_TIMEOUT "TULLE_PROXY_HTTP_BODY_IDLE_TIMEOUT" Duration "0s" "An exchange of which nothing has moved for so long is cut, where its route has no idle timeout of its own; 0 is off.";
     HTTP_STALL_TIMEOUT "TULLE_PROXY_HTTP_STALL_TIMEOUT" Duration "30s" "A caller that takes nothing of an answer for so long is given up: its HTTP/2 stream is reset, its HTTP/1 connection closed; 0 is never.";
+    GRPC_STALL_TIMEOUT "TULLE_PROXY_GRPC_STALL_TIMEOUT" Duration "5m" "The same for gRPC calls and for tunnels in HTTP/2, whose consumers pause; 256 at once, further ones have the shorter limit. 0 is never.";
+    HTTP_SERVER_STALL_TIMEOUT "TULLE_PROXY_HTTP_SERVER_STALL_TIMEOUT" Duration "5m" "A server that takes nothing of a request's body for so long is given up: 504 server-stalled; 0 is never.";
+    HTTP_BODY_TIMEOUT "TULLE_PROXY_HTTP_BODY_TIMEOUT" Duration "60s" "Inbound: a client that sends nothing of its request's body for so long before the answer has begun is answered 408; gRPC calls and tunnels may be silent. 0 is never.";
     HTTP2_STREAM_WINDOW "LINKERD2_PROXY_HTTP2_INITIAL_STREAM_WINDOW_SIZE" Window "" "Receive window of a stream in both directions, where the direction's own setting is unset.";
     HTTP2_CONNECTION_WINDOW "LINKERD2_PROXY_HTTP2_INITIAL_CONNECTION_WINDOW_SIZE" Window "" "Receive window of a connection in both directions, where the direction's own setting is unset.";
     "Shutdown" =>

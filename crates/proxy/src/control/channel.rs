@@ -2,10 +2,12 @@
 //!
 //! A caller takes a [`Lease`] on a connection and opens its call or stream on it. Connections are dialled when they
 //! are needed, one dial at a time, over the resolved addresses in turn, with pauses between failed rounds. A
+//! connection whose server no trust anchor in force vouches for any more is cut, and what was open on it begins anew. A
 //! connection takes at most [`STREAMS_PER_CONNECTION`] leases, since a server admits only so many streams, and no new
 //! ones once it is older than its lifetime, so that load spreads over the controllers.
 
 use std::cell::{Cell, RefCell};
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,6 +21,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, watch};
@@ -59,6 +62,31 @@ pub enum Security {
     Mutual(Epochs),
 }
 
+impl Security {
+    /// Ready when a trust anchor was dropped and those in force do not vouch for the server of this chain.
+    async fn distrusted(&self, chain: &[CertificateDer<'static>]) {
+        let dropped = match self {
+            Security::Plain => false,
+            Security::ServerOnly(anchors) => {
+                let mut anchors = anchors.clone();
+                let dropped = anchors.wait_for(|anchors| !anchors.vouches_for(chain));
+                dropped.await.is_ok()
+            }
+            Security::Mutual(epochs) => {
+                let mut epochs = epochs.clone();
+                let dropped = epochs.wait_for(|epoch| {
+                    let epoch = epoch.as_ref();
+                    epoch.is_some_and(|epoch| !epoch.anchors().vouches_for(chain))
+                });
+                dropped.await.is_ok()
+            }
+        };
+        if !dropped {
+            pending::<()>().await;
+        }
+    }
+}
+
 /// A service of the control plane and the connections to it.
 #[derive(Clone, Debug)]
 pub struct Channel {
@@ -84,6 +112,7 @@ struct Inner {
     last_failure: Cell<Option<(io::ErrorKind, &'static str)>>,
     shard: Shard,
     requests: Counter,
+    distrusted: Counter,
     labels: Labels,
 }
 
@@ -137,6 +166,13 @@ impl Channel {
                 last_error: RefCell::default(),
                 last_failure: Cell::default(),
                 requests: shard.counter(&families::CONTROL_REQUEST_TOTAL, &labels),
+                distrusted: shard.counter(
+                    &families::TLS_DISTRUSTED_CONNECTIONS_TOTAL,
+                    &Labels::builder()
+                        .add("direction", "control")
+                        .add("action", "cut")
+                        .build(),
+                ),
                 shard: shard.clone(),
                 labels,
             }),
@@ -308,7 +344,11 @@ impl Channel {
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, UnixStream::connect(path)).await;
         let late = || io::Error::new(io::ErrorKind::TimedOut, "it does not accept in time");
         let stream = stream.unwrap_or_else(|_| Err(late())).map_err(within)?;
+<<<<<<< HEAD
         self.start(stream, None).await.map_err(within)
+=======
+        self.start(stream, Vec::new()).await.map_err(within)
+>>>>>>> 42aff82 (Peers that stop within a body are given up, paused gRPC consumers later; the control plane's connections end with their trust anchor; bodies of 64 KiB are sent again; exemplars name spans)
     }
 
     /// The TLS configuration to dial with; waits for the first certificate where one is needed.
@@ -362,6 +402,7 @@ impl Channel {
                             format!("{address}: no TLS handshake in time"),
                         )
                     })??;
+<<<<<<< HEAD
                 self.start(stream, Some(address)).await
             }
             _ => self.start(stream, Some(address)).await,
@@ -369,6 +410,22 @@ impl Channel {
     }
 
     async fn start<S>(&self, stream: S, to: Option<SocketAddr>) -> io::Result<Connection>
+=======
+                let chain = stream.get_ref().1.peer_certificates();
+                let chain = chain.map(<[_]>::to_vec).unwrap_or_default();
+                self.start(stream, chain).await
+            }
+            _ => self.start(stream, Vec::new()).await,
+        }
+    }
+
+    /// `chain`: by which the server has proved itself; none on a connection without TLS.
+    async fn start<S>(
+        &self,
+        stream: S,
+        chain: Vec<CertificateDer<'static>>,
+    ) -> io::Result<Connection>
+>>>>>>> 42aff82 (Peers that stop within a body are given up, paused gRPC consumers later; the control plane's connections end with their trust anchor; bodies of 64 KiB are sent again; exemplars name spans)
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -388,6 +445,7 @@ impl Channel {
             .await
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 handshake in time"))?
             .map_err(io::Error::other)?;
+<<<<<<< HEAD
         let inner = Rc::downgrade(&self.inner);
         spawn_local(async move {
             let ended = connection.await;
@@ -396,6 +454,21 @@ impl Channel {
             if let Err(error) = ended {
                 let client = inner.client;
                 tracing::debug!(client, %error, "connection to the control plane ended");
+=======
+        let inner = self.inner.clone();
+        spawn_local(async move {
+            let client = inner.client;
+            tokio::select! {
+                ended = connection => {
+                    if let Err(error) = ended {
+                        tracing::debug!(client, %error, "connection to the control plane ended");
+                    }
+                }
+                () = inner.security.distrusted(&chain) => {
+                    tracing::info!(client, "no trust anchor in force vouches for this control plane's certificate: connecting anew");
+                    inner.distrusted.inc();
+                }
+>>>>>>> 42aff82 (Peers that stop within a body are given up, paused gRPC consumers later; the control plane's connections end with their trust anchor; bodies of 64 KiB are sent again; exemplars name spans)
             }
         });
         Ok(Connection {

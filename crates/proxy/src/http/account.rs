@@ -32,7 +32,9 @@ pub struct Account {
     answered: Option<Instant>,
     /// The request has been sent whole.
     sent: Option<Instant>,
-    /// What the request is called elsewhere, while somebody asks for exemplars.
+    /// Somebody asks for exemplars.
+    wants_name: bool,
+    /// What the request is called elsewhere; of one with a span, see [`Account::end`].
     name: Option<Box<Name>>,
     /// The answer is the proxy's own.
     own: bool,
@@ -45,10 +47,8 @@ pub struct Account {
 impl Account {
     pub fn begin(shard: &Shard, head: &Head) -> Self {
         let started = Instant::now();
-        let name = match shard.wants_name(started.into_std()) {
-            true => name(head),
-            false => None,
-        };
+        let wants_name = shard.wants_name(started.into_std());
+        let name = if wants_name { name(head) } else { None };
         Account {
             started,
             bridged: false,
@@ -57,6 +57,7 @@ impl Account {
             trace: Trace::default(),
             answered: None,
             sent: None,
+            wants_name,
             name,
             own: false,
             edge: None,
@@ -186,6 +187,14 @@ impl Account {
         }
     }
 
+    /// A span that the collector gets is found by its number.
+    #[cold]
+    fn name_by_span(&mut self) {
+        if let Some((trace, span)) = self.trace.sampled() {
+            self.name = Some(Box::new(Name::span(trace, span)));
+        }
+    }
+
     /// Counts the request. `error` is empty, or a word of a closed set. Returns the moment.
     pub fn end(&mut self, metrics: &HttpMetrics, error: &'static str) -> Instant {
         let now = Instant::now();
@@ -212,6 +221,9 @@ impl Account {
             outcome = edge.judge(outcome);
             edge.profile_try_ended(outcome);
             edge.profile_ended(outcome, first_byte);
+        }
+        if self.wants_name {
+            self.name_by_span();
         }
         let name = self.name.as_deref();
         metrics.response(outcome, first_byte, now - self.started, name);

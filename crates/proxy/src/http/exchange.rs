@@ -4,8 +4,8 @@
 //! room, so an exchange holds one chunk per direction and what the sides' windows and buffers hold. What was appended
 //! is flushed once, at the end of each turn.
 //!
-//! A caller that takes nothing of its answer for a while is given up, be it the socket or only a window that is shut: what
-//! waits for it would stay with us and with the server.
+//! A peer that holds the exchange up is given up after a while, be it the socket that is full or only a window that is
+//! shut: see `stall`.
 //!
 //! An answer that is complete ends the exchange even if the request is not: what is left of the request is for the
 //! downstream side to discard, and the upstream side is then never used again (its request is not complete). A tunnel has two
@@ -20,15 +20,18 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 use tulle_engine::Reason;
 use tulle_engine::deadline::Deadlines;
+use tulle_http::h1::BodyKind;
 use tulle_http::h2::Code;
 use tulle_http::hop::UpgradeField;
 use tulle_http::{Head, hop};
 
 use crate::clock;
 
+use crate::http::answer::is_grpc;
 use crate::http::h1;
 use crate::http::replay::{End, Replay};
-use crate::http::side::{Answer, Downstream, Upstream};
+use crate::http::side::{Answer, Downstream, Upstream, expects_continue, has_body};
+use crate::http::stall::{Peer, Stalls, Waits, Way};
 use crate::http::{Event, Fault};
 use crate::metrics::route::Edge;
 use crate::outbound::mirror::Copies;
@@ -91,36 +94,17 @@ pub struct Exchange<'e, 'd> {
     sent: Option<Instant>,
     /// Where the pieces of the bodies are counted.
     pub edge: Option<Rc<Edge>>,
-    /// How long the caller may take nothing.
-    pub patience: Option<Duration>,
-    /// The caller has no room; made when that is so for the first time.
-    stalled: Option<Box<Stalled>>,
+    /// For whom it waits.
+    waits: Waits,
+    /// Pausing is usual: a gRPC call or a tunnel.
+    may_pause: bool,
+    /// The sender of the request is timed.
+    sender_timed: bool,
+    /// The rest of the request is expected now.
+    sender_due: bool,
     /// Request and answer are the two directions of a tunnel.
     pub tunnel: bool,
     answered: bool,
-}
-
-/// The wait for a caller that has no room.
-struct Stalled {
-    since: Option<Instant>,
-    timer: Pin<Box<Sleep>>,
-}
-
-impl Stalled {
-    /// Ready when it has lasted too long. The timer is only moved when it fires before its time.
-    fn poll(&mut self, cx: &mut Context<'_>, patience: Duration) -> Poll<()> {
-        let Some(since) = self.since else {
-            return Poll::Pending;
-        };
-        let end = since + patience;
-        while self.timer.as_mut().poll(cx).is_ready() {
-            if self.timer.deadline() >= end {
-                return Poll::Ready(());
-            }
-            self.timer.as_mut().reset(end);
-        }
-        Poll::Pending
-    }
 }
 
 /// What followed an answer's head at once.
@@ -201,10 +185,24 @@ impl<'e, 'd> Exchange<'e, 'd> {
             copies: None,
             sent: None,
             edge: None,
-            patience: None,
-            stalled: None,
+            waits: Waits::default(),
+            may_pause: false,
+            sender_timed: false,
+            sender_due: false,
             tunnel: false,
             answered: false,
+        }
+    }
+
+    /// Times who holds the exchange up; the sender of the request too, if it is `timed_sender`.
+    pub fn time(&mut self, stalls: &Stalls, request: &Head, body: BodyKind, timed_sender: bool) {
+        self.waits = Waits::new(stalls);
+        self.may_pause = self.tunnel;
+        if has_body(body) {
+            self.may_pause |= is_grpc(request);
+            self.sender_timed = timed_sender && !self.may_pause;
+            // Who waits for `100 Continue` owes nothing yet.
+            self.sender_due = self.sender_timed && !expects_continue(request);
         }
     }
 
@@ -243,8 +241,16 @@ impl<'e, 'd> Exchange<'e, 'd> {
                         self.down
                             .send_head(head, Answer::Interim)
                             .map_err(Failure::Downstream)?;
+                        if self.sender_timed && !self.sender_due {
+                            // The request is looked at again, for now it is waited for.
+                            self.sender_due = true;
+                            cx.waker().wake_by_ref();
+                        }
                     }
                     Poll::Ready(Ok(answer)) => {
+                        // A server that answers before it has the whole request has its reason to wait for the rest.
+                        self.sender_due = false;
+                        self.waits.end(Way::Request);
                         if let Some(limits) = &mut self.limits {
                             limits.deadlines.answered();
                         }
@@ -399,14 +405,23 @@ impl<'e, 'd> Exchange<'e, 'd> {
                 continue;
             }
             match self.down.poll_event(cx, &mut self.trailers) {
-                Poll::Pending => return Ok(Turn::Waiting),
+                Poll::Pending => {
+                    if self.sender_due {
+                        self.waits.hold(cx, Peer::Sender);
+                    }
+                    return Ok(Turn::Waiting);
+                }
                 Poll::Ready(Err(fault)) => return Err(Failure::Downstream(fault)),
                 Poll::Ready(Ok(Event::Data)) => {
                     let wanted = self.down.chunk().len();
                     match self.up.poll_capacity(cx, wanted) {
-                        Poll::Pending => return Ok(Turn::Waiting),
+                        Poll::Pending => {
+                            self.waits.hold(cx, Peer::Server);
+                            return Ok(Turn::Waiting);
+                        }
                         Poll::Ready(Ok(count)) => {
                             self.moved = true;
+                            self.waits.moved(Way::Request, count, count == wanted);
                             let data = &self.down.chunk()[..count];
                             match self.up.send(data) {
                                 Ok(()) => {
@@ -464,8 +479,12 @@ impl<'e, 'd> Exchange<'e, 'd> {
             return Poll::Ready(());
         }
         match self.up.poll_capacity(cx, again.len()) {
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => {
+                self.waits.hold(cx, Peer::Server);
+                return Poll::Pending;
+            }
             Poll::Ready(Ok(count)) if self.up.send(&again[..count]).is_ok() => {
+                self.waits.moved(Way::Request, count, true);
                 self.replay.sent_again(count);
             }
             Poll::Ready(_) => self.request = Flow::Stopped,
@@ -475,6 +494,7 @@ impl<'e, 'd> Exchange<'e, 'd> {
     }
 
     fn end_request(&mut self, trailers: bool) {
+        self.waits.end(Way::Request);
         let trailers = trailers.then_some(&self.trailers);
         self.request = if self.up.finish(trailers).is_ok() {
             if self.edge.is_some() {
@@ -502,14 +522,18 @@ impl<'e, 'd> Exchange<'e, 'd> {
         match event {
             Event::Data => match self.down.poll_capacity(cx, self.up.chunk().len()) {
                 Poll::Pending => {
-                    self.stall();
+                    let peer = if self.may_pause {
+                        Peer::Paused
+                    } else {
+                        Peer::Receiver
+                    };
+                    self.waits.hold(cx, peer);
                     Ok(Poll::Pending)
                 }
                 Poll::Ready(count) => {
-                    if let Some(stalled) = &mut self.stalled {
-                        stalled.since = None;
-                    }
                     let count = count.map_err(Failure::Downstream)?;
+                    self.waits
+                        .moved(Way::Answer, count, count == self.up.chunk().len());
                     self.down
                         .send(&self.up.chunk()[..count])
                         .map_err(Failure::Downstream)?;
@@ -536,23 +560,6 @@ impl<'e, 'd> Exchange<'e, 'd> {
             Event::End => {
                 self.down.finish(None).map_err(Failure::Downstream)?;
                 Ok(Poll::Ready(Flow::Done))
-            }
-        }
-    }
-
-    /// The caller has no room.
-    fn stall(&mut self) {
-        let Some(patience) = self.patience else {
-            return;
-        };
-        match &mut self.stalled {
-            Some(stalled) if stalled.since.is_some() => {}
-            Some(stalled) => stalled.since = Some(Instant::now()),
-            none => {
-                *none = Some(Box::new(Stalled {
-                    since: Some(Instant::now()),
-                    timer: Box::pin(tokio::time::sleep(patience)),
-                }));
             }
         }
     }
@@ -589,10 +596,8 @@ impl<'e, 'd> Exchange<'e, 'd> {
         if let Poll::Ready(Err(failure)) = self.poll_limits::<()>(cx) {
             return Poll::Ready(Err(failure));
         }
-        if let (Some(stalled), Some(patience)) = (&mut self.stalled, self.patience) {
-            if stalled.poll(cx, patience).is_ready() {
-                return Poll::Ready(Err(Failure::Deadline(Reason::ReceiverStalled)));
-            }
+        if let Some(reason) = self.waits.over() {
+            return Poll::Ready(Err(Failure::Deadline(reason)));
         }
         if turn == Turn::Again {
             cx.waker().wake_by_ref();

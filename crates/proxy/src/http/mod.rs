@@ -17,6 +17,7 @@ pub mod origin;
 pub mod replay;
 pub mod serve;
 pub mod side;
+pub mod stall;
 pub mod time_left;
 
 use std::io;

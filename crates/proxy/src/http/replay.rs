@@ -19,7 +19,9 @@ use crate::metrics::Gauge;
 /// Bytes that all requests of a worker may hold together; those of each external service apart.
 pub const MAX_HELD: usize = 16 * 1024 * 1024;
 /// What is kept without a rule for retries, for a peer that refuses the request after its body has begun.
-pub const UNASKED: usize = 16 * 1024;
+pub const UNASKED: usize = 64 * 1024;
+/// Bytes of [`MAX_HELD`] that such bodies may take: the rest is for those that a rule wants kept.
+pub const UNASKED_HELD: usize = MAX_HELD / 2;
 /// Replay buffers kept for the next requests.
 const SPARE: usize = 64;
 /// Bytes that each of them keeps.
@@ -42,6 +44,8 @@ struct Kept {
     /// Bytes of `bytes` that the present try has sent.
     sent: usize,
     limit: usize,
+    /// Of the worker's room.
+    share: usize,
 }
 
 /// The body of one request.
@@ -73,13 +77,14 @@ impl Room {
         })
     }
 
-    fn take(&self, bytes: usize) -> bool {
+    /// Of the first `share` bytes of the room.
+    fn take(&self, bytes: usize, share: usize) -> bool {
         let held = self.held.get() + bytes;
-        if held <= MAX_HELD {
+        if held <= share {
             self.held.set(held);
             self.gauge.set(held as u64);
         }
-        held <= MAX_HELD
+        held <= share
     }
 
     fn give_back(&self, bytes: usize) {
@@ -101,8 +106,12 @@ impl Replay {
         }
     }
 
-    /// For a request with this body, of which at most `limit` bytes are kept: all of it or nothing.
-    pub fn new(room: &Rc<Room>, body: BodyKind, limit: usize) -> Self {
+    /// For a request with this body, of which a rule keeps at most `limit` bytes; `None`: no rule asks for it.
+    pub fn new(room: &Rc<Room>, body: BodyKind, limit: Option<usize>) -> Self {
+        let (limit, share) = match limit {
+            Some(limit) => (limit, MAX_HELD),
+            None => (UNASKED, UNASKED_HELD),
+        };
         if !has_body(body) {
             return Self::off();
         }
@@ -111,16 +120,20 @@ impl Replay {
             replay.body = Body::TooLarge;
             return replay;
         }
-        Self::beginning(room, limit)
+        Self::within(room, limit, share)
     }
 
     /// Keeps the first `limit` bytes of a body, however much follows.
     pub fn beginning(room: &Rc<Room>, limit: usize) -> Self {
+        Self::within(room, limit, MAX_HELD)
+    }
+
+    fn within(room: &Rc<Room>, limit: usize, share: usize) -> Self {
         let mut replay = Self::off();
         let mut kept = room.spare.borrow_mut().pop().unwrap_or_default();
-        kept.limit = limit;
+        (kept.limit, kept.share) = (limit, share);
         // What a spare buffer already holds counts from the moment it is in use.
-        if room.take(kept.bytes.capacity()) {
+        if room.take(kept.bytes.capacity(), share) {
             (replay.kept, replay.room) = (Some(kept), Some(room.clone()));
         } else {
             room.spare.borrow_mut().push(kept);
@@ -182,7 +195,7 @@ impl Replay {
         let before = kept.bytes.capacity();
         if wanted > before {
             let larger = wanted.max(2 * before).min(kept.limit);
-            if !room.take(larger - before) {
+            if !room.take(larger - before, kept.share) {
                 self.body = Body::NoRoom;
                 return self.forget();
             }
@@ -296,7 +309,7 @@ mod tests {
     fn every_try_sends_the_same_bytes_however_they_came_and_went() {
         let room = room();
         for piece in [1, 7, 1000] {
-            let mut replay = Replay::new(&room, BodyKind::Chunked, 1000);
+            let mut replay = Replay::new(&room, BodyKind::Chunked, Some(1000));
             let mut given = Vec::new();
             for number in 0..30_u8 {
                 let data = vec![number; usize::from(number)];
@@ -316,7 +329,7 @@ mod tests {
     #[test]
     fn a_body_beyond_the_limit_is_let_go() {
         let room = room();
-        let mut replay = Replay::new(&room, BodyKind::Chunked, 10);
+        let mut replay = Replay::new(&room, BodyKind::Chunked, Some(10));
         replay.passed(&[1; 10]);
         assert_eq!(replay.body(), Body::Kept);
         replay.passed(&[1]);
@@ -325,7 +338,7 @@ mod tests {
         assert!(replay.bytes().is_empty());
         assert_eq!(room.held.get(), 0, "its room is free at once");
 
-        let mut known = Replay::new(&room, BodyKind::Length(11), 10);
+        let mut known = Replay::new(&room, BodyKind::Length(11), Some(10));
         assert_eq!(known.body(), Body::Kept, "nothing has been sent yet");
         known.passed(&[1]);
         assert_eq!(known.body(), Body::TooLarge);
@@ -337,17 +350,17 @@ mod tests {
         let large = vec![0; 64 * 1024];
         let mut held = Vec::new();
         for _ in 0..MAX_HELD / large.len() {
-            let mut replay = Replay::new(&room, BodyKind::Chunked, large.len());
+            let mut replay = Replay::new(&room, BodyKind::Chunked, Some(large.len()));
             replay.passed(&large);
             assert_eq!(replay.body(), Body::Kept);
             held.push(replay);
         }
-        let mut late = Replay::new(&room, BodyKind::Chunked, large.len());
+        let mut late = Replay::new(&room, BodyKind::Chunked, Some(large.len()));
         late.passed(&[1]);
         assert_eq!(late.body(), Body::NoRoom);
 
         held.pop();
-        let mut later = Replay::new(&room, BodyKind::Chunked, large.len());
+        let mut later = Replay::new(&room, BodyKind::Chunked, Some(large.len()));
         later.passed(&large);
         assert_eq!(later.body(), Body::Kept);
         drop((held, late, later));
@@ -361,9 +374,24 @@ mod tests {
     }
 
     #[test]
+    fn bodies_that_no_rule_wants_kept_leave_room_for_the_others() {
+        let room = room();
+        let large = vec![0; UNASKED];
+        let keep = |limit| {
+            let mut replay = Replay::new(&room, BodyKind::Chunked, limit);
+            replay.passed(&large);
+            replay
+        };
+        let unasked: Vec<_> = (0..UNASKED_HELD / UNASKED).map(|_| keep(None)).collect();
+        assert!(unasked.iter().all(|replay| replay.body() == Body::Kept));
+        assert_eq!(keep(None).body(), Body::NoRoom);
+        assert_eq!(keep(Some(UNASKED)).body(), Body::Kept);
+    }
+
+    #[test]
     fn an_answer_that_comes_early_does_not_take_the_rest_of_the_body_along() {
         let room = room();
-        let mut replay = Replay::new(&room, BodyKind::Chunked, 1000);
+        let mut replay = Replay::new(&room, BodyKind::Chunked, Some(1000));
         replay.passed(b"all of it");
         replay.rewind();
         replay.sent_again(4);
@@ -379,7 +407,7 @@ mod tests {
     #[test]
     fn without_a_body_only_the_end_is_sent_again() {
         let room = room();
-        let mut replay = Replay::new(&room, BodyKind::None, 1000);
+        let mut replay = Replay::new(&room, BodyKind::None, Some(1000));
         replay.rewind();
         assert!(!replay.is_behind(), "its end has not been read yet");
         replay.ended(None);

@@ -147,8 +147,8 @@ impl Handler for Requests {
             };
             let mut exchange = Exchange::new(down, up, &mut replay, deadlines);
             exchange.edge = account.edge();
-            exchange.patience = self.inbound.config.stall_timeout;
             exchange.tunnel = head.protocol().is_some();
+            exchange.time(&self.inbound.stalls, head, body, true);
             let answer = match exchange.head(head).await {
                 Ok(answer) => answer,
                 Err(Failure::Upstream(fault))

@@ -36,6 +36,7 @@ use crate::drain::Guard;
 use crate::http::answer::Refusal;
 use crate::http::decision::{fault_labels, preflight_labels};
 use crate::http::in_flight::InFlight;
+use crate::http::stall::Stalls;
 use crate::http::{h2, serve};
 use crate::identity::{Direction, Epoch, PeerIdentity, ServerAlpn, Trust, failure_reason};
 use crate::metrics::{Labels, Shard, errors, families};
@@ -71,6 +72,7 @@ pub struct Inbound {
     shared: Arc<admission::Shared>,
     audit: audit::Log,
     observer: Rc<Observer>,
+    stalls: Stalls,
 }
 
 impl Inbound {
@@ -86,6 +88,7 @@ impl Inbound {
         let dialer = Dialer::to_connect(connections, config.mark);
         let family = &families::INBOUND_TCP_DETECT_SERVER_FIRST_TOTAL;
         Rc::new(Inbound {
+            stalls: Stalls::new(config.patience, &shard, "inbound"),
             handshakes: Handshakes::new(&shard, "inbound"),
             gateway: OnceCell::new(),
             silence: Silence::new(shard.clone(), family),

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use tulle_http::trace_context::{SpanId, TraceId};
+
 use super::families::Family;
 use super::labels::Labels;
 
@@ -25,6 +27,8 @@ const LONGEST: usize = 64;
 pub struct Name {
     label: &'static str,
     value: Box<str>,
+    /// The span of the trace, where it is one of ours.
+    span: Option<SpanId>,
 }
 
 impl Name {
@@ -32,6 +36,15 @@ impl Name {
     pub fn trace(id: &[u8]) -> Option<Self> {
         let is_id = id.iter().all(u8::is_ascii_hexdigit) && id.iter().any(|digit| *digit != b'0');
         is_id.then(|| Self::new("trace_id", id))?
+    }
+
+    /// A span of ours, by the trace that it belongs to and its own number.
+    pub fn span(trace: TraceId, span: SpanId) -> Self {
+        Name {
+            label: "trace_id",
+            value: format!("{:032x}", u128::from_be_bytes(trace)).into(),
+            span: Some(span),
+        }
     }
 
     /// A request, by the id that its caller gave it.
@@ -46,6 +59,7 @@ impl Name {
         Some(Name {
             label,
             value: value.into(),
+            span: None,
         })
     }
 }
@@ -64,11 +78,13 @@ impl Exemplar {
     pub(super) fn write(&self, per_shown: u64, page: &mut String) {
         use std::fmt::Write as _;
         let at = self.at.duration_since(SystemTime::UNIX_EPOCH);
+        let _ = write!(page, " # {{{}=\"{}\"", self.name.label, self.name.value);
+        if let Some(span) = self.name.span {
+            let _ = write!(page, ",span_id=\"{:016x}\"", u64::from_be_bytes(span));
+        }
         let _ = write!(
             page,
-            " # {{{}=\"{}\"}} {} {:.3}",
-            self.name.label,
-            self.name.value,
+            "}} {} {:.3}",
             self.value as f64 / per_shown as f64,
             at.unwrap_or_default().as_secs_f64()
         );

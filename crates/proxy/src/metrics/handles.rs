@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use super::exemplar::{Exemplars, Pace};
-use super::families::{Family, Kind};
+use super::families::{self, Family, Kind};
 use super::histogram::{Histogram, bump};
 use super::labels::Labels;
 use super::registry::Registry;
@@ -44,6 +44,12 @@ impl Shard {
             cells: self.registry.resolve(self.writer, family, labels),
             one_thread: PhantomData,
         }
+    }
+
+    /// How often a bound was reached that has no metric of its own. `name` as on the page of limits.
+    pub fn limit(&self, name: &'static str) -> Counter {
+        let labels = Labels::builder().add("limit", name).build();
+        self.counter(&families::LIMIT_REACHED_TOTAL, &labels)
     }
 
     /// Drops this thread's own series that the registry has forgotten; all later ones are left to it. The allocator gives

@@ -39,6 +39,7 @@ use crate::http::answer::Refusal;
 use crate::http::decision::{Origin, fault_labels, preflight_labels};
 use crate::http::in_flight::InFlight;
 use crate::http::replay::Room;
+use crate::http::stall::Stalls;
 use crate::http::{h2, serve};
 use crate::identity::Trust;
 use crate::metrics::{Labels, Shard, errors, families};
@@ -72,6 +73,7 @@ pub struct Outbound {
     /// For bodies that may have to be sent again.
     room: Rc<Room>,
     observer: Rc<Observer>,
+    stalls: Stalls,
 }
 
 impl Outbound {
@@ -87,6 +89,7 @@ impl Outbound {
         let dialer = Dialer::to_connect(connections, config.mark);
         let family = &families::OUTBOUND_TCP_DETECT_SERVER_FIRST_TOTAL;
         Rc::new(Outbound {
+            stalls: Stalls::new(config.patience, &shard, "outbound"),
             handshakes: Rc::new(Handshakes::new(&shard, "outbound")),
             silence: Silence::new(shard.clone(), family),
             room: Room::new(

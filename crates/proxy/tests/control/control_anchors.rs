@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 
 use super::control_identity::start;
 use super::control_plane::{Answer, ControlPlane, Issuer, Script, authority, leaf};
-use super::mesh::{add, balanced, hinted_h2, meshed, opaque, server};
+use super::mesh::{add, balanced, hinted_h2, meshed, opaque, plain, server};
 use super::proxy::{Proxy, application, eventually, identity, request};
 
 /// A peer's connection to the inbound port of a sidecar, by TLS and a transport header.
@@ -163,6 +163,44 @@ fn a_certificate_whose_anchor_is_dropped_is_renewed_at_once() {
         knock(&proxy, &new.pem(), Some(&new)).is_ok()
     });
     assert_eq!(proxy.metric("identity_trust_anchors"), 1.0);
+}
+
+#[test]
+fn connections_to_a_control_plane_that_the_dropped_anchor_vouched_for_are_made_anew() {
+    let script = Script::new();
+    let (old, new) = (script.issuer.pem(), Arc::new(authority()));
+    script.trust(&[&old, &new.pem()]);
+    let control = ControlPlane::start(&script);
+    let (web, voting) = pair(&control, &script);
+    let cut = |proxy: &Proxy| {
+        let name = "tls_distrusted_connections_total{direction=\"control\",action=\"cut\"}";
+        proxy.metric(name)
+    };
+    eventually("both anchors are trusted", || {
+        [&web, &voting]
+            .iter()
+            .all(|proxy| proxy.metric("identity_trust_anchors") == 2.0)
+    });
+    assert_eq!((cut(&web), cut(&voting)), (0.0, 0.0));
+    // From now on the control plane shows a certificate of the new one; what is open was verified by the old.
+    *script.next_issuer.lock().unwrap() = Some(new.clone());
+    script.trust(&[&new.pem()]);
+    // Identity's, destination's and policy's.
+    eventually("no connection is left that the old one vouched for", || {
+        cut(&web) >= 3.0 && cut(&voting) >= 2.0
+    });
+    // What discovery says next arrives, and nothing was forgotten meanwhile.
+    let path = "voting.default.svc.cluster.local:80";
+    let elsewhere = application("0.0.0.0:0", "elsewhere");
+    let answers = || request(web.outbound(), "GET", "voting", "/", "");
+    assert_eq!(answers(), Some((200, "voting".to_owned())));
+    script.endpoints(path, Answer::Say(add(vec![plain(elsewhere)])));
+    eventually("the new endpoint is known", || {
+        answers() == Some((200, "elsewhere".to_owned()))
+    });
+    let settled = (cut(&web), cut(&voting));
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!((cut(&web), cut(&voting)), settled, "it trusts the new ones");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::proxy::{Proxy, application, eventually, request, request_with};
 use super::{census, gunzip};
 
 /// What Prometheus sends.
-const PROMETHEUS: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+pub const PROMETHEUS: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
     application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
 
 fn alone() -> Proxy {
@@ -21,7 +21,7 @@ fn scrape(proxy: &Proxy, fields: &str) -> (String, Vec<u8>) {
     request_with(proxy.admin(), "GET", "admin", "/metrics", fields, "").unwrap()
 }
 
-fn text(proxy: &Proxy, fields: &str) -> (String, String) {
+pub fn text(proxy: &Proxy, fields: &str) -> (String, String) {
     let (head, body) = scrape(proxy, fields);
     (head, String::from_utf8(body).unwrap())
 }

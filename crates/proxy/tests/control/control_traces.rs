@@ -14,6 +14,7 @@ use tulle_api::opentelemetry::proto::collector::trace::v1::{
 };
 use tulle_api::opentelemetry::proto::common::v1::any_value::Value;
 
+use super::control_metrics::{PROMETHEUS, text};
 use super::proxy::{Proxy, application};
 
 #[derive(Clone, Default)]
@@ -81,13 +82,31 @@ fn the_last_spans_are_sent_before_the_process_ends() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(collector.0.lock().unwrap().is_empty(), "it is not time yet");
+    // From now on somebody wants exemplars: they name the span that the collector will have.
+    let page = || text(&proxy, &format!("accept: {PROMETHEUS}\r\n")).1;
+    assert!(!page().contains("# {"));
+    let mut again = TcpStream::connect(proxy.outbound()).unwrap();
+    again.write_all(head.as_bytes()).unwrap();
+    again.read_to_string(&mut answer).unwrap();
+    let found = page();
+    let start = "# {trace_id=\"4bf92f3577b34da6a3ce929d0e0e4736\",span_id=\"";
+    let (_, rest) = found.split_once(start).expect("an exemplar with its span");
+    let exemplar = rest.split('"').next().unwrap().to_owned();
 
     proxy.signal("TERM");
     assert_eq!(proxy.wait_end(), Some(0));
 
     let got = collector.0.lock().unwrap();
     let batch = &got[0].resource_spans[0];
-    assert_eq!(batch.scope_spans[0].spans.len(), 2, "{got:?}");
+    let spans = &batch.scope_spans[0].spans;
+    assert_eq!(spans.len(), 4, "{got:?}");
+    let number = |id: &[u8]| {
+        id.iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    let of_servers = |id: &String| spans.iter().any(|span| number(&span.span_id) == *id);
+    assert!(of_servers(&exemplar), "{exemplar}: {got:?}");
     let attributes = &batch.resource.as_ref().unwrap().attributes;
     let team = attributes.iter().find(|pair| pair.key == "team").unwrap();
     let value = team.value.clone().unwrap().value;

@@ -41,6 +41,8 @@ enum Do {
     /// … in trailers after a message.
     Message(&'static str),
     Refuse,
+    /// Refuses the stream when so much of the message has come.
+    RefuseAfter(usize),
 }
 
 /// What reached the server: the messages, and the calls' heads.
@@ -66,6 +68,9 @@ async fn answer(step: Do, request: Request<RecvStream>, mut respond: Respond, se
     let mut message = Vec::new();
     while let Some(Ok(data)) = next(&mut body).await {
         message.extend_from_slice(&data);
+        if matches!(step, Do::RefuseAfter(count) if message.len() >= count) {
+            return respond.send_reset(Reason::REFUSED_STREAM);
+        }
     }
     seen.borrow_mut().push((message, parts.headers));
     let head = Response::builder().header("content-type", "application/grpc");
@@ -89,7 +94,7 @@ async fn answer(step: Do, request: Request<RecvStream>, mut respond: Respond, se
                 .unwrap();
             stream.send_trailers(trailers(status)).unwrap();
         }
-        Do::Refuse => {}
+        Do::Refuse | Do::RefuseAfter(_) => {}
     }
 }
 
@@ -128,6 +133,35 @@ fn a_status_in_the_head_or_in_trailers_that_come_at_once_is_retried_with_the_sam
             assert!(seen.borrow().iter().all(|(seen, _)| *seen == message));
             let retries = "outbound_http_route_retry_requests_total";
             assert_eq!(web.metric(retries, &[]), 1.0);
+        }
+    });
+}
+
+#[test]
+fn a_refused_call_of_64_kib_goes_to_another_without_a_rule_and_a_larger_one_does_not() {
+    run(async {
+        for (length, served) in [(64 * 1_024, true), (256_000, false)] {
+            let (web, voting) = pair().await;
+            let script: &'static [Do] = match served {
+                true => &[Do::RefuseAfter(60_000), Do::Message("0")],
+                false => &[Do::RefuseAfter(150_000), Do::Message("0")],
+            };
+            let seen = scripted(&voting, script).await;
+            let message: Vec<u8> = (0..length).map(|n| n as u8).collect();
+            let plain = Request::post("http://voting/vote.Voting/Vote")
+                .header("content-type", "application/grpc")
+                .header("te", "trailers");
+            let mut send = connect(web.call().await).await;
+            let (answer, mut stream) = send.send_request(plain.body(()).unwrap(), false).unwrap();
+            stream.send_data(message.clone().into(), true).unwrap();
+            // A refusal that is passed on is a reset, as it was.
+            let answered = match answer.await {
+                Ok(answer) => answer.headers().get("grpc-status").is_none(),
+                Err(fault) => !fault.is_reset(),
+            };
+            assert_eq!(answered, served, "{length}");
+            assert_eq!(seen.borrow().len(), usize::from(served), "{length}");
+            assert!(seen.borrow().iter().all(|(seen, _)| *seen == message));
         }
     });
 }

@@ -32,6 +32,7 @@ mod route_kinds;
 mod scrape;
 mod scripted;
 mod slow;
+mod stalled;
 mod strict;
 mod tap;
 mod tap_forms;

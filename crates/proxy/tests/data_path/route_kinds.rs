@@ -2,6 +2,7 @@
 //! name, TCPRoute by weight; what is forbidden, and what no route takes.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Request};
 use rustls::pki_types::ServerName;
@@ -9,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tulle_api::grpc_route::{GrpcFailureInjector, GrpcRouteMatch, GrpcRpcMatch};
 use tulle_api::outbound::{self as api, grpc_route, opaque_route, proxy_protocol, tls_route};
 use tulle_api::tls_route::{SniMatch, sni_match};
-use tulle_api::{http_route, http_types, opaque_route as opaque};
+use tulle_api::{http_route, http_types, meta, opaque_route as opaque};
 use tulle_proxy::identity::ClientAlpn;
 
 use crate::client::Http1;
@@ -267,6 +268,19 @@ pub fn hello(name: &str) -> Vec<u8> {
     bytes
 }
 
+/// A route of this kind and name.
+fn resource(kind: &str, name: &str) -> Option<meta::Metadata> {
+    Some(meta::Metadata {
+        kind: Some(meta::metadata::Kind::Resource(meta::Resource {
+            group: "gateway.networking.k8s.io".into(),
+            kind: kind.into(),
+            name: name.into(),
+            namespace: "default".into(),
+            ..Default::default()
+        })),
+    })
+}
+
 pub fn tls_to(backend: Option<api::Backend>) -> Option<tls_route::Distribution> {
     use tls_route::distribution::{FirstAvailable, Kind};
     Some(tls_route::Distribution {
@@ -282,7 +296,8 @@ pub fn tls_to(backend: Option<api::Backend>) -> Option<tls_route::Distribution> 
 #[test]
 fn tls_goes_by_its_server_name_and_what_no_route_names_goes_nowhere() {
     run(async {
-        let route = |name: sni_match::Match, backend, filters| api::TlsRoute {
+        let route = |route: &str, name: sni_match::Match, backend, filters| api::TlsRoute {
+            metadata: Some(resource("TLSRoute", route)),
             snis: vec![SniMatch {
                 r#match: Some(name),
             }],
@@ -304,10 +319,20 @@ fn tls_goes_by_its_server_name_and_what_no_route_names_goes_nowhere() {
         let web = calling(|web| {
             proxy_protocol::Kind::Tls(proxy_protocol::Tls {
                 routes: vec![
-                    route(suffix(&["test", "shop"]), forward(web, 9001), vec![]),
-                    route(exact("pay.shop.test"), forward(web, 9002), vec![]),
-                    route(suffix(&["test", "shop", "eu"]), forward(web, 9003), vec![]),
-                    route(exact("no.shop.test"), forward(web, 9001), forbidden),
+                    route(
+                        "wide",
+                        suffix(&["test", "shop"]),
+                        forward(web, 9001),
+                        vec![],
+                    ),
+                    route("exact", exact("pay.shop.test"), forward(web, 9002), vec![]),
+                    route(
+                        "closer",
+                        suffix(&["test", "shop", "eu"]),
+                        forward(web, 9003),
+                        vec![],
+                    ),
+                    route("no", exact("no.shop.test"), forward(web, 9001), forbidden),
                 ],
             })
         })
@@ -337,6 +362,28 @@ fn tls_goes_by_its_server_name_and_what_no_route_names_goes_nowhere() {
             "{}",
             web.metrics()
         );
+        // Each route has counted its own, and each connection has ended.
+        for (route, connections, error) in [
+            ("wide", 2.0, ""),
+            ("exact", 2.0, ""),
+            ("closer", 1.0, ""),
+            ("no", 1.0, "forbidden"),
+        ] {
+            let route = format!("route_name=\"{route}\"");
+            let labels = ["route_kind=\"TLSRoute\"", "parent_name=\"voting\"", &route];
+            let opened = web.metric("outbound_tls_route_open_total", &labels);
+            assert_eq!(opened, connections, "{}", web.metrics());
+            let error = format!("error=\"{error}\"");
+            let closed = [&labels[..], &[&error]].concat();
+            let end = Instant::now() + Duration::from_secs(20);
+            while web.metric("outbound_tls_route_close_total", &closed) < connections {
+                assert!(Instant::now() < end, "{}", web.metrics());
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let all = web.metric("outbound_tls_route_close_total", &labels);
+            assert_eq!(all, connections, "{}", web.metrics());
+        }
+        assert_eq!(web.metric("outbound_tcp_route_open_total", &[]), 0.0);
     });
 }
 

@@ -54,5 +54,5 @@ families! {
     TLS_HANDSHAKE_FAILURES_TOTAL Counter, "tls_handshake_failures_total", ["direction", "reason"],
         "TLS handshakes that failed; reason: expired, not_yet_valid, unknown_issuer, wrong_identity, no_certificate, bad_certificate, alert, no_alpn, not_tls13, closed, timeout, other.";
     TLS_DISTRUSTED_CONNECTIONS_TOTAL Counter, "tls_distrusted_connections_total", ["direction", "action"],
-        "Connections whose peer no trust anchor vouches for any more since one was dropped; action: drain (nothing new is begun), cut (they had not ended within the grace).";
+        "Connections whose peer no trust anchor vouches for any more since one was dropped; action: drain (nothing new is begun), cut (they had not ended within the grace; those to the control plane at once).";
 }

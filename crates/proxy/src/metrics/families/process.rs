@@ -28,6 +28,8 @@ families! {
         "How far the slowest worker thread is behind its heartbeat.";
     PROXY_LOG_LINES_DROPPED_TOTAL Counter, "proxy_log_lines_dropped_total", ["log"],
         "Lines left out of a log (refusals: more than 10 a second on a worker; access: the writer is behind).";
+    LIMIT_REACHED_TOTAL Counter, "limit_reached_total", ["limit"],
+        "Times that a bound was reached that has no metric of its own, by its name on the page of limits.";
     // Spans.
     OPENTELEMETRY_SPAN_EXPORT_STREAMS Counter, "opentelemetry_span_export_streams", [],
         "Calls to the collector of traces that were begun.";

@@ -20,6 +20,8 @@ families! {
     RESPONSE_LATENCY_MS Histogram(&LATENCY_MS), "response_latency_ms",
         ["direction", "authority", "{target}", "{tls}", "{srv}", "{route}", "{authz}", "{dst}", "status_code"],
         "Milliseconds from the request's head to the first byte of the answer's body.";
+    HTTP_STALLED_EXCHANGES Gauge, "http_stalled_exchanges", ["direction"],
+        "HTTP exchanges that wait for a peer to take or to send more of a body, and are timed.";
     ROUTE_REQUEST_TOTAL Counter, "route_request_total", ["direction", "dst", "rt_*"],
         "HTTP requests that a ServiceProfile's route took, as their callers sent them; rt_* are the route's labels (rt_route); outbound without any for what no route took, which is not counted inbound.";
     ROUTE_RESPONSE_TOTAL Counter, "route_response_total", ["direction", "dst", "rt_*", "status_code", "classification", "grpc_status", "error"],

@@ -1,5 +1,6 @@
 //! The server's answer on its way to the caller, and what becomes of the server's connection.
 
+use tulle_engine::Reason;
 use tulle_http::hop::UpgradeField;
 use tulle_http::{Head, hop, l5d, translate};
 
@@ -52,7 +53,9 @@ pub async fn pass_on(
             true
         }
         Err(failure) => {
-            if !matches!(failure, Failure::Downstream(_)) {
+            // A caller that takes nothing says nothing about the endpoint.
+            let by_caller = Failure::Deadline(Reason::ReceiverStalled);
+            if !matches!(failure, Failure::Downstream(_)) && failure != by_caller {
                 in_use.broke(clock::now());
             }
             account.fail(metrics, failure);

@@ -15,7 +15,7 @@ use crate::http::account::{self, Account};
 use crate::http::answer::Refusal;
 use crate::http::decision;
 use crate::http::exchange::{self, Exchange, Failure};
-use crate::http::replay::{self, Replay};
+use crate::http::replay::Replay;
 use crate::http::serve::{self, Handled};
 use crate::http::side::{Downstream, has_body};
 use crate::http::time_left;
@@ -69,9 +69,7 @@ impl Requests {
             false => Replay::new(
                 &self.outbound.room,
                 body,
-                course
-                    .rule
-                    .map_or(replay::UNASKED, |retry| retry.max_request_bytes as usize),
+                course.rule.map(|retry| retry.max_request_bytes as usize),
             ),
         };
         let mut choice = backend.choice(head, self.client.map(|client| client.ip()));
@@ -121,8 +119,8 @@ impl Requests {
                     let mut exchange = Exchange::new(down, up, &mut replay, course.deadlines);
                     exchange.copies = copies.as_deref_mut();
                     exchange.edge = account.edge();
-                    exchange.patience = self.outbound.config.stall_timeout;
                     exchange.tunnel = head.protocol().is_some();
+                    exchange.time(&self.outbound.stalls, head, body, false);
                     // Beside the request's head, which another try may need.
                     let mut answer_head = serve::spare_boxed_head();
                     let headed = match hedge::wanted(&course, &plan.rule.hedge) {
