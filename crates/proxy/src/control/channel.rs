@@ -3,15 +3,15 @@
 //! A caller takes a [`Lease`] on a connection and opens its call or stream on it. Connections are dialled when they
 //! are needed, one dial at a time, over the resolved addresses in turn, with pauses between failed rounds. A
 //! connection whose server no trust anchor in force vouches for any more is cut, and what was open on it begins anew. A
-//! connection takes at most [`STREAMS_PER_CONNECTION`] leases, since a server admits only so many streams, and no new
+//! connection takes at most [`STREAMS_PER_CONNECTION`] leases, never more than its server admits streams, and no new
 //! ones once it is older than its lifetime, so that load spreads over the controllers.
 
 use std::cell::{Cell, RefCell};
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -129,6 +129,15 @@ struct Connection {
     send: http2::SendRequest<Body>,
     since: Instant,
     leases: Rc<()>,
+    /// Streams that the server admits at once, as it has said last.
+    admitted: Rc<Cell<usize>>,
+}
+
+impl Connection {
+    fn has_room(&self) -> bool {
+        let most = self.admitted.get().clamp(1, STREAMS_PER_CONNECTION);
+        Rc::strong_count(&self.leases) <= most
+    }
 }
 
 impl Channel {
@@ -278,9 +287,7 @@ impl Channel {
         });
         let to = connections.iter().map(|connection| connection.to);
         self.inner.shown.open(to);
-        let open = connections
-            .iter()
-            .find(|connection| Rc::strong_count(&connection.leases) <= STREAMS_PER_CONNECTION)?;
+        let open = connections.iter().find(|known| known.has_room())?;
         Some(Lease {
             send: open.send.clone(),
             channel: self.clone(),
@@ -344,11 +351,7 @@ impl Channel {
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, UnixStream::connect(path)).await;
         let late = || io::Error::new(io::ErrorKind::TimedOut, "it does not accept in time");
         let stream = stream.unwrap_or_else(|_| Err(late())).map_err(within)?;
-<<<<<<< HEAD
-        self.start(stream, None).await.map_err(within)
-=======
-        self.start(stream, Vec::new()).await.map_err(within)
->>>>>>> 42aff82 (Peers that stop within a body are given up, paused gRPC consumers later; the control plane's connections end with their trust anchor; bodies of 64 KiB are sent again; exemplars name spans)
+        self.start(stream, None, Vec::new()).await.map_err(within)
     }
 
     /// The TLS configuration to dial with; waits for the first certificate where one is needed.
@@ -402,20 +405,11 @@ impl Channel {
                             format!("{address}: no TLS handshake in time"),
                         )
                     })??;
-<<<<<<< HEAD
-                self.start(stream, Some(address)).await
-            }
-            _ => self.start(stream, Some(address)).await,
-        }
-    }
-
-    async fn start<S>(&self, stream: S, to: Option<SocketAddr>) -> io::Result<Connection>
-=======
                 let chain = stream.get_ref().1.peer_certificates();
                 let chain = chain.map(<[_]>::to_vec).unwrap_or_default();
-                self.start(stream, chain).await
+                self.start(stream, Some(address), chain).await
             }
-            _ => self.start(stream, Vec::new()).await,
+            _ => self.start(stream, Some(address), Vec::new()).await,
         }
     }
 
@@ -423,9 +417,9 @@ impl Channel {
     async fn start<S>(
         &self,
         stream: S,
+        to: Option<SocketAddr>,
         chain: Vec<CertificateDer<'static>>,
     ) -> io::Result<Connection>
->>>>>>> 42aff82 (Peers that stop within a body are given up, paused gRPC consumers later; the control plane's connections end with their trust anchor; bodies of 64 KiB are sent again; exemplars name spans)
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -445,30 +439,32 @@ impl Channel {
             .await
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 handshake in time"))?
             .map_err(io::Error::other)?;
-<<<<<<< HEAD
+        let admitted = Rc::new(Cell::new(connection.current_max_send_streams()));
+        let told = admitted.clone();
         let inner = Rc::downgrade(&self.inner);
+        let (client, security) = (self.inner.client, self.inner.security.clone());
+        let distrusted = self.inner.distrusted.clone();
         spawn_local(async move {
-            let ended = connection.await;
-            let Some(inner) = inner.upgrade() else { return };
-            inner.show();
-            if let Err(error) = ended {
-                let client = inner.client;
-                tracing::debug!(client, %error, "connection to the control plane ended");
-=======
-        let inner = self.inner.clone();
-        spawn_local(async move {
-            let client = inner.client;
-            tokio::select! {
-                ended = connection => {
-                    if let Err(error) = ended {
+            {
+                let mut connection = pin!(connection);
+                let ended = poll_fn(|cx| {
+                    let ended = connection.as_mut().poll(cx);
+                    // A stream beyond would wait in silence, as if the server had nothing to say.
+                    told.set(connection.current_max_send_streams());
+                    ended
+                });
+                tokio::select! {
+                    ended = ended => if let Err(error) = ended {
                         tracing::debug!(client, %error, "connection to the control plane ended");
+                    },
+                    () = security.distrusted(&chain) => {
+                        tracing::info!(client, "no trust anchor in force vouches for this control plane's certificate: connecting anew");
+                        distrusted.inc();
                     }
                 }
-                () = inner.security.distrusted(&chain) => {
-                    tracing::info!(client, "no trust anchor in force vouches for this control plane's certificate: connecting anew");
-                    inner.distrusted.inc();
-                }
->>>>>>> 42aff82 (Peers that stop within a body are given up, paused gRPC consumers later; the control plane's connections end with their trust anchor; bodies of 64 KiB are sent again; exemplars name spans)
+            }
+            if let Some(inner) = inner.upgrade() {
+                inner.show();
             }
         });
         Ok(Connection {
@@ -476,6 +472,7 @@ impl Channel {
             send,
             since: Instant::now(),
             leases: Rc::new(()),
+            admitted,
         })
     }
 }

@@ -417,6 +417,52 @@ fn outbound_view(proxy: &Proxy, target: &str) -> Option<serde_json::Value> {
 }
 
 #[test]
+fn a_thousand_targets_are_watched_at_once_over_as_many_connections_as_it_takes() {
+    const TARGETS: usize = 1_000;
+    let world = world(&[("LINKERD2_PROXY_OUTBOUND_DISCOVERY_IDLE_TIMEOUT", "1h")]);
+    let (served, elsewhere) = (
+        application("127.0.0.1:0", "served"),
+        application("127.0.0.1:0", "elsewhere"),
+    );
+    let path = |name: &str| format!("{name}.default.svc.cluster.local:80");
+    let names: Vec<_> = (0..TARGETS).map(|n| format!("target-{n}")).collect();
+    for name in &names {
+        let endpoints = Answer::Say(add(vec![plain(served)]));
+        world
+            .script
+            .policy(name, Answer::Say(balanced(name, &path(name))));
+        world.script.endpoints(&path(name), endpoints);
+    }
+    // The server admits 200 streams on a connection, fewer than the sidecar would open.
+    for name in &names {
+        assert!(world.says(name, "served"), "{name}");
+    }
+    for method in ["OutboundPolicies.Watch", "Destination.Get"] {
+        let open = world
+            .proxy
+            .metric(&format!("control_watches{{method=\"{method}\"}}"));
+        assert_eq!(open, TARGETS as f64, "{method}");
+    }
+    let opened = |name: &str| {
+        world
+            .script
+            .opened(&format!("Destination.Get {}", path(name)))
+    };
+    assert!(
+        names.iter().all(|name| opened(name) == 1),
+        "none was asked for twice"
+    );
+    // The last one is as much alive as the first.
+    for name in [&names[0], &names[500], &names[TARGETS - 1]] {
+        let said = std::time::Instant::now();
+        let endpoints = Answer::Say(add(vec![plain(elsewhere)]));
+        world.script.endpoints(&path(name), endpoints);
+        eventually("the update is in force", || world.says(name, "elsewhere"));
+        println!("{name}: {:?} from the update to its effect", said.elapsed());
+    }
+}
+
+#[test]
 fn a_thousand_targets_cost_little_and_are_let_go_when_nobody_asks() {
     const TARGETS: usize = 1_000;
     let world = world(&[("LINKERD2_PROXY_OUTBOUND_DISCOVERY_IDLE_TIMEOUT", "4s")]);
