@@ -20,8 +20,8 @@ use crate::metrics::Gauge;
 pub const MAX_HELD: usize = 16 * 1024 * 1024;
 /// What is kept without a rule for retries, for a peer that refuses the request after its body has begun.
 pub const UNASKED: usize = 64 * 1024;
-/// Bytes of [`MAX_HELD`] that such bodies may take: the rest is for those that a rule wants kept.
-pub const UNASKED_HELD: usize = MAX_HELD / 2;
+/// Bytes that such bodies may hold together: the rest is for those that a rule wants kept.
+pub const UNASKED_HELD: usize = 8 * 1024 * 1024;
 /// Replay buffers kept for the next requests.
 const SPARE: usize = 64;
 /// Bytes that each of them keeps.

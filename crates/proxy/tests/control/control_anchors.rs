@@ -182,6 +182,8 @@ fn connections_to_a_control_plane_that_the_dropped_anchor_vouched_for_are_made_a
             .all(|proxy| proxy.metric("identity_trust_anchors") == 2.0)
     });
     assert_eq!((cut(&web), cut(&voting)), (0.0, 0.0));
+    let answers = || request(web.outbound(), "GET", "voting", "/", "");
+    assert_eq!(answers(), Some((200, "voting".to_owned())));
     // From now on the control plane shows a certificate of the new one; what is open was verified by the old.
     *script.next_issuer.lock().unwrap() = Some(new.clone());
     script.trust(&[&new.pem()]);
@@ -192,7 +194,6 @@ fn connections_to_a_control_plane_that_the_dropped_anchor_vouched_for_are_made_a
     // What discovery says next arrives, and nothing was forgotten meanwhile.
     let path = "voting.default.svc.cluster.local:80";
     let elsewhere = application("0.0.0.0:0", "elsewhere");
-    let answers = || request(web.outbound(), "GET", "voting", "/", "");
     assert_eq!(answers(), Some((200, "voting".to_owned())));
     script.endpoints(path, Answer::Say(add(vec![plain(elsewhere)])));
     eventually("the new endpoint is known", || {

@@ -297,7 +297,7 @@ pub fn tls_to(backend: Option<api::Backend>) -> Option<tls_route::Distribution> 
 fn tls_goes_by_its_server_name_and_what_no_route_names_goes_nowhere() {
     run(async {
         let route = |route: &str, name: sni_match::Match, backend, filters| api::TlsRoute {
-            metadata: Some(resource("TLSRoute", route)),
+            metadata: resource("TLSRoute", route),
             snis: vec![SniMatch {
                 r#match: Some(name),
             }],
