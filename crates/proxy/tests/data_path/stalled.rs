@@ -232,7 +232,10 @@ fn a_grpc_consumer_may_pause_for_longer_and_not_for_ever() {
         })
         .await;
         let mut send = connect(pod.enter().await).await;
-        let (answer, _) = send.send_request(call("/feed"), true).unwrap();
+        let (answer, mut question) = send.send_request(call("/feed"), false).unwrap();
+        question
+            .send_data(Bytes::from_static(b"ask"), true)
+            .unwrap();
         let (anybody, _) = send
             .send_request(Request::get("http://web/").body(()).unwrap(), true)
             .unwrap();
