@@ -143,10 +143,8 @@ pub fn trace_context(bytes: &[u8]) {
         .hand_on(&mut head, span)
         .expect("a small head has room");
     let next = TraceContext::read(&head).expect("what was written can be read");
-    let wanted = TraceContext {
-        parent: span,
-        ..context
-    };
+    let mut wanted = context;
+    wanted.parent = span;
     assert_eq!(next, wanted);
     assert_eq!(others(&head), before);
 }
