@@ -255,6 +255,7 @@ pub const GROUPS: &[(&str, &[Limit])] = &[
         row(Constant("proxy/src/metrics/labels.rs", "MAX_VALUE_BYTES"), Bytes, "the value is cut", ""),
         row(Constant("proxy/src/outbound/rules.rs", "MAX_HOSTNAMES"), Count, "counted without the hostname", ""),
         row(Constant("proxy/src/inbound/port.rs", "MAX_SERIES"), Count, "all are looked up in the registry anew", ""),
+        row(Constant("proxy/src/inbound/port.rs", "MAX_PROFILED"), Count, "they are resolved anew", ""),
         row(Constant("proxy/src/observe/refused.rs", "KEPT"), Count, "the oldest explanation goes", ""),
         row(Constant("proxy/src/observe/refused.rs", "LONGEST_METHOD"), Bytes, "the text is cut", ""),
         row(Constant("proxy/src/observe/refused.rs", "LONGEST_PATH"), Bytes, "the text is cut", ""),
