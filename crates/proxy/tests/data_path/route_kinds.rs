@@ -305,7 +305,6 @@ fn tls_goes_by_its_server_name_and_what_no_route_names_goes_nowhere() {
                 backends: tls_to(backend),
                 filters,
             }],
-            ..Default::default()
         };
         let suffix = |labels: &[&str]| {
             sni_match::Match::Suffix(sni_match::Suffix {
