@@ -162,6 +162,7 @@ fn converse<'p>(
                 Event::Pong => ("pong".into(), None),
                 Event::Settings => ("settings".into(), None),
                 Event::GoAway(code) => (format!("goaway {code}"), None),
+                Event::Refused(code) => (format!("refused {code:?}"), None),
                 Event::NeedMore => break,
             };
             told.lines.push(Line::Other(line));

@@ -8,13 +8,15 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench.processes import cpu_seconds
+from tests.ports import free_ports
 from tulle.local.proxy_binary import find_proxy
 
-__all__ = ["Server", "application", "codec", "free_ports", "sidecar"]
+__all__ = ["Server", "application", "codec", "sidecar"]
 
 
 @dataclass(frozen=True)
@@ -34,22 +36,12 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """Return the CPU time it has used, all threads."""
-        tasks = Path(f"/proc/{self.pid}/task").iterdir()
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+        return cpu_seconds(self.pid)
 
     def metrics(self) -> str:
         """Return its metrics page."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=5) as page:
             return str(page.read().decode())
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of loopback that nobody listens on."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 //! The facts of a hypothetical request, and the recorder that notes what became of each match.
 
-use tulle_engine::route::{Candidate, Outcome, Recorder};
+use tulle_engine::route::{Candidate, Recorder, RuleId, RuleName};
 use tulle_engine::{Headers, RequestView};
+
+use crate::verdict::{CandidateVerdict, Object};
 
 /// A request as Python describes it.
 pub struct Request<'a> {
@@ -23,18 +25,40 @@ impl Request<'_> {
 }
 
 /// One match, as it was weighed.
-pub struct Weighed {
-    pub rule: usize,
-    pub index: Option<usize>,
-    pub asks: String,
-    pub outcome: &'static str,
-    pub because: Option<String>,
-    pub saw: Option<String>,
+struct Weighed {
+    rule: RuleId,
+    index: Option<usize>,
+    asks: String,
+    outcome: &'static str,
+    because: Option<String>,
+    saw: Option<String>,
 }
 
 /// Notes every match.
 #[derive(Default)]
-pub struct Notes(pub Vec<Weighed>);
+pub struct Notes(Vec<Weighed>);
+
+impl Notes {
+    /// The matches, each with what its rule is called in the policy.
+    pub fn verdicts<'p>(
+        self,
+        name: impl Fn(RuleId) -> Option<RuleName<'p>>,
+    ) -> Vec<CandidateVerdict> {
+        let verdict = |weighed: Weighed| {
+            let name = name(weighed.rule)?;
+            Some(CandidateVerdict {
+                route: Object::new(name.route),
+                rule: name.number,
+                index: weighed.index,
+                asks: weighed.asks,
+                outcome: weighed.outcome,
+                because: weighed.because,
+                saw: weighed.saw,
+            })
+        };
+        self.0.into_iter().filter_map(verdict).collect()
+    }
+}
 
 impl Recorder for Notes {
     const ALL: bool = true;
@@ -44,17 +68,11 @@ impl Recorder for Notes {
         candidate: &Candidate<'_>,
         request: &RequestView<'_, H>,
     ) {
-        let outcome = match candidate.outcome {
-            Outcome::Matched => "matched",
-            Outcome::Shadowed => "shadowed",
-            Outcome::WrongHost => "wrong-host",
-            Outcome::Mismatch(_) => "mismatch",
-        };
         self.0.push(Weighed {
-            rule: candidate.rule.index(),
+            rule: candidate.rule,
             index: candidate.index,
             asks: candidate.matcher.to_string(),
-            outcome,
+            outcome: candidate.outcome.as_str(),
             because: candidate.because(),
             saw: candidate.saw(request),
         });

@@ -8,8 +8,7 @@ use tulle_engine::{Meta, Reason};
 
 use crate::facts::{Notes, Request};
 use crate::verdict::{
-    AnswerVerdict, AuthorizationVerdict, CandidateVerdict, InboundVerdict, Object, ReasonVerdict,
-    RequirementVerdict,
+    AnswerVerdict, AuthorizationVerdict, InboundVerdict, Object, ReasonVerdict, RequirementVerdict,
 };
 
 pub fn decide(
@@ -77,22 +76,7 @@ fn decided(server: &Server, peer: &Peer<'_>, request: &Request<'_>) -> InboundVe
             Protocol::Opaque => "opaque",
             Protocol::Tls => "tls",
         },
-        candidates: notes
-            .0
-            .into_iter()
-            .filter_map(|weighed| {
-                let rule = server.rules.get(weighed.rule)?;
-                Some(CandidateVerdict {
-                    route: Object::new(&server.routes.get(rule.route)?.meta),
-                    rule: rule.number,
-                    index: weighed.index,
-                    asks: weighed.asks,
-                    outcome: weighed.outcome,
-                    because: weighed.because,
-                    saw: weighed.saw,
-                })
-            })
-            .collect(),
+        candidates: notes.verdicts(|id| server.rule_name(id)),
         route: found.as_ref().map(|found| Object::new(&found.route.meta)),
         rule: found.as_ref().map(|found| found.rule.number),
         authorizations: may_hold

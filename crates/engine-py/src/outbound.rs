@@ -7,8 +7,8 @@ use tulle_engine::{Invalid, Reason};
 
 use crate::facts::{Notes, Request};
 use crate::verdict::{
-    AnswerVerdict, BackendVerdict, CandidateVerdict, Endpoint, Object, OutboundVerdict,
-    ReasonVerdict, RuleVerdict, TimeoutsVerdict, filters,
+    AnswerVerdict, BackendVerdict, Endpoint, Object, OutboundVerdict, ReasonVerdict, RuleVerdict,
+    TimeoutsVerdict, filters,
 };
 
 pub fn decide(
@@ -44,18 +44,6 @@ fn decided(policy: &Policy, request: &Request<'_>, http2: bool) -> OutboundVerdi
         Some(_) => policy.route_with(version, &request.view(), &mut notes),
         None => policy.route_connection(b""),
     };
-    let candidates = notes.0.into_iter().filter_map(|weighed| {
-        let rule = policy.rules.get(weighed.rule)?;
-        Some(CandidateVerdict {
-            route: Object::new(&policy.routes.get(rule.route)?.meta),
-            rule: rule.number,
-            index: weighed.index,
-            asks: weighed.asks,
-            outcome: weighed.outcome,
-            because: weighed.because,
-            saw: weighed.saw,
-        })
-    });
     let rule = found.as_ref().map(|found| rule(policy, found, request));
     OutboundVerdict {
         target: Object::new(&policy.meta),
@@ -67,7 +55,7 @@ fn decided(policy: &Policy, request: &Request<'_>, http2: bool) -> OutboundVerdi
             Protocol::Opaque(_) => "opaque",
             Protocol::Tls(_) => "tls",
         },
-        candidates: candidates.collect(),
+        candidates: notes.verdicts(|id| policy.rule_name(id)),
         reason: reason(found.as_ref(), request).map(ReasonVerdict::new),
         rule,
         problems: policy.problems.iter().map(ToString::to_string).collect(),

@@ -80,6 +80,14 @@ pub(crate) fn limit(
     }
 }
 
+/// A duration that has to be there.
+pub(crate) fn required_duration(
+    field: &str,
+    message: Option<&prost_types::Duration>,
+) -> Result<Duration, Invalid> {
+    duration(field, message.ok_or_else(|| Invalid::missing(field))?)
+}
+
 pub(crate) fn duration(field: &str, message: &prost_types::Duration) -> Result<Duration, Invalid> {
     let (Ok(seconds), Ok(nanos)) = (u64::try_from(message.seconds), u32::try_from(message.nanos))
     else {

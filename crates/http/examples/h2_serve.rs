@@ -71,7 +71,7 @@ fn serve(mut socket: TcpStream) -> std::io::Result<()> {
                     RESET.fetch_add(1, Relaxed);
                     connection.release(stream);
                 }
-                Ok(Event::Pong | Event::Settings | Event::GoAway(_)) => {}
+                Ok(Event::Pong | Event::Settings | Event::GoAway(_) | Event::Refused(_)) => {}
                 Err(_) => break true,
             }
             while connection.pop_granted().is_some() {}

@@ -77,20 +77,23 @@ pub fn is_method(bytes: &[u8]) -> bool {
         && !bytes.iter().any(u8::is_ascii_lowercase)
 }
 
-/// Origin form: begins with `/`, visible ASCII, no fragment.
+/// Origin form: begins with `/`, without fragment.
 #[must_use]
 pub fn is_origin_form(bytes: &[u8]) -> bool {
     bytes.first() == Some(&b'/') && is_target(bytes)
 }
 
 /// Every octet may stand in a request target, whatever its form: any visible ASCII octet but `#`, since a fragment never
-/// goes on the wire. The bytes that policy sees are exactly the bytes that we forward, so nothing else is refused here.
+/// goes on the wire, and UTF-8 that nobody has percent-encoded: RFC 3986 has no place for it, but clients send it and
+/// servers take it. The bytes that policy sees are exactly the bytes that we forward, so nothing else is refused here.
 #[must_use]
 pub fn is_target(bytes: &[u8]) -> bool {
-    let bad = bytes.iter().fold(false, |bad, &b| {
-        bad | (b <= 0x20) | (b >= 0x7f) | (b == b'#')
+    let (bad, beyond) = bytes.iter().fold((false, 0), |(bad, beyond), &b| {
+        let bad = bad | (b <= 0x20) | (b == 0x7f) | (b == b'#');
+        (bad, beyond | b)
     });
-    !bad && !bytes.is_empty()
+    let encoded = beyond < 0x80 || std::str::from_utf8(bytes).is_ok();
+    !bad && encoded && !bytes.is_empty()
 }
 
 /// Makes ASCII letters lower-case, eight octets at a time: every field name of every message passes through here.

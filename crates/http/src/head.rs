@@ -250,7 +250,7 @@ impl Head {
 
     /// Sets path and query; `*` also sets the asterisk form.
     /// # Errors
-    /// [`Error::Target`] unless it begins with `/` (or is `*`), is visible ASCII and has no fragment.
+    /// [`Error::Target`] unless it begins with `/` (or is `*`), is visible ASCII or UTF-8 and has no fragment.
     pub fn set_path(&mut self, path: &[u8]) -> Result<(), Error> {
         check(path == b"*" || grammar::is_origin_form(path), Error::Target)?;
         self.path = self.append(path)?;

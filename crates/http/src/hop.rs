@@ -13,6 +13,15 @@ pub enum UpgradeField {
     Drop,
 }
 
+impl UpgradeField {
+    /// `carried`: the message is part of an upgrade that the next hop is asked for, or has taken.
+    #[inline]
+    #[must_use]
+    pub fn of(carried: bool) -> Self {
+        if carried { Self::Keep } else { Self::Drop }
+    }
+}
+
 const HOP: KnownSet = KnownSet::of(&[
     Known::Connection,
     Known::KeepAlive,

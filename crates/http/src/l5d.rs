@@ -108,7 +108,7 @@ pub fn unbridge(head: &mut Head) -> Option<OrigProto> {
     } else {
         Version::Http11
     };
-    let absolute_form = value.ends_with(b"; absolute-form");
+    let absolute_form = was_absolute_form(head);
     head.remove(ORIG_PROTO);
     if version == Version::Http10 && !absolute_form && !head.says_host() {
         head.clear_authority();
@@ -122,6 +122,12 @@ pub fn unbridge(head: &mut Head) -> Option<OrigProto> {
         version,
         absolute_form,
     })
+}
+
+/// The bridge says that the request's target was an absolute URI.
+pub(crate) fn was_absolute_form(head: &Head) -> bool {
+    head.get(ORIG_PROTO)
+        .is_some_and(|value| value.ends_with(b"; absolute-form"))
 }
 
 /// Writes the bridge header for an HTTP/1 head that is about to travel over HTTP/2 to a meshed peer. A request says its

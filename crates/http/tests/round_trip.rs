@@ -488,7 +488,9 @@ fn a_head_has_one_authority_and_its_fields_can_be_edited() {
     for bad in [&b"ftp"[..], b"", b"http "] {
         assert_eq!(head.set_scheme(bad), Err(Error::Scheme));
     }
-    for bad in [&b""[..], b"x", b"/a b", b"/#", b"/\r\nX: y"] {
+    let no_text = [&b"/caf\xe9"[..], b"/\xff", b"/\xc0\xaf", b"/\xed\xa0\x80"];
+    let broken = [&b""[..], b"x", b"/a b", b"/#", b"/\r\nX: y", b"/\x7f"];
+    for bad in no_text.into_iter().chain(broken) {
         assert_eq!(head.set_path(bad), Err(Error::Target));
     }
     let big = vec![b'a'; tulle_http::Limits::MAX_HEAD_BUFFER];

@@ -5,7 +5,6 @@
 //! it is told by `l5d-client-id`, which that side puts there. `/shutdown` exists only when the
 //! environment asks for it. Requests are small, answered whole, and at most [`MAX_CONNECTIONS`] clients are served.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -30,11 +29,12 @@ use crate::config::{Environment, values};
 use crate::control::Control;
 use crate::liveness::Liveness;
 use crate::log::{LogLevels, MAX_LEVELS};
-use crate::metrics::Registry;
 use crate::metrics::gzip::Gzip;
 use crate::metrics::process::Process;
 use crate::metrics::text::{self, Format, PIECE};
+use crate::metrics::{Registry, Shard};
 use crate::observe::{KEPT, Observed};
+use crate::places::Places;
 
 /// Whom the sidecar's inbound side has let through to us.
 const CLIENT_ID: &str = "l5d-client-id";
@@ -60,21 +60,29 @@ pub struct Admin {
     pub liveness: Liveness,
     /// The requests that were refused.
     pub observed: Arc<Observed>,
+    /// Counts what the server's own bounds have cost its clients.
+    pub shard: Shard,
     /// Where `POST /shutdown` goes; `None` when it is not enabled.
     pub shutdown: Option<mpsc::Sender<()>>,
 }
 
 /// Serves for ever.
 pub async fn serve(listener: TcpListener, admin: Rc<Admin>) {
-    let open = Rc::new(Cell::new(0));
+    let places = Rc::new(Places::new(MAX_CONNECTIONS));
+    let mut full = false;
     loop {
-        if open.get() >= MAX_CONNECTIONS {
+        let place = loop {
+            if let Some(place) = places.enter_shared() {
+                break place;
+            }
+            if !std::mem::replace(&mut full, true) {
+                admin.shard.limit("proxy::admin::MAX_CONNECTIONS").inc();
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
-            continue;
-        }
+        };
+        full = false;
         match listener.accept().await {
             Ok((stream, client)) => {
-                let place = Place::take(&open);
                 let admin = admin.clone();
                 spawn_local(async move {
                     connection(stream, client, admin).await;
@@ -89,23 +97,8 @@ pub async fn serve(listener: TcpListener, admin: Rc<Admin>) {
     }
 }
 
-/// One of the [`MAX_CONNECTIONS`].
-struct Place(Rc<Cell<usize>>);
-
-impl Place {
-    fn take(open: &Rc<Cell<usize>>) -> Self {
-        open.set(open.get() + 1);
-        Self(open.clone())
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
-
 async fn connection(stream: TcpStream, client: SocketAddr, admin: Rc<Admin>) {
+    let shard = admin.shard.clone();
     let answer = service_fn(move |request| {
         let admin = admin.clone();
         async move { Ok::<_, Infallible>(admin.answer(request, client).await) }
@@ -117,6 +110,9 @@ async fn connection(stream: TcpStream, client: SocketAddr, admin: Rc<Admin>) {
         .serve_connection(TokioIo::new(stream), answer)
         .await;
     if let Err(error) = served {
+        if error.is_timeout() {
+            shard.limit("proxy::admin::HEADER_TIMEOUT").inc();
+        }
         tracing::debug!(%error, %client, "admin connection ended");
     }
 }

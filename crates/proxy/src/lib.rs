@@ -26,6 +26,7 @@ pub mod metrics;
 pub mod net;
 pub mod observe;
 pub mod outbound;
+pub mod places;
 pub mod run;
 pub mod signal;
 pub mod tap;

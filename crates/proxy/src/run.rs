@@ -17,15 +17,15 @@ use tokio::task::spawn_local;
 use crate::admin::{self, Admin};
 use crate::config::{Config, Environment};
 use crate::control;
-use crate::control::traces::Exporter;
+use crate::control::traces::{Exporter, Flush};
 use crate::discovery::{self, Discovery};
 use crate::drain::{self, Drain};
-use crate::identity::Trust;
+use crate::identity::{Epochs, Trust};
 use crate::inbound::admission::Shared;
 use crate::liveness::{Heartbeat, Liveness};
 use crate::log::LogLevels;
 use crate::metrics::process::Process;
-use crate::metrics::{Limits, Registry};
+use crate::metrics::{Limits, Registry, Shard};
 use crate::net::listen;
 use crate::observe::{Observed, access};
 use crate::signal::EndSignals;
@@ -55,16 +55,11 @@ async fn live(
 ) -> Result<(), String> {
     let mut signals =
         EndSignals::catch().map_err(|error| format!("signals cannot be caught: {error}"))?;
-    let admin_listener = listen::bind(config.admin_listen, listen::SocketOptions::default())
-        .and_then(TcpListener::from_std)
-        .map_err(|error| format!("the admin server: {error}"))?;
-    let listeners = Listeners::bind(&config).map_err(|error| error.to_string())?;
-    let tap_listener = tap::bind(&config).map_err(|error| format!("tap: {error}"))?;
-    let limits = Limits {
+    let bound = Bound::all(&config)?;
+    let registry = Registry::new(Limits {
         retain_idle: config.metrics_retain_idle,
         ..Limits::default()
-    };
-    let registry = Registry::new(limits);
+    });
     let shard = registry.shard();
     let (discovery, requests) = discovery::channel(control::inbound_defaults(&config));
     let (epochs, received) = watch::channel(None);
@@ -76,63 +71,32 @@ async fn live(
         &registry,
         &shard,
     )?;
-    let spans = config.tracing.as_ref().map(|tracing| {
-        let traces: Arc<Traces> = Arc::default();
-        let (exporter, flush) =
-            Exporter::new(&config, tracing, received.clone(), &shard, traces.clone());
-        spawn_local(exporter.run());
-        (traces, flush)
-    });
+    let spans = export_spans(&config, &received, &shard);
     let trust = Trust::new(received);
     if config.identity.is_some() {
-        spawn_local(trust.clone().review(config.shutdown_grace, shard));
+        spawn_local(trust.clone().review(config.shutdown_grace, shard.clone()));
     }
     let (mut inbound, mut outbound) = (Drain::default(), Drain::default());
     let liveness = Liveness::new(config.workers);
-    let limits_of_ports: Arc<Shared> = Arc::default();
-    let access = config
-        .access_log
-        .map(|format| access::Writer::start(format, io::stderr()));
-    let access = access
-        .transpose()
-        .map_err(|error| format!("the access log's thread cannot start: {error}"))?;
     let traces = spans.as_ref().map(|(traces, _)| traces.clone());
-    let observed = Observed::new(access, traces);
-    let mut shares = vec![listeners];
-    for _ in 1..config.workers {
-        let beside = shares[0].beside(&config);
-        shares.push(beside.map_err(|error| format!("a listener cannot be shared: {error}"))?);
+    let observed = Observed::new(access_log(&config)?, traces);
+    let common = Common {
+        config: config.clone(),
+        discovery,
+        trust: trust.clone(),
+        registry: registry.clone(),
+        limits: Arc::default(),
+        observed: observed.clone(),
+    };
+    let shares = shares(bound.traffic, &config)?;
+    if let Some(listener) = bound.tap {
+        serve_tap(listener, &config, trust, &observed, &inbound);
     }
-    let mut starts = Vec::new();
-    let workers = shares.into_iter().zip(liveness.heartbeats());
-    for (number, (listeners, heartbeat)) in workers.enumerate() {
-        let (Some(inbound), Some(outbound)) = (inbound.guard(), outbound.guard()) else {
-            break;
-        };
-        starts.push(Start {
-            number,
-            listeners,
-            config: config.clone(),
-            discovery: discovery.clone(),
-            trust: trust.clone(),
-            registry: registry.clone(),
-            limits: limits_of_ports.clone(),
-            inbound,
-            outbound,
-            heartbeat: heartbeat.clone(),
-            observed: observed.clone(),
-        });
-    }
-    if let (Some(listener), Some(tap), Some(guard)) = (tap_listener, &config.tap, inbound.guard()) {
-        let listener = TcpListener::from_std(listener).map_err(|error| format!("tap: {error}"))?;
-        let taps = observed.taps().clone();
-        let server = tap::Server::new(&tap.identity, trust.clone(), taps, guard);
-        spawn_local(server.run(listener));
-    }
-    let mut workers = Workers::start(starts)?;
+    let mut workers = Workers::start(starts(shares, &liveness, &common, &inbound, &outbound))?;
 
     let (shutdown, mut asked) = mpsc::channel(1);
     let admin = Rc::new(Admin {
+        shard,
         control: control.clone(),
         registry,
         process: Process::new(),
@@ -142,26 +106,47 @@ async fn live(
         observed,
         shutdown: config.shutdown_endpoint.then_some(shutdown),
     });
-    spawn_local(admin::serve(admin_listener, admin));
+    spawn_local(admin::serve(bound.admin, admin));
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), admin = %config.admin_listen, inbound = %config.inbound.listen, outbound = ?config.outbound.listen, "tulle-proxy started");
 
-    let (why, by_signal) = tokio::select! {
-        signal = signals.next() => (signal, true),
-        _ = asked.recv(), if config.shutdown_endpoint => ("POST /shutdown", false),
+    let (why, accepting) = tokio::select! {
+        signal = signals.next() => (signal, config.shutdown_accept),
+        // Who asks by POST has nothing more to be called for.
+        _ = asked.recv(), if config.shutdown_endpoint => ("POST /shutdown", Duration::ZERO),
         ended = workers.ended() => return Err(ended),
     };
-    // Who asks by POST has nothing more to be called for.
-    let (accepting, grace) = match by_signal {
-        true => (config.shutdown_accept, config.shutdown_grace),
-        false => (Duration::ZERO, config.shutdown_grace),
-    };
+    let grace = config.shutdown_grace;
     tracing::info!(why, ?grace, "ending; waiting for connections");
     control.readiness.drain();
+    let finished = drain::finish(&mut inbound, &mut outbound, accepting, grace);
+    let_go(finished, grace, &mut signals).await;
+    if let Some((_, flush)) = spans {
+        flush.now().await;
+    }
+    Ok(())
+}
+
+fn serve_tap(
+    listener: TcpListener,
+    config: &Config,
+    trust: Trust,
+    observed: &Observed,
+    drain: &Drain,
+) {
+    if let (Some(tap), Some(guard)) = (&config.tap, drain.guard()) {
+        let taps = observed.taps().clone();
+        let server = tap::Server::new(&tap.identity, trust, taps, guard);
+        spawn_local(server.run(listener));
+    }
+}
+
+/// Waits for what is under way to end; a second signal does not wait.
+async fn let_go(finished: impl Future<Output = bool>, grace: Duration, signals: &mut EndSignals) {
     tokio::select! {
-        all = drain::finish(&mut inbound, &mut outbound, accepting, grace) => {
+        all = finished => {
             if all {
                 tracing::info!("every connection ended");
             } else {
@@ -170,25 +155,100 @@ async fn live(
         }
         signal = signals.next() => tracing::warn!(signal, "asked again; ending at once"),
     }
-    if let Some((_, flush)) = spans {
-        flush.now().await;
+}
+
+/// Every listening socket of the process.
+struct Bound {
+    admin: TcpListener,
+    traffic: Listeners,
+    tap: Option<TcpListener>,
+}
+
+impl Bound {
+    fn all(config: &Config) -> Result<Self, String> {
+        let admin = listen::bind(config.admin_listen, listen::SocketOptions::default())
+            .and_then(TcpListener::from_std)
+            .map_err(|error| format!("the admin server: {error}"))?;
+        let traffic = Listeners::bind(config).map_err(|error| error.to_string())?;
+        let tap = tap::bind(config)
+            .and_then(|tap| tap.map(TcpListener::from_std).transpose())
+            .map_err(|error| format!("tap: {error}"))?;
+        Ok(Bound {
+            admin,
+            traffic,
+            tap,
+        })
     }
-    Ok(())
+}
+
+/// The first worker accepts from what was bound, each further one from sockets beside it on the same addresses.
+fn shares(traffic: Listeners, config: &Config) -> Result<Vec<Listeners>, String> {
+    let mut shares = vec![traffic];
+    for _ in 1..config.workers {
+        let beside = shares[0].beside(config);
+        shares.push(beside.map_err(|error| format!("a listener cannot be shared: {error}"))?);
+    }
+    Ok(shares)
+}
+
+/// Where the workers' spans go and what sends them, where a collector is named.
+fn export_spans(config: &Config, epochs: &Epochs, shard: &Shard) -> Option<(Arc<Traces>, Flush)> {
+    let tracing = config.tracing.as_ref()?;
+    let traces: Arc<Traces> = Arc::default();
+    let (exporter, flush) = Exporter::new(config, tracing, epochs.clone(), shard, traces.clone());
+    spawn_local(exporter.run());
+    Some((traces, flush))
+}
+
+fn access_log(config: &Config) -> Result<Option<access::Writer>, String> {
+    let started = config
+        .access_log
+        .map(|format| access::Writer::start(format, io::stderr()));
+    started
+        .transpose()
+        .map_err(|error| format!("the access log's thread cannot start: {error}"))
+}
+
+/// What all workers share.
+#[derive(Clone)]
+struct Common {
+    config: Arc<Config>,
+    discovery: Discovery,
+    trust: Trust,
+    registry: Registry,
+    limits: Arc<Shared>,
+    observed: Arc<Observed>,
 }
 
 /// What a worker thread begins with; moved to it.
 struct Start {
     number: usize,
     listeners: Listeners,
-    config: Arc<Config>,
-    discovery: Discovery,
-    trust: Trust,
-    registry: Registry,
-    limits: Arc<Shared>,
     inbound: drain::Guard,
     outbound: drain::Guard,
     heartbeat: Heartbeat,
-    observed: Arc<Observed>,
+    common: Common,
+}
+
+fn starts(
+    shares: Vec<Listeners>,
+    liveness: &Liveness,
+    common: &Common,
+    inbound: &Drain,
+    outbound: &Drain,
+) -> Vec<Start> {
+    let workers = shares.into_iter().zip(liveness.heartbeats()).enumerate();
+    let start = |(number, (listeners, heartbeat)): (usize, (Listeners, &Heartbeat))| {
+        Some(Start {
+            number,
+            listeners,
+            inbound: inbound.guard()?,
+            outbound: outbound.guard()?,
+            heartbeat: heartbeat.clone(),
+            common: common.clone(),
+        })
+    };
+    workers.map_while(start).collect()
 }
 
 /// The worker threads.
@@ -258,16 +318,19 @@ async fn worker(start: Start) -> io::Result<()> {
     let Start {
         number,
         listeners,
+        inbound,
+        outbound,
+        heartbeat,
+        common,
+    } = start;
+    let Common {
         config,
         discovery,
         mut trust,
         registry,
         limits,
-        inbound,
-        outbound,
-        heartbeat,
         observed,
-    } = start;
+    } = common;
     let shard = registry.shard();
     spawn_local(heartbeat.beat(shard.clone()));
     if config.identity.is_some() {

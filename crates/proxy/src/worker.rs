@@ -1,10 +1,12 @@
 //! The data path's thread: listeners, and a task per accepted connection. A connection, its streams, its timers and
 //! the connections made for it stay on this thread, so nothing on the path is `Send` or locked.
 
+use std::hint::black_box;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 
@@ -156,6 +158,7 @@ pub async fn run(listeners: Listeners, parts: Parts) -> io::Result<()> {
             move |accepted, guard| outbound::serve(outbound.clone(), accepted, guard),
         )));
     }
+    tokio::task::spawn_local(give_memory_back());
     let (mut inbound_guard, mut outbound_guard) = (inbound_guard, outbound_guard);
     inbound_guard.draining().await;
     drop(inbound_guard);
@@ -167,6 +170,26 @@ pub async fn run(listeners: Listeners, parts: Parts) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// The allocator returns pages to the system some time after they fell free, but looks for those whose time has come
+/// only when more falls free. A thread that carries its requests without allocating would keep what a burst has left
+/// behind for ever. What is held here is large enough to be such pages itself, and older when it is let go of than they
+/// have to be.
+async fn give_memory_back() {
+    loop {
+        tokio::time::sleep(GIVE_BACK).await;
+        let pages = black_box(Vec::<u8>::with_capacity(PAGES));
+        tokio::time::sleep(HELD).await;
+        drop(pages);
+    }
+}
+
+/// How often.
+const GIVE_BACK: Duration = Duration::from_secs(2);
+/// Octets that the allocator has no small block for.
+const PAGES: usize = 256 * 1024;
+/// Longer than the 10 ms after which the allocator returns free pages.
+const HELD: Duration = Duration::from_millis(50);
 
 /// Accepts until the drain closes the door; each connection is a task of its own, made by `serve`.
 async fn accept<S: Future<Output = ()> + 'static>(

@@ -11,7 +11,7 @@ use super::jwt::{Jwt, MAX_REQUIREMENTS};
 use super::rate::RateLimit;
 use super::{AuthorizationId, Protocol, Route, Rule, Server};
 use crate::destination::ip_addr;
-use crate::invalid::{Invalid, MAX_AUTHORIZATIONS, MAX_ROUTES, MAX_RULES, duration, each};
+use crate::invalid::{Invalid, MAX_AUTHORIZATIONS, MAX_ROUTES, MAX_RULES, each, required_duration};
 use crate::meta::{Meta, Resource};
 use crate::route::{BrokenMatch, Filter, HostPattern, Hosts, Matcher, RuleId, Table, TableBuilder};
 
@@ -108,6 +108,20 @@ struct Compiler {
     problems: Vec<Invalid>,
 }
 
+/// A route of a message, whichever its kind.
+struct RouteFields<'m, Rule> {
+    hosts: Hosts,
+    metadata: Option<&'m meta::Metadata>,
+    authorizations: &'m [api::Authz],
+    rules: &'m [Rule],
+}
+
+/// A rule of such a route.
+struct RuleFields<Matches> {
+    filters: Result<Vec<Filter>, Invalid>,
+    matches: Matches,
+}
+
 impl Compiler {
     fn protocol<'m>(
         &mut self,
@@ -116,11 +130,7 @@ impl Compiler {
         use api::proxy_protocol::Kind;
         Ok(match kind {
             Kind::Detect(detect) => {
-                let timeout = detect
-                    .timeout
-                    .as_ref()
-                    .ok_or_else(|| Invalid::missing("detect.timeout"))?;
-                let timeout = duration("detect.timeout", timeout)?;
+                let timeout = required_duration("detect.timeout", detect.timeout.as_ref())?;
                 let http = self.http_routes("detect.http_routes", &detect.http_routes)?;
                 (
                     Protocol::Detect { timeout, http },
@@ -184,35 +194,20 @@ impl Compiler {
         field: &str,
         messages: &[api::HttpRoute],
     ) -> Result<Arc<Table>, Invalid> {
-        let mut table = TableBuilder::new(BrokenMatch::First);
-        for (index, message) in messages.iter().enumerate() {
-            let field = format!("{field}[{index}]");
-            let hosts = Hosts::compile(message.hosts.iter().map(HostPattern::http));
-            let route = self.route(
-                &field,
-                message.metadata.as_ref(),
-                &message.authorizations,
-                &hosts,
-                message.rules.len(),
-            )?;
-            for (number, rule) in message.rules.iter().enumerate() {
-                let field = format!("{field}.rules[{number}]");
-                let id = self.rule(
-                    &field,
-                    route,
-                    number,
-                    each("filters", &rule.filters, http_filter),
-                );
-                self.enter(
-                    &mut table,
-                    &hosts,
-                    &field,
-                    id,
-                    rule.matches.iter().map(Matcher::http),
-                );
-            }
-        }
-        Ok(Arc::new(table.build()))
+        self.table(
+            field,
+            messages,
+            |route| RouteFields {
+                hosts: Hosts::compile(route.hosts.iter().map(HostPattern::http)),
+                metadata: route.metadata.as_ref(),
+                authorizations: &route.authorizations,
+                rules: &route.rules,
+            },
+            |rule| RuleFields {
+                filters: each("filters", &rule.filters, http_filter),
+                matches: rule.matches.iter().map(Matcher::http),
+            },
+        )
     }
 
     fn grpc_routes(
@@ -220,53 +215,62 @@ impl Compiler {
         field: &str,
         messages: &[api::GrpcRoute],
     ) -> Result<Arc<Table>, Invalid> {
+        self.table(
+            field,
+            messages,
+            |route| RouteFields {
+                hosts: Hosts::compile(route.hosts.iter().map(HostPattern::http)),
+                metadata: route.metadata.as_ref(),
+                authorizations: &route.authorizations,
+                rules: &route.rules,
+            },
+            |rule| RuleFields {
+                filters: each("filters", &rule.filters, grpc_filter),
+                matches: rule.matches.iter().map(Matcher::grpc),
+            },
+        )
+    }
+
+    /// The routes of one kind: `route` and `rule` read the messages of that kind.
+    fn table<'m, Route, Rule: 'm, Matches>(
+        &mut self,
+        field: &str,
+        messages: &'m [Route],
+        route: impl Fn(&'m Route) -> RouteFields<'m, Rule>,
+        rule: impl Fn(&'m Rule) -> RuleFields<Matches>,
+    ) -> Result<Arc<Table>, Invalid>
+    where
+        Matches: ExactSizeIterator<Item = Result<Matcher, Invalid>> + Clone,
+    {
         let mut table = TableBuilder::new(BrokenMatch::First);
         for (index, message) in messages.iter().enumerate() {
             let field = format!("{field}[{index}]");
-            let hosts = Hosts::compile(message.hosts.iter().map(HostPattern::http));
-            let route = self.route(
-                &field,
-                message.metadata.as_ref(),
-                &message.authorizations,
-                &hosts,
-                message.rules.len(),
-            )?;
-            for (number, rule) in message.rules.iter().enumerate() {
+            let fields = route(message);
+            let route = self.route(&field, &fields)?;
+            for (number, message) in fields.rules.iter().enumerate() {
                 let field = format!("{field}.rules[{number}]");
-                let id = self.rule(
-                    &field,
-                    route,
-                    number,
-                    each("filters", &rule.filters, grpc_filter),
-                );
-                self.enter(
-                    &mut table,
-                    &hosts,
-                    &field,
-                    id,
-                    rule.matches.iter().map(Matcher::grpc),
-                );
+                let RuleFields { filters, matches } = rule(message);
+                let id = self.rule(&field, route, number, filters);
+                self.enter(&mut table, &fields.hosts, &field, id, matches);
             }
         }
         Ok(Arc::new(table.build()))
     }
 
-    fn route(
+    fn route<Rule>(
         &mut self,
         field: &str,
-        metadata: Option<&meta::Metadata>,
-        authorizations: &[api::Authz],
-        hosts: &Hosts,
-        rules: usize,
+        fields: &RouteFields<'_, Rule>,
     ) -> Result<usize, Invalid> {
-        if self.routes.len() >= MAX_ROUTES || self.rules.len() + rules > MAX_RULES {
+        if self.routes.len() >= MAX_ROUTES || self.rules.len() + fields.rules.len() > MAX_RULES {
             let why = format!("goes beyond {MAX_ROUTES} routes or {MAX_RULES} rules");
             return Err(Invalid::new(field, why));
         }
-        if let Some(error) = hosts.broken() {
+        if let Some(error) = fields.hosts.broken() {
             self.problems.push(error.clone().under(field));
         }
-        let mut ids = self.authorizations(&format!("{field}.authorizations"), authorizations)?;
+        let mut ids =
+            self.authorizations(&format!("{field}.authorizations"), fields.authorizations)?;
         // What the server allows, it allows on all its routes.
         for id in &self.own {
             if !ids.contains(id) {
@@ -274,7 +278,7 @@ impl Compiler {
             }
         }
         self.routes.push(Route {
-            meta: Meta::compile(metadata),
+            meta: Meta::compile(fields.metadata),
             authorizations: ids,
         });
         Ok(self.routes.len() - 1)

@@ -49,7 +49,7 @@ use crate::invalid::Invalid;
 use crate::meta::Meta;
 use crate::reason::Reason;
 use crate::request::{Headers, RequestView};
-use crate::route::{self, Answer, Filter, Found, Matcher, Recorder, RuleId, RuleName, Table};
+use crate::route::{self, Filter, Found, PolicyRule, Recorder, RuleId, RuleName, Table};
 
 /// A compiled policy for one port.
 #[derive(Clone, Debug)]
@@ -154,57 +154,27 @@ pub struct Rule {
     pub invalid: Option<Invalid>,
 }
 
+impl PolicyRule for Rule {
+    type Route = Route;
+
+    #[inline]
+    fn number(&self) -> usize {
+        self.number
+    }
+
+    #[inline]
+    fn filters(&self) -> &[Filter] {
+        &self.filters
+    }
+
+    #[inline]
+    fn meta(route: &Route) -> &Arc<Meta> {
+        &route.meta
+    }
+}
+
 /// What matched a request.
-#[derive(Clone, Copy, Debug)]
-pub struct RouteRef<'a> {
-    /// The rule's place in the server's `rules`.
-    pub id: RuleId,
-    /// The route object.
-    pub route: &'a Route,
-    /// The rule.
-    pub rule: &'a Rule,
-    /// The match of it that holds.
-    pub matcher: &'a Matcher,
-    /// Why the rule or the match could not be read, when it could not.
-    pub invalid: Option<&'a Invalid>,
-}
-
-impl<'a> RouteRef<'a> {
-    /// What the rule is called.
-    #[must_use]
-    pub fn name(&self) -> RuleName<'a> {
-        RuleName {
-            route: &self.route.meta,
-            number: self.rule.number,
-        }
-    }
-
-    /// What the rule answers by itself, if it does; to be asked after [`Server::authorize`].
-    #[must_use]
-    pub fn answer<H: Headers + ?Sized>(
-        &self,
-        request: &RequestView<'_, H>,
-        random: u64,
-    ) -> Option<Answer<'a>> {
-        match self.invalid {
-            Some(error) => Some(Answer::Invalid(error)),
-            None => route::answer(&self.rule.filters, request, random),
-        }
-    }
-
-    /// How long the rule holds the request back before it answers or goes on. To be asked with the same `random`.
-    #[must_use]
-    pub fn delay<H: Headers + ?Sized>(
-        &self,
-        request: &RequestView<'_, H>,
-        random: u64,
-    ) -> Option<Duration> {
-        match self.invalid {
-            Some(_) => None,
-            None => route::delay(&self.rule.filters, request, random),
-        }
-    }
-}
+pub type RouteRef<'a> = route::RouteRef<'a, Rule>;
 
 /// Which authorizations hold for a connection: one bit each. Belongs to one server and one peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -325,6 +295,16 @@ impl Server {
         recorder: &mut R,
     ) -> Option<RouteRef<'_>> {
         self.found(self.http()?.find_with(request, recorder)?)
+    }
+
+    /// What a rule is called; `None` for a place where there is none.
+    #[must_use]
+    pub fn rule_name(&self, id: RuleId) -> Option<RuleName<'_>> {
+        let rule = self.rules.get(id.index())?;
+        Some(RuleName {
+            route: &self.routes.get(rule.route)?.meta,
+            number: rule.number,
+        })
     }
 
     fn found<'a>(&'a self, found: Found<'a>) -> Option<RouteRef<'a>> {

@@ -5,6 +5,7 @@ use tulle_api::inbound as api;
 use tulle_api::{http_route, meta, net};
 
 use super::*;
+use crate::route::Answer;
 
 const WEB: &str = "web.default.serviceaccount.identity.linkerd.cluster.local";
 

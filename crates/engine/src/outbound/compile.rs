@@ -3,6 +3,7 @@
 //! A rule that cannot be read stays in its place and fails what it matches; only a message without any protocol, or
 //! beyond the bounds, is refused as a whole.
 
+use std::iter;
 use std::sync::Arc;
 
 use tulle_api::meta;
@@ -12,9 +13,9 @@ use super::backend::Backends;
 use super::resilience::FailureAccrual;
 use super::rule::RuleParts;
 use super::{HttpRoutes, Policy, Protocol, Route, RouteKind, Rule, TcpRoutes};
-use crate::invalid::{Invalid, MAX_ROUTES, MAX_RULES, duration};
+use crate::invalid::{Invalid, MAX_ROUTES, MAX_RULES, required_duration};
 use crate::meta::Meta;
-use crate::route::{BrokenMatch, HostPattern, Hosts, Matcher, RuleId, TableBuilder};
+use crate::route::{BrokenMatch, HostPattern, Hosts, Matcher, RuleId, Table, TableBuilder};
 
 impl Policy {
     /// Compiles the message.
@@ -73,16 +74,37 @@ impl Place {
     }
 }
 
+/// A route of a message, whichever its kind.
+struct RouteFields<'m, Rule> {
+    hosts: Hosts,
+    metadata: Option<&'m meta::Metadata>,
+    rules: &'m [Rule],
+}
+
+/// A rule of such a route.
+struct RuleFields<Matches> {
+    parts: Result<RuleParts, Invalid>,
+    matches: Matches,
+    allow_request_headers: bool,
+}
+
+impl RuleFields<iter::Empty<Result<Matcher, Invalid>>> {
+    /// A connection has no more to match than its route's hosts.
+    fn of_connections(parts: Result<RuleParts, Invalid>) -> Self {
+        Self {
+            parts,
+            matches: iter::empty(),
+            allow_request_headers: false,
+        }
+    }
+}
+
 impl Compiler {
     fn protocol(&mut self, kind: &api::proxy_protocol::Kind) -> Result<Protocol, Invalid> {
         use api::proxy_protocol::Kind;
         Ok(match kind {
             Kind::Detect(detect) => {
-                let timeout = detect
-                    .timeout
-                    .as_ref()
-                    .ok_or_else(|| Invalid::missing("detect.timeout"))?;
-                let timeout = duration("detect.timeout", timeout)?;
+                let timeout = required_duration("detect.timeout", detect.timeout.as_ref())?;
                 let (routes1, accrual1) = detect.http1.as_ref().map_or((&[][..], None), |http| {
                     (&http.routes, http.failure_accrual.as_ref())
                 });
@@ -134,25 +156,22 @@ impl Compiler {
         messages: &[api::HttpRoute],
         accrual: Option<&api::FailureAccrual>,
     ) -> Result<HttpRoutes, Invalid> {
-        let mut table = TableBuilder::new(BrokenMatch::Last);
         self.backends.accrual = self.accrual(field, accrual);
-        for (index, message) in messages.iter().enumerate() {
-            let hosts = Hosts::compile(message.hosts.iter().map(HostPattern::http));
-            let metadata = message.metadata.as_ref();
-            let place = Place::new(field, index, hosts);
-            let route = self.route(&place, metadata, RouteKind::Http, message.rules.len())?;
-            for (number, rule) in message.rules.iter().enumerate() {
-                let parts = self.http_rule(rule);
-                let id = self.rule(&place, route, number, rule.allow_l5d_request_headers, parts);
-                self.enter(
-                    &mut table,
-                    &place,
-                    number,
-                    id,
-                    rule.matches.iter().map(Matcher::http),
-                );
-            }
-        }
+        let table = self.table(
+            field,
+            RouteKind::Http,
+            messages,
+            |route| RouteFields {
+                hosts: Hosts::compile(route.hosts.iter().map(HostPattern::http)),
+                metadata: route.metadata.as_ref(),
+                rules: &route.rules,
+            },
+            |compiler, rule| RuleFields {
+                parts: compiler.http_rule(rule),
+                matches: rule.matches.iter().map(Matcher::http),
+                allow_request_headers: rule.allow_l5d_request_headers,
+            },
+        )?;
         Ok(self.http_table(table))
     }
 
@@ -162,25 +181,22 @@ impl Compiler {
         messages: &[api::GrpcRoute],
         accrual: Option<&api::FailureAccrual>,
     ) -> Result<HttpRoutes, Invalid> {
-        let mut table = TableBuilder::new(BrokenMatch::Last);
         self.backends.accrual = self.accrual(field, accrual);
-        for (index, message) in messages.iter().enumerate() {
-            let hosts = Hosts::compile(message.hosts.iter().map(HostPattern::http));
-            let metadata = message.metadata.as_ref();
-            let place = Place::new(field, index, hosts);
-            let route = self.route(&place, metadata, RouteKind::Grpc, message.rules.len())?;
-            for (number, rule) in message.rules.iter().enumerate() {
-                let parts = self.grpc_rule(rule);
-                let id = self.rule(&place, route, number, rule.allow_l5d_request_headers, parts);
-                self.enter(
-                    &mut table,
-                    &place,
-                    number,
-                    id,
-                    rule.matches.iter().map(Matcher::grpc),
-                );
-            }
-        }
+        let table = self.table(
+            field,
+            RouteKind::Grpc,
+            messages,
+            |route| RouteFields {
+                hosts: Hosts::compile(route.hosts.iter().map(HostPattern::http)),
+                metadata: route.metadata.as_ref(),
+                rules: &route.rules,
+            },
+            |compiler, rule| RuleFields {
+                parts: compiler.grpc_rule(rule),
+                matches: rule.matches.iter().map(Matcher::grpc),
+                allow_request_headers: rule.allow_l5d_request_headers,
+            },
+        )?;
         Ok(self.http_table(table))
     }
 
@@ -189,21 +205,18 @@ impl Compiler {
         field: &str,
         messages: &[api::OpaqueRoute],
     ) -> Result<TcpRoutes, Invalid> {
-        let mut table = TableBuilder::new(BrokenMatch::Last);
-        for (index, message) in messages.iter().enumerate() {
-            let hosts = Hosts::compile(std::iter::empty());
-            let metadata = message.metadata.as_ref();
-            let place = Place::new(field, index, hosts);
-            let route = self.route(&place, metadata, RouteKind::Opaque, message.rules.len())?;
-            for (number, rule) in message.rules.iter().enumerate() {
-                let parts = self.opaque_rule(rule);
-                let id = self.rule(&place, route, number, false, parts);
-                self.enter(&mut table, &place, number, id, std::iter::empty());
-            }
-        }
-        Ok(TcpRoutes {
-            table: Arc::new(table.build()),
-        })
+        let table = self.table(
+            field,
+            RouteKind::Opaque,
+            messages,
+            |route| RouteFields {
+                hosts: Hosts::compile(iter::empty()),
+                metadata: route.metadata.as_ref(),
+                rules: &route.rules,
+            },
+            |compiler, rule| RuleFields::of_connections(compiler.opaque_rule(rule)),
+        )?;
+        Ok(TcpRoutes { table })
     }
 
     fn tls_routes(
@@ -211,29 +224,53 @@ impl Compiler {
         field: &str,
         messages: &[api::TlsRoute],
     ) -> Result<TcpRoutes, Invalid> {
-        let mut table = TableBuilder::new(BrokenMatch::Last);
-        for (index, message) in messages.iter().enumerate() {
-            let hosts = Hosts::compile(message.snis.iter().map(HostPattern::sni));
-            let metadata = message.metadata.as_ref();
-            let place = Place::new(field, index, hosts);
-            let route = self.route(&place, metadata, RouteKind::Tls, message.rules.len())?;
-            for (number, rule) in message.rules.iter().enumerate() {
-                let parts = self.tls_rule(rule);
-                let id = self.rule(&place, route, number, false, parts);
-                self.enter(&mut table, &place, number, id, std::iter::empty());
-            }
-        }
-        Ok(TcpRoutes {
-            table: Arc::new(table.build()),
-        })
+        let table = self.table(
+            field,
+            RouteKind::Tls,
+            messages,
+            |route| RouteFields {
+                hosts: Hosts::compile(route.snis.iter().map(HostPattern::sni)),
+                metadata: route.metadata.as_ref(),
+                rules: &route.rules,
+            },
+            |compiler, rule| RuleFields::of_connections(compiler.tls_rule(rule)),
+        )?;
+        Ok(TcpRoutes { table })
     }
 
-    fn http_table(&mut self, table: TableBuilder) -> HttpRoutes {
+    fn http_table(&mut self, table: Arc<Table>) -> HttpRoutes {
         HttpRoutes {
-            table: Arc::new(table.build()),
+            table,
             failure_accrual: self.backends.accrual.take(),
             profile: None,
         }
+    }
+
+    /// The routes of one kind: `route` and `rule` read the messages of that kind.
+    fn table<'m, Route, Rule: 'm, Matches>(
+        &mut self,
+        field: &str,
+        kind: RouteKind,
+        messages: &'m [Route],
+        route: impl Fn(&'m Route) -> RouteFields<'m, Rule>,
+        rule: impl Fn(&mut Self, &'m Rule) -> RuleFields<Matches>,
+    ) -> Result<Arc<Table>, Invalid>
+    where
+        Matches: ExactSizeIterator<Item = Result<Matcher, Invalid>>,
+    {
+        let mut table = TableBuilder::new(BrokenMatch::Last);
+        for (index, message) in messages.iter().enumerate() {
+            let fields = route(message);
+            let place = Place::new(field, index, fields.hosts);
+            let route = self.route(&place, fields.metadata, kind, fields.rules.len())?;
+            for (number, message) in fields.rules.iter().enumerate() {
+                let fields = rule(self, message);
+                let allow_request_headers = fields.allow_request_headers;
+                let id = self.rule(&place, route, number, allow_request_headers, fields.parts);
+                self.enter(&mut table, &place, number, id, fields.matches);
+            }
+        }
+        Ok(Arc::new(table.build()))
     }
 
     /// A route, and room for its rules.

@@ -24,7 +24,7 @@ use crate::hedge::Hedge;
 use crate::invalid::Invalid;
 use crate::meta::Meta;
 use crate::request::{Headers, RequestView};
-use crate::route::{self, Filter, Matcher, Recorder, RuleId, RuleName, Table};
+use crate::route::{self, Filter, Matcher, PolicyRule, Recorder, RuleId, RuleName, Table};
 
 /// A compiled policy for one target.
 #[derive(Clone, Debug)]
@@ -145,20 +145,27 @@ pub struct Rule {
     pub invalid: Option<Invalid>,
 }
 
-/// What matched a request or connection.
-#[derive(Clone, Copy, Debug)]
-pub struct RouteRef<'a> {
-    /// The rule's place in the policy's `rules`.
-    pub id: RuleId,
-    /// The route object.
-    pub route: &'a Route,
-    /// The rule.
-    pub rule: &'a Rule,
-    /// The match of it that holds.
-    pub matcher: &'a Matcher,
-    /// Why the rule or the match could not be read, when it could not.
-    pub invalid: Option<&'a Invalid>,
+impl PolicyRule for Rule {
+    type Route = Route;
+
+    #[inline]
+    fn number(&self) -> usize {
+        self.number
+    }
+
+    #[inline]
+    fn filters(&self) -> &[Filter] {
+        &self.filters
+    }
+
+    #[inline]
+    fn meta(route: &Route) -> &Arc<Meta> {
+        &route.meta
+    }
 }
+
+/// What matched a request or connection.
+pub type RouteRef<'a> = route::RouteRef<'a, Rule>;
 
 impl Policy {
     /// The rule for a request; `None` is answered with [`Reason::RouteNotFound`](crate::Reason::RouteNotFound).
@@ -226,6 +233,16 @@ impl Policy {
         self.http(HttpVersion::Http1)?.profile.as_ref()
     }
 
+    /// What a rule is called; `None` for a place where there is none.
+    #[must_use]
+    pub fn rule_name(&self, id: RuleId) -> Option<RuleName<'_>> {
+        let rule = self.rules.get(id.index())?;
+        Some(RuleName {
+            route: &self.routes.get(rule.route)?.meta,
+            number: rule.number,
+        })
+    }
+
     #[inline]
     fn found<'a, H: Headers + ?Sized, R: Recorder>(
         &'a self,
@@ -252,43 +269,6 @@ impl Policy {
             matcher,
             invalid: broken.or(rule.invalid.as_ref()),
         })
-    }
-}
-
-impl<'a> RouteRef<'a> {
-    /// What the rule is called.
-    #[must_use]
-    pub fn name(&self) -> RuleName<'a> {
-        RuleName {
-            route: &self.route.meta,
-            number: self.rule.number,
-        }
-    }
-
-    /// What the rule answers by itself, if it does. `random` decides about what hits a share of the requests.
-    #[must_use]
-    pub fn answer<H: Headers + ?Sized>(
-        &self,
-        request: &RequestView<'_, H>,
-        random: u64,
-    ) -> Option<Answer<'a>> {
-        match self.invalid {
-            Some(error) => Some(Answer::Invalid(error)),
-            None => route::answer(&self.rule.filters, request, random),
-        }
-    }
-
-    /// How long the rule holds the request back before it answers or goes on. To be asked with the same `random`.
-    #[must_use]
-    pub fn delay<H: Headers + ?Sized>(
-        &self,
-        request: &RequestView<'_, H>,
-        random: u64,
-    ) -> Option<Duration> {
-        match self.invalid {
-            Some(_) => None,
-            None => route::delay(&self.rule.filters, request, random),
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use tulle_api::http_route;
 use tulle_api::outbound as api;
 
 use crate::budget::RetryBudget;
-use crate::invalid::{Invalid, duration, limit};
+use crate::invalid::{Invalid, limit, required_duration};
 use crate::random_below;
 
 /// The largest body that is kept for a retry: where a rule does not say, and at most.
@@ -158,13 +158,9 @@ impl Backoff {
     }
 
     fn compile(message: &api::ExponentialBackoff) -> Result<Self, Invalid> {
-        let part = |field, length: &Option<prost_types::Duration>| match length {
-            None => Err(Invalid::missing(field)),
-            Some(length) => duration(field, length),
-        };
         let backoff = Self {
-            min: part("backoff.min_backoff", &message.min_backoff)?,
-            max: part("backoff.max_backoff", &message.max_backoff)?,
+            min: required_duration("backoff.min_backoff", message.min_backoff.as_ref())?,
+            max: required_duration("backoff.max_backoff", message.max_backoff.as_ref())?,
             jitter: message.jitter_ratio,
             respect_retry_after: message.respect_retry_after_hint,
         };
@@ -350,13 +346,9 @@ impl FailureAccrual {
                 let success_rate = if threshold == 0.0 {
                     None
                 } else {
-                    let decay = unified
-                        .decay
-                        .as_ref()
-                        .ok_or_else(|| Invalid::missing("unified.decay"))?;
                     Some(SuccessRate {
                         threshold,
-                        decay: duration("unified.decay", decay)?,
+                        decay: required_duration("unified.decay", unified.decay.as_ref())?,
                         min_requests: unified.min_requests,
                     })
                 };

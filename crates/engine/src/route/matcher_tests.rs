@@ -41,6 +41,24 @@ fn an_exact_path_is_compared_byte_for_byte() {
 }
 
 #[test]
+fn a_path_in_utf8_is_its_octets_and_neither_their_encoding_nor_another_form_of_the_text() {
+    use http::path_match::Kind::{Exact, Prefix, Regex};
+    let forms = ["/caf\u{e9}", "/caf%C3%A9", "/cafe\u{301}", "/CAF\u{c9}"];
+    for (at, form) in forms.iter().enumerate() {
+        for kind in [
+            Exact(form.to_string()),
+            Prefix(form.to_string()),
+            Regex(form.to_string()),
+        ] {
+            let found = forms.map(|other| path(kind.clone()).matches(other.as_bytes()));
+            let mut only = [false; 4];
+            only[at] = true;
+            assert_eq!(found, only, "{kind:?}");
+        }
+    }
+}
+
+#[test]
 fn a_regular_expression_matches_the_whole_path_without_the_query() {
     let message = http::HttpRouteMatch {
         path: Some(http::PathMatch {

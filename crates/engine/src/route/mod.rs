@@ -4,6 +4,7 @@
 //! belongs to `outbound` and `inbound`, which hold it under the [`RuleId`] found here.
 
 mod filter;
+mod found;
 mod group;
 mod host;
 mod matcher;
@@ -17,6 +18,7 @@ pub use self::filter::{
     Answer, Cors, CorsGrant, Delay, Failure, Fault, Field, Filter, HeaderModifier, MAX_DELAY,
     Mirror, PathChange, Ratio, Redirect, Rewrite,
 };
+pub use self::found::{PolicyRule, RouteRef};
 pub use self::host::HostPattern;
 pub use self::matcher::{Matcher, Method, Mismatch, PathMatcher, ValueMatcher};
 pub use self::name::RuleName;

@@ -113,6 +113,19 @@ pub enum Outcome<'a> {
     Mismatch(Mismatch<'a>),
 }
 
+impl Outcome<'_> {
+    /// In one word: `matched`, `shadowed`, `wrong-host` or `mismatch`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Matched => "matched",
+            Self::Shadowed => "shadowed",
+            Self::WrongHost => "wrong-host",
+            Self::Mismatch(_) => "mismatch",
+        }
+    }
+}
+
 /// Compiled routes.
 #[derive(Clone, Debug, Default)]
 pub struct Table {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use tulle_api::{http_route, net};
 
 use super::*;
+use crate::doc::tap::{exact, http, label, not, ports, prefix, seq};
 
 fn ip(addr: &str) -> net::IpAddress {
     let ip = match addr.parse().unwrap() {
@@ -25,48 +26,6 @@ fn netmask(addr: &str, mask: u32) -> kinds::Tcp {
             ip: Some(ip(addr)),
             mask,
         })),
-    }
-}
-
-fn ports(min: u32, max: u32) -> kinds::Tcp {
-    kinds::Tcp {
-        r#match: Some(kinds::tcp::Match::Ports(kinds::tcp::PortRange { min, max })),
-    }
-}
-
-fn http(one: kinds::http::Match) -> kinds::Match {
-    kinds::Match::Http(kinds::Http { r#match: Some(one) })
-}
-
-fn text(one: kinds::http::string_match::Match) -> kinds::http::StringMatch {
-    kinds::http::StringMatch { r#match: Some(one) }
-}
-
-fn exact(value: &str) -> kinds::http::StringMatch {
-    text(kinds::http::string_match::Match::Exact(value.to_owned()))
-}
-
-fn prefix(value: &str) -> kinds::http::StringMatch {
-    text(kinds::http::string_match::Match::Prefix(value.to_owned()))
-}
-
-fn seq(members: Vec<kinds::Match>) -> kinds::Seq {
-    kinds::Seq {
-        matches: members
-            .into_iter()
-            .map(|one| api::Match { r#match: Some(one) })
-            .collect(),
-    }
-}
-
-fn not(one: kinds::Match) -> kinds::Match {
-    kinds::Match::Not(Box::new(api::Match { r#match: Some(one) }))
-}
-
-fn label(key: &str, value: &str) -> kinds::Label {
-    kinds::Label {
-        key: key.to_owned(),
-        value: value.to_owned(),
     }
 }
 

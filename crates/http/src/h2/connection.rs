@@ -15,9 +15,6 @@ use crate::hpack::{Decoder, Encoder};
 const MAX_CONTROL: usize = 16 * 1024;
 /// Octets of output buffer that a connection keeps between two bursts; [`Connection::rest`] gives them back too.
 const KEPT: usize = 32 * 1024;
-/// Octets, written long ago, that lie before the output in its buffer: as many as TLS puts before what it copies into a
-/// record. A copy between places that differ by a few octets is slow on current processors (docs/performance.md).
-const INSET: usize = 5;
 /// The PING between the two GOAWAYs of a graceful shutdown, and the one that asks for a sign of life.
 const LAST_PING: [u8; 8] = *b"tulle:by";
 const ALIVE_PING: [u8; 8] = *b"tulle:hi";
@@ -59,6 +56,8 @@ pub enum Event<'i> {
     Settings,
     /// The peer takes no more streams.
     GoAway(Code),
+    /// Server: a stream was refused that nobody has heard of, with this code; without one it was answered 431.
+    Refused(Option<Code>),
     /// The input holds nothing more that is whole; what is left of it must be handed in again, with more behind it.
     NeedMore,
 }
@@ -256,15 +255,14 @@ impl Connection {
         self.sent += count;
         self.unwritten = self.next_id;
         if self.sent == self.out.len() {
-            self.out.truncate(INSET);
-            (self.last_frame, self.control) = (None, 0);
+            self.out.clear();
+            (self.sent, self.last_frame, self.control) = (0, None, 0);
             if self.out.capacity() > KEPT && self.streams.open() == 0 {
                 self.out = Vec::new();
             }
-            self.sent = self.out.len();
         } else if self.sent >= self.settings.max_output {
-            self.out.drain(INSET..self.sent);
-            (self.sent, self.last_frame) = (INSET, None);
+            self.out.drain(..self.sent);
+            (self.sent, self.last_frame) = (0, None);
         }
         self.grant();
     }

@@ -7,6 +7,7 @@ use super::frame::{self, HEADER, Kind, flag};
 use super::stream::Key;
 use super::{Code, frame::put_header};
 use crate::hpack::{self, Field};
+use crate::l5d;
 use crate::translate::{self, CONNECTION_SPECIFIC};
 use crate::{Error, Head, MethodKind, Version};
 
@@ -37,13 +38,17 @@ impl Connection {
             section,
             seen: 0,
             fields_begun: false,
+            other_host: false,
             protocol_offered: self.settings.connect_protocol,
             error: None,
         };
         let decoded = self
             .decoder
             .decode(block, &limits, |field| reader.take(field));
-        let error = reader.error;
+        let (mut error, other_host) = (reader.error, reader.other_host);
+        if error.is_none() && other_host && !l5d::was_absolute_form(head) {
+            error = Some(Error::HostConflict);
+        }
         match decoded {
             Err(error) if error.is_connection_error() => {
                 return Err(self.fail(Code::COMPRESSION_ERROR, error.reason()));
@@ -140,6 +145,8 @@ struct Reader<'h> {
     /// Pseudo fields so far, a bit each.
     seen: u8,
     fields_begun: bool,
+    /// A Host field says something else than `:authority`.
+    other_host: bool,
     protocol_offered: bool,
     error: Option<Error>,
 }
@@ -156,7 +163,15 @@ impl Reader<'_> {
             return self.pseudo(field.name, field.value);
         }
         self.fields_begun = true;
-        self.head.push_h2(field.name, field.value)?;
+        match self.head.push_h2(field.name, field.value) {
+            // Of an absolute URI and a Host that differ the URI counts, as in HTTP/1 itself (RFC 9112 §3.2.2), so the
+            // field is dropped. What says so may still come.
+            Err(Error::HostConflict) if !self.other_host => {
+                self.other_host = true;
+                return Ok(());
+            }
+            pushed => pushed?,
+        }
         if field.sensitive {
             self.head.mark_sensitive();
         }

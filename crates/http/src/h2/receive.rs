@@ -213,7 +213,7 @@ impl Connection {
         frame::put_reset(id, code, &mut self.out);
         self.streams.remember_reset(id);
         self.control(HEADER + 4)?;
-        Ok(None)
+        Ok(Some(Event::Refused(Some(code))))
     }
 
     /// The event, if anybody holds the stream.

@@ -106,7 +106,7 @@ impl World {
                 Event::Data { stream, data, end } => told.push((stream, data.len(), end, 0, None)),
                 Event::Trailers { stream } => told.push((stream, 0, true, 0, None)),
                 Event::Ended { stream, why } => told.push((stream, 0, false, 0, Some(why))),
-                Event::Pong | Event::Settings | Event::GoAway(_) => {}
+                Event::Pong | Event::Settings | Event::GoAway(_) | Event::Refused(_) => {}
             }
         }
         from.wire = input.to_vec();

@@ -23,6 +23,7 @@ enum Told {
     Pong,
     Settings,
     GoAway(Code),
+    Refused(Option<Code>),
     Lost(Code),
 }
 
@@ -124,6 +125,7 @@ impl Peer {
                     Event::Pong => Told::Pong,
                     Event::Settings => Told::Settings,
                     Event::GoAway(code) => Told::GoAway(code),
+                    Event::Refused(code) => Told::Refused(code),
                     Event::NeedMore => unreachable!(),
                 });
             }
@@ -469,9 +471,43 @@ fn malformed_requests_are_reset_and_never_told() {
     for fields in cases {
         let mut peer = Peer::client();
         peer.headers(1, fields, true);
-        assert_eq!(peer.tell(), [], "{fields:?}");
+        let refused = Told::Refused(Some(Code::PROTOCOL_ERROR));
+        assert_eq!(peer.tell(), [refused], "{fields:?}");
         assert_eq!(peer.reset_code(), Code::PROTOCOL_ERROR, "{fields:?}");
         assert_eq!(peer.ours.streams_in_use(), 0);
+    }
+}
+
+/// What linkerd2-proxy makes of `GET http://voting/ HTTP/1.1` with another Host.
+#[test]
+fn of_an_absolute_uri_that_was_carried_the_host_field_is_dropped() {
+    let fields = |proto: &'static str, hosts: &[&'static str]| {
+        let mut fields = vec![
+            (":method", "GET"),
+            (":path", "/"),
+            (":scheme", "http"),
+            (":authority", "voting"),
+        ];
+        fields.extend(hosts.iter().map(|host| ("host", *host)));
+        fields.push(("l5d-orig-proto", proto));
+        fields
+    };
+    let mut peer = Peer::client();
+    peer.headers(1, &fields("HTTP/1.1; absolute-form", &["other"]), true);
+    assert_eq!(peer.tell(), [Told::Head(1, true)]);
+    assert_eq!(peer.head.authority(), Some(&b"voting"[..]));
+    assert_eq!(peer.head.get("host"), Some(&b"voting"[..]));
+    assert_eq!(peer.head.len(), 1, "only the bridge is left as a field");
+    for (proto, hosts) in [
+        ("HTTP/1.1", &["other"][..]),
+        ("HTTP/1.1; absolute-form", &["other", "another"]),
+        ("HTTP/1.1; absolute-form", &["a,b"]),
+    ] {
+        let mut peer = Peer::client();
+        peer.headers(1, &fields(proto, hosts), true);
+        let refused = Told::Refused(Some(Code::PROTOCOL_ERROR));
+        assert_eq!(peer.tell(), [refused], "{proto} {hosts:?}");
+        assert_eq!(peer.reset_code(), Code::PROTOCOL_ERROR);
     }
 }
 
@@ -505,7 +541,8 @@ fn a_head_beyond_the_bounds_is_answered_431_and_the_table_stays_right() {
     let mut many = REQUEST.to_vec();
     many.extend(std::iter::repeat_n(("a", "b"), 300));
     peer.headers(3, &many, true).request(5, true);
-    assert_eq!(peer.tell(), [Told::Head(5, true)]);
+    let refused = || Told::Refused(None);
+    assert_eq!(peer.tell(), [refused(), refused(), Told::Head(5, true)]);
     assert_eq!(peer.kinds(), [(Kind::Headers, 1), (Kind::Headers, 3)]);
 }
 
@@ -891,7 +928,8 @@ fn a_peers_limit_of_streams_is_kept_and_ours_is_held() {
         ..Settings::default()
     }));
     peer.request(1, true).request(3, true);
-    assert_eq!(peer.tell(), [Told::Head(1, true)]);
+    let refused = Told::Refused(Some(Code::REFUSED_STREAM));
+    assert_eq!(peer.tell(), [Told::Head(1, true), refused]);
     assert_eq!(peer.reset_code(), Code::REFUSED_STREAM);
 }
 

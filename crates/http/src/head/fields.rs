@@ -223,7 +223,9 @@ impl Head {
         self.host_field = true;
         match self.authority() {
             None => self.set_authority(value),
-            Some(authority) => check(authority.eq_ignore_ascii_case(value), Error::HostConflict),
+            Some(authority) if authority.eq_ignore_ascii_case(value) => Ok(()),
+            Some(_) if value.is_empty() || grammar::is_authority(value) => Err(Error::HostConflict),
+            Some(_) => Err(Error::Authority),
         }
     }
 }

@@ -77,7 +77,7 @@ pub fn read_and_write(connection: &mut Connection, wire: &[u8], step: usize) -> 
                         }
                     }
                 }
-                Ok(Event::Pong | Event::Settings | Event::GoAway(_)) => {}
+                Ok(Event::Pong | Event::Settings | Event::GoAway(_) | Event::Refused(_)) => {}
                 Err(_) => {
                     told.lost = true;
                     written.extend_from_slice(connection.output());

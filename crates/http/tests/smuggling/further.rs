@@ -7,6 +7,21 @@ use crate::vector::{Vector, chunks, get, line, post, vector};
 
 pub fn further() -> Vec<Vector> {
     vec![
+        line(
+            "DEL in the target",
+            b"GET /\x7f HTTP/1.1",
+            Error::RequestLine,
+        ),
+        line(
+            "a slash in too many octets",
+            b"GET /a\xc0\xaf HTTP/1.1",
+            Error::RequestLine,
+        ),
+        vector(
+            "raw UTF-8 in the target",
+            "GET /caf\u{e9}?\u{1f369}=1 HTTP/1.1\r\nHost: a\r\n\r\n",
+            Normalised("GET /caf\u{e9}?\u{1f369}=1 HTTP/1.1\r\nhost: a\r\n\r\n"),
+        ),
         post(
             "CL twice, equal",
             "Content-Length: 5\r\nContent-Length: 5",

@@ -39,12 +39,7 @@ fn carry(bytes: &[u8], piece: usize) -> Result<Option<Vec<u8>>, Error> {
                 }
             },
             Event::Head(framing) => {
-                let upgrade = if framing.upgrade {
-                    UpgradeField::Keep
-                } else {
-                    UpgradeField::Drop
-                };
-                hop::strip(&mut head, upgrade);
+                hop::strip(&mut head, UpgradeField::of(framing.upgrade));
                 let persist = if framing.upgrade {
                     Persist::Upgrade
                 } else {

@@ -25,8 +25,8 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 2;
 /// Largest UDP answer that is read; servers keep to 512 bytes unless asked otherwise.
 const UDP_BYTES: usize = 4_096;
-/// Most names a search list may expand to.
-const MAX_CANDIDATES: usize = 8;
+/// Most suffixes of the search list that are tried, beside the name as it is.
+const MAX_SUFFIXES: usize = 8;
 /// Most addresses kept per name.
 const MAX_ADDRESSES: usize = 256;
 /// Most names remembered; beyond it those go whose time is over, then all.
@@ -96,13 +96,17 @@ impl Resolver {
                     names.retain(|_, known| known.until > now);
                 }
                 if names.len() >= MAX_NAMES {
+                    self.shard.limit("proxy::control::dns::MAX_NAMES").inc();
                     names.clear();
                 }
                 names.insert(addr.clone(), fresh);
                 Ok(addresses)
             }
             Err(error) => match known {
-                Some(known) => {
+                Some(mut known) => {
+                    // Not asked again by each dial: servers that are silent take a while to have failed.
+                    known.until = Instant::now() + self.settings.min_ttl;
+                    self.known.borrow_mut().insert(addr.clone(), known.clone());
                     tracing::warn!(%addr, %error, "name does not resolve now; going on with its last addresses");
                     Ok(known.addresses)
                 }
@@ -174,13 +178,14 @@ impl Resolver {
                     .filter(|(of, _)| of == host)
                     .map(|(_, ip)| *ip)
                     .collect();
-                let ips = match along.is_empty() {
-                    true => self
-                        .addresses_of(servers, host, client)
-                        .await
-                        .map(|(ips, _)| ips)
-                        .unwrap_or_default(),
-                    false => along,
+                let ips = if along.is_empty() {
+                    // Of a host that does not resolve now, more is known soon: the whole is not kept for long.
+                    let found = self.addresses_of(servers, host, client).await;
+                    let (ips, keep) = found.unwrap_or_default();
+                    ttl = ttl.min(keep);
+                    ips
+                } else {
+                    along
                 };
                 addresses.extend(ips.into_iter().map(|ip| SocketAddr::new(ip, port)));
             }
@@ -196,6 +201,9 @@ impl Resolver {
                 format!("{name} has no address"),
             ));
         }
+        if addresses.len() > MAX_ADDRESSES {
+            self.shard.limit("proxy::control::dns::MAX_ADDRESSES").inc();
+        }
         let addresses = addresses.into_iter().take(MAX_ADDRESSES).collect();
         Ok((addresses, Duration::from_secs(u64::from(ttl))))
     }
@@ -208,8 +216,10 @@ impl Resolver {
     ) -> io::Result<(Vec<IpAddr>, u32)> {
         let mut found = Vec::new();
         let mut ttl = u32::MAX;
-        let v4 = self.ask(servers, name, RecordType::A, client).await;
-        let v6 = self.ask(servers, name, RecordType::Aaaa, client).await;
+        let (v4, v6) = tokio::join!(
+            self.ask(servers, name, RecordType::A, client),
+            self.ask(servers, name, RecordType::Aaaa, client)
+        );
         let answers = match (v4, v6) {
             (Err(error), Err(_)) => return Err(error),
             (v4, v6) => v4.into_iter().chain(v6),
@@ -368,15 +378,15 @@ impl SystemDns {
         if name.ends_with('.') {
             return vec![name.to_owned()];
         }
-        let searched = self.search.iter().map(|suffix| format!("{name}.{suffix}"));
+        let suffixes = self.search.iter().take(MAX_SUFFIXES);
+        let searched = suffixes.map(|suffix| format!("{name}.{suffix}"));
         let as_is = std::iter::once(name.to_owned());
         let enough_dots = name.matches('.').count() >= self.ndots;
-        let all: Vec<String> = if enough_dots {
+        if enough_dots {
             as_is.chain(searched).collect()
         } else {
             searched.chain(as_is).collect()
-        };
-        all.into_iter().take(MAX_CANDIDATES).collect()
+        }
     }
 }
 
@@ -397,6 +407,7 @@ fn in_hosts(hosts: &str, name: &str) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::{Limits, Registry};
 
     #[test]
     fn the_search_list_is_used_as_the_c_library_does() {
@@ -416,6 +427,68 @@ mod tests {
             system.candidates("linkerd-dst.linkerd."),
             ["linkerd-dst.linkerd."]
         );
+    }
+
+    #[test]
+    fn a_long_search_list_does_not_crowd_out_the_name_as_it_is() {
+        let search: Vec<_> = (0..20).map(|number| format!("s{number}.test")).collect();
+        let text = format!("search {}\noptions ndots:5\n", search.join(" "));
+        let candidates = SystemDns::parse(&text).candidates("web.example");
+        assert_eq!(candidates.len(), MAX_SUFFIXES + 1);
+        assert_eq!(candidates[0], "web.example.s0.test");
+        assert_eq!(candidates[MAX_SUFFIXES], "web.example");
+    }
+
+    /// A server that answers for a while, then fails.
+    #[test]
+    fn last_good_addresses_are_used_without_asking_at_each_dial() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let server = UdpSocket::bind("127.0.0.1:0").await.expect("a server");
+            let settings = Dns {
+                servers: vec![server.local_addr().expect("an address")],
+                min_ttl: Duration::from_secs(3_600),
+                max_ttl: Duration::from_secs(3_600),
+            };
+            let resolver = Resolver::new(settings, Registry::new(Limits::default()).shard());
+            let web = ServiceAddr::Name("web.test.".into(), 80);
+            let known = Known {
+                addresses: vec!["10.0.0.9:80".parse().expect("an address")],
+                until: Instant::now(),
+            };
+            let good = known.addresses.clone();
+            resolver.known.borrow_mut().insert(web.clone(), known);
+            let asked = std::cell::Cell::new(0);
+            let fails = async {
+                let mut question = [0; 512];
+                loop {
+                    let (length, client) =
+                        server.recv_from(&mut question).await.expect("a question");
+                    asked.set(asked.get() + 1);
+                    question[2] |= 0x80;
+                    question[3] |= 2; // the server failed
+                    server
+                        .send_to(&question[..length], client)
+                        .await
+                        .expect("sent");
+                }
+            };
+            let looks = async {
+                for _ in 0..3 {
+                    let found = resolver.resolve(&web, "test").await.expect("addresses");
+                    assert_eq!(found, good);
+                }
+            };
+            tokio::select! {
+                () = fails => {}
+                () = looks => {}
+            }
+            // SRV, A and AAAA in every round, once.
+            assert_eq!(asked.get(), 3 * ROUNDS);
+        });
     }
 
     /// A server whose UDP answers never fit.

@@ -10,20 +10,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tulle_api::destination::destination_client::DestinationClient;
-use tulle_api::destination::{DestinationProfile, GetDestination};
+use tulle_api::destination::DestinationProfile;
 use tulle_api::outbound::outbound_policies_client::OutboundPoliciesClient;
 use tulle_api::outbound::{OutboundPolicy, TrafficSpec, traffic_spec};
 use tulle_engine::destination::Profile;
 use tulle_engine::outbound::Policy;
 
 use super::channel::{Channel, MAX_MESSAGE_BYTES};
+use super::destination::DestinationService;
 use super::dns::Resolver;
 use super::fallback;
 use super::interest::Interest;
 use super::watch::{ASK_AGAIN, Event, Flow, Method};
 use crate::config::{Cidr, ServiceAddr, values};
 use crate::discovery::{OutboundView, Source, Target};
+use crate::net::listen;
 
 /// What all targets share.
 #[derive(Debug)]
@@ -32,20 +33,20 @@ pub struct OutboundPolicies {
     pub policies: Option<Channel>,
     /// `OutboundPolicies.Watch`.
     pub policy_method: Method,
-    /// The destination service; `None` when there is none.
-    pub destinations: Option<Channel>,
+    /// `None` when there is no such service.
+    pub destinations: Option<DestinationService>,
     /// `Destination.GetProfile`.
     pub profile_method: Method,
     /// This workload, as the policy service knows it.
     pub workload: String,
-    /// Handed to the destination service as it is.
-    pub context: String,
     /// Networks the destination service is asked about; empty is all.
     pub profile_networks: Vec<Cidr>,
     /// Protocol detection of what has no policy.
     pub detect: Duration,
     /// For names outside the mesh.
     pub resolver: Rc<Resolver>,
+    /// The sidecar's own outbound listeners, to which no name may lead: its requests would go round for ever.
+    pub listening: Vec<SocketAddr>,
 }
 
 type Views = watch::Sender<Option<Arc<OutboundView>>>;
@@ -215,22 +216,11 @@ impl OutboundPolicies {
                 self.settle(&target, sender, heard);
             }
         };
-        let Some(channel) = self.destinations.as_ref().filter(|_| asked) else {
+        let Some(service) = self.destinations.as_ref().filter(|_| asked) else {
             said(Said::Absent);
             return std::future::pending().await;
         };
-        let open = async |lease| {
-            let request = GetDestination {
-                scheme: "k8s".to_owned(),
-                path: name.clone(),
-                context_token: self.context.clone(),
-            };
-            let client = DestinationClient::with_origin(lease, channel.origin());
-            client
-                .max_decoding_message_size(MAX_MESSAGE_BYTES)
-                .get_profile(request)
-                .await
-        };
+        let open = async |lease| service.get_profile(lease, &name).await;
         let on = |event| {
             match event {
                 Event::Opened | Event::Tick => return Flow::Continue,
@@ -242,7 +232,9 @@ impl OutboundPolicies {
             }
             Flow::Continue
         };
-        self.profile_method.follow(channel, &name, open, on).await;
+        self.profile_method
+            .follow(&service.channel, &name, open, on)
+            .await;
     }
 
     fn profiled(
@@ -309,10 +301,15 @@ impl OutboundPolicies {
             .resolve(&ServiceAddr::Name(name, port), "outbound")
             .await;
         let addresses = addresses.map_err(|error| error.to_string())?;
+        let known = addresses.len();
+        let elsewhere = |address: &SocketAddr| !listen::arrives_at(*address, &self.listening);
         addresses
-            .first()
-            .copied()
-            .ok_or_else(|| "it has no address".to_owned())
+            .into_iter()
+            .find(elsewhere)
+            .ok_or_else(|| match known {
+                0 => "it has no address".to_owned(),
+                _ => "its address is this sidecar's own listener".to_owned(),
+            })
     }
 
     fn publish(

@@ -6,23 +6,20 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tulle_api::destination::destination_client::DestinationClient;
-use tulle_api::destination::{DestinationProfile, GetDestination};
+use tulle_api::destination::DestinationProfile;
 use tulle_engine::outbound::ProfileRoutes;
 
-use super::channel::{Channel, MAX_MESSAGE_BYTES};
+use super::destination::DestinationService;
 use super::interest::Interest;
 use super::watch::{Event, Flow, Method};
 
 /// What all names share.
 #[derive(Debug)]
 pub struct Profiles {
-    /// The destination service; `None` when there is none.
-    pub channel: Option<Channel>,
+    /// `None` when there is no such service.
+    pub service: Option<DestinationService>,
     /// `Destination.GetProfile`, which asks about addresses too.
     pub method: Method,
-    /// Handed to the service as it is.
-    pub context: String,
 }
 
 impl Profiles {
@@ -33,24 +30,13 @@ impl Profiles {
         sender: &watch::Sender<Option<Arc<ProfileRoutes>>>,
         mut interest: Interest,
     ) {
-        let Some(channel) = &self.channel else {
+        let Some(service) = &self.service else {
             return interest.lost(sender).await;
         };
         let port = path
             .rsplit_once(':')
             .and_then(|(_, port)| port.parse().ok());
-        let open = async |lease| {
-            let request = GetDestination {
-                scheme: "k8s".to_owned(),
-                path: path.to_owned(),
-                context_token: self.context.clone(),
-            };
-            let client = DestinationClient::with_origin(lease, channel.origin());
-            client
-                .max_decoding_message_size(MAX_MESSAGE_BYTES)
-                .get_profile(request)
-                .await
-        };
+        let open = async |lease| service.get_profile(lease, path).await;
         let on = |event| {
             match event {
                 Event::Opened => {}
@@ -64,7 +50,7 @@ impl Profiles {
             }
             Flow::Continue
         };
-        self.method.follow(channel, path, open, on).await;
+        self.method.follow(&service.channel, path, open, on).await;
     }
 
     fn compile(

@@ -6,7 +6,6 @@
 //! nothing grows, and no request waits.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,12 +17,10 @@ use tulle_api::opentelemetry::proto::collector::trace::v1::trace_service_client:
 use tulle_api::opentelemetry::proto::resource::v1::Resource;
 
 use super::backoff::Backoff;
-use super::channel::{Channel, Security};
-use super::dns::Resolver;
+use super::channel::{Channel, Connector, Security};
 use crate::config::{Config, Tracing};
 use crate::identity::Epochs;
 use crate::metrics::{Counter, Labels, Shard, families};
-use crate::net::dial::Dialer;
 use crate::trace::otlp;
 use crate::trace::queue::{BATCH, Traces};
 
@@ -76,18 +73,9 @@ impl Exporter {
         shard: &Shard,
         traces: Arc<Traces>,
     ) -> (Self, Flush) {
-        let channel = Channel::new(
-            "opentelemetry",
-            tracing.collector.clone(),
-            Security::Mutual(epochs),
-            Rc::new(Resolver::new(config.dns.clone(), shard.clone())),
-            Dialer {
-                mark: config.mark,
-                ..Dialer::default()
-            },
-            config.control_streams.lifetime,
-            shard,
-        );
+        let connector = Connector::new(config, shard);
+        let security = Security::Mutual(epochs);
+        let channel = connector.channel("opentelemetry", &tracing.collector, security);
         let counter = |family| shard.counter(family, &Labels::none());
         let dropped = |reason| {
             let labels = Labels::builder().add("reason", reason).build();

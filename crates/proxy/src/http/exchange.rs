@@ -1,4 +1,4 @@
-//! One request and its answer, moved between two sides.
+//! One request and its answer, moved between two sides: `head` until the answer's head, the bodies here, `limits` when.
 //!
 //! Both directions run in the one task of the exchange. In each, bytes are taken from a side only when the other has
 //! room, so an exchange holds one chunk per direction and what the sides' windows and buffers hold. What was appended
@@ -11,33 +11,31 @@
 //! downstream side to discard, and the upstream side is then never used again (its request is not complete). A tunnel has two
 //! directions of which each has its own end.
 
+mod head;
+mod limits;
+
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tulle_engine::Reason;
 use tulle_engine::deadline::Deadlines;
+use tulle_http::Head;
 use tulle_http::h1::BodyKind;
 use tulle_http::h2::Code;
-use tulle_http::hop::UpgradeField;
-use tulle_http::{Head, hop};
-
-use crate::clock;
 
 use crate::http::answer::is_grpc;
+use crate::http::expectation::Expectation;
 use crate::http::h1;
+use crate::http::origin::Origin;
 use crate::http::replay::{End, Replay};
-use crate::http::side::{Answer, Downstream, Upstream, expects_continue, has_body};
+use crate::http::side::{Downstream, Upstream, has_body};
 use crate::http::stall::{Peer, Stalls, Waits, Way};
 use crate::http::{Event, Fault};
 use crate::metrics::route::Edge;
 use crate::outbound::mirror::Copies;
-
-/// A timer that nobody waits for.
-const FAR: Duration = Duration::from_secs(86_400);
+use limits::Limits;
 
 /// Pieces per turn and direction before other exchanges get theirs.
 const TURN: usize = 16;
@@ -86,7 +84,9 @@ pub struct Exchange<'e, 'd> {
     /// `trailers` are the answer's.
     answered_whole: bool,
     /// What [`Exchange::peek`] has found.
-    peeked: Option<Peeked>,
+    peeked: Option<Event>,
+    /// The trailers that were found so.
+    peeked_trailers: Option<Box<Head>>,
     limits: Option<Box<Limits>>,
     /// Copies of the request that are made as it passes; `None` for nearly all.
     pub copies: Option<&'e mut Copies>,
@@ -102,65 +102,15 @@ pub struct Exchange<'e, 'd> {
     sender_timed: bool,
     /// The rest of the request is expected now.
     sender_due: bool,
+    /// The caller waits for leave to send its body.
+    expectation: Option<Box<Expectation>>,
     /// Request and answer are the two directions of a tunnel.
     pub tunnel: bool,
     answered: bool,
 }
 
-/// What followed an answer's head at once.
-enum Peeked {
-    End,
-    Trailers(Box<Head>),
-}
-
 /// Bytes of an answer that nobody wants, taken in to keep its connection.
 const DISCARD: usize = 64 * 1024;
-
-/// The deadlines of an exchange that has some. Most have none and pay nothing for them.
-struct Limits {
-    deadlines: Deadlines,
-    timer: Pin<Box<Sleep>>,
-}
-
-impl Limits {
-    fn new(deadlines: Deadlines) -> Option<Box<Self>> {
-        deadlines.any().then(|| {
-            // A limit whose time has not begun sets the timer when it does.
-            let first = deadlines
-                .next()
-                .map_or_else(|| Instant::now() + FAR, clock::instant);
-            Box::new(Limits {
-                deadlines,
-                timer: Box::pin(tokio::time::sleep_until(first)),
-            })
-        })
-    }
-
-    /// `moved`: something has passed this turn.
-    fn poll(&mut self, cx: &mut Context<'_>, moved: bool, request_sent: bool) -> Poll<Reason> {
-        let now = clock::now();
-        if moved {
-            self.deadlines.progress(now);
-        }
-        if request_sent {
-            self.deadlines.request_sent(now);
-        }
-        if let Some(reason) = self.deadlines.expired(now) {
-            return Poll::Ready(reason);
-        }
-        let next = self
-            .deadlines
-            .next()
-            .map_or(self.timer.deadline(), clock::instant);
-        if next != self.timer.deadline() {
-            self.timer.as_mut().reset(next);
-        }
-        if self.timer.as_mut().poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
-        Poll::Pending
-    }
-}
 
 impl<'e, 'd> Exchange<'e, 'd> {
     /// The request's head has been sent on `up` already.
@@ -181,6 +131,7 @@ impl<'e, 'd> Exchange<'e, 'd> {
             passed_on: 0,
             answered_whole: false,
             peeked: None,
+            peeked_trailers: None,
             limits: Limits::new(deadlines),
             copies: None,
             sent: None,
@@ -189,20 +140,32 @@ impl<'e, 'd> Exchange<'e, 'd> {
             may_pause: false,
             sender_timed: false,
             sender_due: false,
+            expectation: None,
             tunnel: false,
             answered: false,
         }
     }
 
-    /// Times who holds the exchange up; the sender of the request too, if it is `timed_sender`.
-    pub fn time(&mut self, stalls: &Stalls, request: &Head, body: BodyKind, timed_sender: bool) {
+    /// Times who holds the exchange up; the sender of the request too, if it is `timed_sender`. `origin`: the server.
+    pub fn time(
+        &mut self,
+        stalls: &Stalls,
+        origin: &Rc<Origin>,
+        request: &Head,
+        body: BodyKind,
+        timed_sender: bool,
+    ) {
         self.waits = Waits::new(stalls);
         self.may_pause = self.tunnel;
         if has_body(body) {
             self.may_pause |= is_grpc(request);
             self.sender_timed = timed_sender && !self.may_pause;
+            // Of another try the body has begun.
+            if !self.replay.is_behind() {
+                self.expectation = Expectation::of(request, origin);
+            }
             // Who waits for `100 Continue` owes nothing yet.
-            self.sender_due = self.sender_timed && !expects_continue(request);
+            self.sender_due = self.sender_timed && self.expectation.is_none();
         }
     }
 
@@ -224,71 +187,6 @@ impl<'e, 'd> Exchange<'e, 'd> {
     /// All of the request has gone to the server.
     pub fn request_sent(&self) -> bool {
         self.request == Flow::Done
-    }
-
-    /// Waits for the answer's final head while the request's body flows; interim heads are passed on.
-    pub async fn head(&mut self, head: &mut Head) -> Result<Answer, Failure> {
-        poll_fn(|cx| {
-            let turn = self.poll_request(cx)?;
-            if self.up.defers(cx) {
-                return Poll::Pending;
-            }
-            loop {
-                match self.up.poll_head(cx, head) {
-                    Poll::Ready(Ok(Answer::Interim)) => {
-                        tulle_http::l5d::strip_all(head);
-                        hop::strip(head, UpgradeField::Drop);
-                        self.down
-                            .send_head(head, Answer::Interim)
-                            .map_err(Failure::Downstream)?;
-                        if self.sender_timed && !self.sender_due {
-                            // The request is looked at again, for now it is waited for.
-                            self.sender_due = true;
-                            cx.waker().wake_by_ref();
-                        }
-                    }
-                    Poll::Ready(Ok(answer)) => {
-                        // A server that answers before it has the whole request has its reason to wait for the rest.
-                        self.sender_due = false;
-                        self.waits.end(Way::Request);
-                        if let Some(limits) = &mut self.limits {
-                            limits.deadlines.answered();
-                        }
-                        return Poll::Ready(Ok(answer));
-                    }
-                    Poll::Ready(Err(fault)) => return Poll::Ready(Err(Failure::Upstream(fault))),
-                    Poll::Pending => break,
-                }
-            }
-            self.rest(cx, turn)
-        })
-        .await
-    }
-
-    /// Waits for what follows the answer's head. Trailers that come at once belong to the answer's outcome: their
-    /// `grpc-status` is known afterwards, and they are kept for [`Exchange::bodies`].
-    pub async fn peek(&mut self) -> Result<Option<&Head>, Failure> {
-        let mut trailers = Head::new();
-        let event = poll_fn(|cx| {
-            let turn = self.poll_request(cx)?;
-            match self.up.poll_event(cx, &mut trailers) {
-                Poll::Ready(event) => Poll::Ready(event.map_err(Failure::Upstream)),
-                Poll::Pending => self.rest(cx, turn),
-            }
-        })
-        .await?;
-        self.peeked = match event {
-            Event::Data => None,
-            Event::End => Some(Peeked::End),
-            Event::Trailers => {
-                self.grpc_status = grpc_status(&trailers);
-                Some(Peeked::Trailers(Box::new(trailers)))
-            }
-        };
-        Ok(match &self.peeked {
-            Some(Peeked::Trailers(trailers)) => Some(trailers),
-            _ => None,
-        })
     }
 
     /// Waits without a server: until the caller leaves or a deadline passes.
@@ -413,6 +311,9 @@ impl<'e, 'd> Exchange<'e, 'd> {
                 }
                 Poll::Ready(Err(fault)) => return Err(Failure::Downstream(fault)),
                 Poll::Ready(Ok(Event::Data)) => {
+                    if let Some(expectation) = &mut self.expectation {
+                        expectation.begun();
+                    }
                     let wanted = self.down.chunk().len();
                     match self.up.poll_capacity(cx, wanted) {
                         Poll::Pending => {
@@ -513,10 +414,11 @@ impl<'e, 'd> Exchange<'e, 'd> {
                 Poll::Pending => return Ok(Poll::Pending),
                 Poll::Ready(event) => event.map_err(Failure::Upstream)?,
             },
-            Some(Peeked::End) => Event::End,
-            Some(Peeked::Trailers(trailers)) => {
-                self.trailers = *trailers;
-                Event::Trailers
+            Some(event) => {
+                if let Some(trailers) = self.peeked_trailers.take() {
+                    self.trailers = *trailers;
+                }
+                event
             }
         };
         match event {

@@ -2,7 +2,7 @@
 //!
 //! Cost: what is written gathers in one buffer and leaves in one write when the exchange has nothing more to do this
 //! round (`poll_flush`), so the head and a small body are one segment. Reading goes through the thread's shared buffer.
-//! An idle connection holds its codec's state and what its last messages made of its two buffers.
+//! An idle connection holds its codec's state and what its last messages made of its input buffer.
 //!
 //! Invariant: a connection takes another message only when both the message in and the message out are complete
 //! (`is_reusable`). Anything else would let one request's bytes become part of another.
@@ -24,7 +24,7 @@ use tulle_http::h1::{
 use tulle_http::{Head, Limits};
 
 use crate::http::serve::Timeouts;
-use crate::http::{Event, Fault};
+use crate::http::{Event, Fault, buffers};
 use crate::net::io::Io;
 
 /// Bytes waiting to be written that stop the other side from giving more.
@@ -314,6 +314,7 @@ impl Connection {
         } else {
             Persist::KeepAlive
         };
+        self.begin_output();
         match encode_request(head, body, persist, &mut self.out) {
             Ok(writer) => {
                 (self.writer, self.incoming_done, self.persist) = (Some(writer), false, true);
@@ -331,6 +332,7 @@ impl Connection {
         body: BodyKind,
         persist: Persist,
     ) -> Result<(), Fault> {
+        self.begin_output();
         match encode_response(head, to, body, persist, &mut self.out) {
             Ok(writer) => {
                 if head.status() >= 200 || head.status() == 101 {
@@ -340,6 +342,12 @@ impl Connection {
                 Ok(())
             }
             Err(_) => Err(self.broken(Fault::Malformed(tulle_http::Error::StatusLine))),
+        }
+    }
+
+    fn begin_output(&mut self) {
+        if self.out.capacity() == 0 {
+            self.out = buffers::take();
         }
     }
 
@@ -406,7 +414,7 @@ impl Connection {
         while self.sent < self.out.len() {
             ready!(self.poll_write(cx))?;
         }
-        self.out.clear();
+        buffers::give(std::mem::take(&mut self.out));
         self.sent = 0;
         ready!(Pin::new(&mut self.io).poll_flush(cx)).map_err(|error| self.broken(error.into()))?;
         (self.unflushed, self.due) = (false, false);
@@ -440,9 +448,6 @@ impl Connection {
 
     /// Gives back the memory that a large message has left in the buffers.
     fn shrink(&mut self) {
-        if self.out.is_empty() && self.out.capacity() > KEPT {
-            self.out = Vec::new();
-        }
         if self.input.is_empty() && self.input.capacity() > KEPT {
             self.input = BytesMut::new();
         }
@@ -568,3 +573,7 @@ impl From<Fault> for io::Error {
         io::Error::other(fault.to_string())
     }
 }
+
+#[cfg(test)]
+#[path = "h1_tests.rs"]
+mod tests;

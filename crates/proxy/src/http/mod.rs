@@ -7,12 +7,13 @@
 
 pub mod account;
 pub mod answer;
+pub mod buffers;
 pub mod decision;
 pub mod exchange;
+pub mod expectation;
 pub mod fault;
 pub mod h1;
 pub mod h2;
-pub mod in_flight;
 pub mod origin;
 pub mod replay;
 pub mod serve;
@@ -52,6 +53,15 @@ impl Fault {
     /// The connection ended under it.
     pub fn is_closed(self) -> bool {
         matches!(self, Fault::Closed | Fault::Io(_))
+    }
+
+    /// The connection was cut off rather than ended.
+    pub fn is_reset(self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        matches!(
+            self,
+            Fault::Io(BrokenPipe | ConnectionAborted | ConnectionReset)
+        )
     }
 
     /// The code to reset the other side's stream with.

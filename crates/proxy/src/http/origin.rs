@@ -51,6 +51,8 @@ pub struct Origin {
     h2: RefCell<H2>,
     /// Told when a dial has ended, well or not.
     dialled: Notify,
+    /// The server has let a caller wait in vain for leave to send its body.
+    gives_no_leave: Cell<bool>,
 }
 
 struct Idle {
@@ -91,11 +93,22 @@ impl Origin {
             peak: Cell::new(0),
             h2: RefCell::default(),
             dialled: Notify::new(),
+            gives_no_leave: Cell::new(false),
         })
     }
 
     pub fn reach(&self) -> &Reach {
         &self.reach
+    }
+
+    /// Who waits here for `100 Continue` waits in vain, as it seems.
+    pub fn gives_no_leave(&self) -> bool {
+        self.gives_no_leave.get()
+    }
+
+    /// The server has said `100 Continue`, or has not.
+    pub fn has_given_leave(&self, given: bool) {
+        self.gives_no_leave.set(!given);
     }
 
     /// A connection of its own, for bytes or for an HTTP/1 exchange.

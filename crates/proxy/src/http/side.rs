@@ -192,6 +192,13 @@ impl Downstream<'_> {
         }
     }
 
+    /// Tells the caller to send its body (`100 Continue`) where the server does not.
+    pub fn go_on(&mut self) -> Result<(), Fault> {
+        let mut head = Head::new();
+        head.set_status(100)?;
+        self.send_head(&head, Answer::Interim)
+    }
+
     /// HTTP/1: this answer is the connection's last.
     pub fn close_after(&mut self) {
         if let Downstream::H1 { close, .. } = self {
@@ -319,5 +326,6 @@ pub fn has_body(body: BodyKind) -> bool {
 
 /// The caller waits for `100 Continue` before it sends its body.
 pub fn expects_continue(head: &Head) -> bool {
-    head.has(Known::Expect)
+    head.known(Known::Expect)
+        .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
 }

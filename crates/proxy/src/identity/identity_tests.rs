@@ -16,7 +16,8 @@ pub(super) fn epoch(authority: &Authority, anchors: &TrustAnchors, name: &str) -
 /// A client configuration that shows any certificate and believes anything of this authority.
 fn stranger(authority: &Authority, leaf: &Leaf, servers: &TrustAnchors) -> Arc<ClientConfig> {
     let (chain, key) = authority.issue(leaf);
-    client(servers, Some((&chain, &key)), &[], Resumption::disabled()).expect("a configuration")
+    let own = presented(&servers.provider, &chain, &key).expect("a certificate");
+    Arc::new(client(servers, Some(own), &[]).expect("a configuration"))
 }
 
 pub(super) struct Done {
@@ -102,7 +103,7 @@ fn two_proxies_meet_with_tls13_and_the_hybrid_exchange() {
         server.negotiated_cipher_suite().map(|suite| suite.suite()),
         Some(rustls::CipherSuite::TLS13_AES_128_GCM_SHA256)
     );
-    assert_eq!(server.alpn_protocol(), Some(TRANSPORT_HEADER_ALPN));
+    assert_eq!(server.alpn_protocol(), Some(transport_header::ALPN));
     let leaf = &server.peer_certificates().expect("a certificate")[0];
     assert_eq!(PeerIdentity::from_leaf(leaf).expect("a peer").name, WEB);
 }
@@ -169,7 +170,8 @@ fn clients_with_bad_certificates_are_refused_each_with_its_reason() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let anchors = ours.anchors();
     let voting = epoch(&ours, &anchors, VOTING);
-    let spiffe = SanType::URI("spiffe://cluster.local/ns/a/sa/b".try_into().expect("IA5"));
+    let uri = |text: &str| SanType::URI(text.try_into().expect("IA5"));
+    let two = ["a", "b"].map(|name| uri(&format!("spiffe://cluster.local/{name}")));
     for (authority, leaf, expected) in [
         (&theirs, Leaf::named(WEB), "unknown_issuer"),
         (
@@ -200,7 +202,7 @@ fn clients_with_bad_certificates_are_refused_each_with_its_reason() {
         (
             &ours,
             Leaf {
-                names: vec![dns(WEB), spiffe],
+                names: two.to_vec(),
                 ..Leaf::named(WEB)
             },
             "bad_certificate",

@@ -18,16 +18,20 @@ mod spiffe;
 mod svid;
 mod verify;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustls::client::Resumption;
+use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::NoServerSessionStorage;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::sync::watch;
 
-use resumption::{TicketKeys, Tickets};
+use crate::transport_header;
+use resumption::{Meeting, TicketKeys, Tickets};
 
 pub use csr::{Request, request};
 pub use der::Malformed;
@@ -37,9 +41,6 @@ pub use resumption::{TICKETS, judge_resumed};
 pub use spiffe::spiffe_id;
 pub use svid::Wanted;
 pub use verify::{MAX_ANCHORS, TrustAnchors, failure_reason, provider};
-
-/// The ALPN of connections that begin with a transport header.
-pub const TRANSPORT_HEADER_ALPN: &[u8] = b"transport.l5d.io/v1";
 
 /// The current epoch as everybody sees it: `None` until the first certificate, or for ever when identity is disabled.
 pub type Epochs = watch::Receiver<Option<Arc<Epoch>>>;
@@ -75,7 +76,15 @@ pub struct Epoch {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     servers: [Arc<ServerConfig>; 2],
-    clients: [Arc<ClientConfig>; 3],
+    clients: [Client; 3],
+}
+
+/// Of one ALPN.
+#[derive(Debug)]
+struct Client {
+    config: Arc<ClientConfig>,
+    /// `None`: each connection is begun in full.
+    tickets: Option<Arc<Tickets>>,
 }
 
 /// Why a certificate cannot be used.
@@ -145,13 +154,18 @@ impl Epoch {
         let not_after = peer::not_after(chain.first().ok_or_else(none)?)
             .map_err(|error| Unusable(error.to_string()))?;
         let server = |alpn: &[&[u8]]| server(anchors, &chain, &key, alpn);
-        let resuming = || Resumption::store(Arc::new(Tickets::default()));
-        let client =
-            |alpn: &[&[u8]], resumption| client(anchors, Some((&chain, &key)), alpn, resumption);
         let mismatch = |error: String| {
             Unusable(format!(
                 "the certificate cannot be used with its key: {error}"
             ))
+        };
+        let own = presented(&anchors.provider, &chain, &key).map_err(mismatch)?;
+        let client = |alpn: &[&[u8]], resumes: bool| {
+            let config = client(anchors, Some(own.clone()), alpn)?;
+            Ok(Client {
+                config: Arc::new(config),
+                tickets: resumes.then(Arc::default),
+            })
         };
         Ok(Self {
             name: name.to_owned(),
@@ -160,13 +174,13 @@ impl Epoch {
             anchors: anchors.clone(),
             servers: [
                 server(&[]).map_err(mismatch)?,
-                server(&[TRANSPORT_HEADER_ALPN]).map_err(mismatch)?,
+                server(&[transport_header::ALPN]).map_err(mismatch)?,
             ],
             clients: [
-                client(&[], resuming()).map_err(mismatch)?,
+                client(&[], true).map_err(mismatch)?,
                 // The control plane's connections stay: each is begun in full.
-                client(&[b"h2"], Resumption::disabled()).map_err(mismatch)?,
-                client(&[TRANSPORT_HEADER_ALPN], resuming()).map_err(mismatch)?,
+                client(&[b"h2"], false).map_err(mismatch)?,
+                client(&[transport_header::ALPN], true).map_err(mismatch)?,
             ],
             chain,
             key,
@@ -208,19 +222,28 @@ impl Epoch {
         self.servers[alpn as usize].clone()
     }
 
-    /// The configuration for dialling a peer whose identity is the server name that is dialled (see [`server_name`]).
+    /// The configuration for dialling a peer whose identity is the server name that is dialled (see [`server_name`]),
+    /// begun in full and without a thought of the next.
     pub fn client(&self, alpn: ClientAlpn) -> Arc<ClientConfig> {
-        self.clients[alpn as usize].clone()
+        self.clients[alpn as usize].config.clone()
+    }
+
+    /// The same for the server at an address, with a ticket if it has given one; the ticket that it gives is kept.
+    pub fn client_to(&self, alpn: ClientAlpn, server: SocketAddr) -> Arc<ClientConfig> {
+        let Client { config, tickets } = &self.clients[alpn as usize];
+        match tickets {
+            Some(tickets) => Meeting::new(server, tickets).with(config),
+            None => config.clone(),
+        }
     }
 
     /// As [`Self::client`], for the rare peer whose identity differs from its server name. Costs a configuration
     /// without a session store: keep it with the endpoint.
     pub fn client_expecting(&self, alpn: ClientAlpn, identity: &str) -> Arc<ClientConfig> {
-        let mut config = ClientConfig::clone(&self.clients[alpn as usize]);
+        let mut config = ClientConfig::clone(&self.clients[alpn as usize].config);
         config
             .dangerous()
             .set_certificate_verifier(self.anchors.pinned_server_verifier(identity));
-        config.resumption = Resumption::disabled();
         Arc::new(config)
     }
 }
@@ -238,7 +261,7 @@ pub fn server_name(identity: &str) -> Option<ServerName<'static>> {
 /// # Errors
 /// The anchors cannot be used.
 pub fn anonymous_client(anchors: &TrustAnchors) -> Result<Arc<ClientConfig>, String> {
-    client(anchors, None, &[b"h2"], Resumption::disabled())
+    client(anchors, None, &[b"h2"]).map(Arc::new)
 }
 
 /// When to renew: 70 % of the remaining life, within the bounds, moved by up to ±5 % so that proxies that started
@@ -266,29 +289,40 @@ fn server(
     config.ticketer = Arc::new(TicketKeys::default());
     // A client that comes back brings one and takes one: it has as many as it ever had connections at once.
     config.send_tls13_tickets = 1;
+    // Records are sealed and opened by ourselves: `net/tls`.
+    config.enable_secret_extraction = true;
     Ok(Arc::new(config))
+}
+
+/// A client's certificate, to be shown to every server.
+fn presented(
+    provider: &CryptoProvider,
+    chain: &[CertificateDer<'static>],
+    key: &PrivateKeyDer<'static>,
+) -> Result<Arc<dyn ResolvesClientCert>, String> {
+    let certified = CertifiedKey::from_der(chain.to_vec(), key.clone_key(), provider);
+    let certified = certified.map_err(|error| error.to_string())?;
+    Ok(Arc::new(SingleCertAndKey::from(certified)))
 }
 
 fn client(
     anchors: &TrustAnchors,
-    own: Option<(&[CertificateDer<'static>], &PrivateKeyDer<'static>)>,
+    own: Option<Arc<dyn ResolvesClientCert>>,
     alpn: &[&[u8]],
-    resumption: Resumption,
-) -> Result<Arc<ClientConfig>, String> {
+) -> Result<ClientConfig, String> {
     let builder = ClientConfig::builder_with_provider(anchors.provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| error.to_string())?
         .dangerous()
         .with_custom_certificate_verifier(anchors.server_verifier());
     let mut config = match own {
-        Some((chain, key)) => builder
-            .with_client_auth_cert(chain.to_vec(), key.clone_key())
-            .map_err(|error| error.to_string())?,
+        Some(own) => builder.with_client_cert_resolver(own),
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    config.resumption = resumption;
-    Ok(Arc::new(config))
+    config.resumption = Resumption::disabled();
+    config.enable_secret_extraction = true;
+    Ok(config)
 }
 
 #[cfg(test)]

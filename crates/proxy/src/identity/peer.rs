@@ -1,6 +1,6 @@
 //! Who a peer is, read from a leaf certificate whose chain has been verified.
 //!
-//! The name is the one DNS name (or SPIFFE URI) of the subject alternative names. Tulle's identity service also
+//! The name is the SPIFFE URI of the subject alternative names, or without one their one DNS name. Tulle's identity service also
 //! writes the pod into the subject, `O=<namespace>, OU=<pod>`; a certificate of Linkerd has neither and the pod is
 //! then unknown.
 
@@ -16,6 +16,7 @@ const MAX_NAMES: usize = 16;
 /// Longest name in a certificate, in bytes: a DNS name has no more.
 const MAX_NAME_BYTES: usize = 253;
 
+const SPIFFE: &str = "spiffe://";
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 const ORGANIZATION: &[u8] = &[0x55, 0x04, 0x0a];
 const ORGANIZATIONAL_UNIT: &[u8] = &[0x55, 0x04, 0x0b];
@@ -35,7 +36,8 @@ impl PeerIdentity {
     /// Reads a leaf. Call it only with the certificate of a finished handshake.
     ///
     /// # Errors
-    /// The certificate cannot be read, or names no identity or more than one.
+    /// The certificate cannot be read, or names no identity or more than one: a SPIFFE ID, whatever DNS names stand
+    /// beside it, or without one a single DNS name.
     pub fn from_leaf(leaf: &CertificateDer<'_>) -> Result<Self, Malformed> {
         let fields = Fields::read(leaf)?;
         let mut names = fields.names;
@@ -53,7 +55,7 @@ impl PeerIdentity {
 /// Whether the leaf names exactly this identity among its names. The case of a DNS name is ignored, that of a SPIFFE ID
 /// is not; wildcards mean nothing.
 pub fn names(leaf: &CertificateDer<'_>, expected: &str) -> Result<bool, Malformed> {
-    let is_uri = expected.starts_with("spiffe://");
+    let is_uri = expected.starts_with(SPIFFE);
     Ok(Fields::read(leaf)?.names.iter().any(|name| match is_uri {
         true => name == expected,
         false => name.eq_ignore_ascii_case(expected),
@@ -212,7 +214,7 @@ fn alternative_names(extensions: &[u8]) -> Result<Vec<String>, Malformed> {
             uris += usize::from(kind == URI);
             let name = match kind {
                 DNS_NAME => dns_name(text),
-                URI if text.starts_with(b"spiffe://") => uri(text),
+                URI if text.starts_with(SPIFFE.as_bytes()) => uri(text),
                 _ => continue, // e-mail and IP addresses name no workload
             };
             found.push(name.ok_or(Malformed("subject alternative name"))?);
@@ -221,11 +223,15 @@ fn alternative_names(extensions: &[u8]) -> Result<Vec<String>, Malformed> {
             }
         }
     }
-    // An X.509-SVID has no other URI beside its ID (SPIFFE's X509-SVID, section 2).
-    if uris > 1 && found.iter().any(|name| name.starts_with("spiffe://")) {
-        return Err(Malformed(
-            "subject alternative names (there are several URIs)",
-        ));
+    // An X.509-SVID has no other URI beside its ID. It may have DNS names, for those who look for a server by them
+    // (SPIRE's `-dns`); here they name nobody (SPIFFE's X509-SVID, section 2).
+    if found.iter().any(|name| name.starts_with(SPIFFE)) {
+        if uris > 1 {
+            return Err(Malformed(
+                "subject alternative names (there are several URIs)",
+            ));
+        }
+        found.retain(|name| name.starts_with(SPIFFE));
     }
     Ok(found)
 }

@@ -71,7 +71,12 @@ fn anything_but_one_plain_name_is_refused() {
         vec![],
         vec![ip.clone()],
         vec![dns(WEB), dns("other.ns")],
-        vec![dns(WEB), uri("spiffe://cluster.local/ns/a/sa/b")],
+        vec![
+            dns(WEB),
+            uri("spiffe://cluster.local/ns/a/sa/b"),
+            uri("https://example.com"),
+        ],
+        vec![dns("*.emojivoto"), uri("spiffe://cluster.local/ns/a/sa/b")],
         vec![dns("*.emojivoto")],
         vec![dns("web.emojivoto.")],
         vec![dns("web\0.emojivoto")],
@@ -84,14 +89,24 @@ fn anything_but_one_plain_name_is_refused() {
         };
         assert!(read(&leaf).is_err(), "{names:?}");
     }
-    let spiffe = Leaf {
-        names: vec![uri("spiffe://cluster.local/ns/a/sa/b"), ip],
-        ..Leaf::named(WEB)
-    };
-    assert_eq!(
-        read(&spiffe).expect("a peer").name,
-        "spiffe://cluster.local/ns/a/sa/b"
-    );
+    let id = "spiffe://cluster.local/ns/a/sa/b";
+    for beside in [
+        vec![uri(id), ip],
+        vec![dns(WEB), uri(id)],
+        vec![uri(id), dns("a.b"), dns(WEB)],
+    ] {
+        let leaf = Leaf {
+            names: beside,
+            ..Leaf::named(WEB)
+        };
+        assert_eq!(read(&leaf).expect("a peer").name, id);
+        // Nor is a server with that document who is dialled by a name of the mesh.
+        let chain = Authority::new().issue(&leaf).0;
+        assert_eq!(
+            (names(&chain[0], id), names(&chain[0], WEB)),
+            (Ok(true), Ok(false))
+        );
+    }
 }
 
 #[test]

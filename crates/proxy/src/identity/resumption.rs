@@ -8,14 +8,17 @@
 //! about 3 KB each; a proxy that made no connection keeps none, and makes no keys.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
-use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
+use rustls::client::{
+    ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ProducesTickets;
-use rustls::{CertificateError, Error, NamedGroup};
+use rustls::{CertificateError, ClientConfig, Error, NamedGroup};
 
 use super::peer;
 
@@ -61,8 +64,8 @@ impl ProducesTickets for TicketKeys {
     }
 }
 
-/// A client's tickets, the oldest first. rustls' own store keeps eight for a server, too few for connections that
-/// come and go sixteen at a time.
+/// A client's tickets, the oldest first, each for the address that gave it: another replica of the same server cannot
+/// read it.
 #[derive(Debug, Default)]
 pub(super) struct Tickets {
     kept: Mutex<Kept>,
@@ -70,8 +73,8 @@ pub(super) struct Tickets {
 
 #[derive(Debug, Default)]
 struct Kept {
-    tickets: VecDeque<(ServerName<'static>, Tls13ClientSessionValue)>,
-    groups: VecDeque<(ServerName<'static>, NamedGroup)>,
+    tickets: VecDeque<(SocketAddr, Tls13ClientSessionValue)>,
+    groups: VecDeque<(SocketAddr, NamedGroup)>,
 }
 
 impl Tickets {
@@ -80,18 +83,29 @@ impl Tickets {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.kept().tickets.len()
+    /// The youngest of a server: its others may have run out.
+    pub(super) fn take(&self, server: SocketAddr) -> Option<Tls13ClientSessionValue> {
+        let mut kept = self.kept();
+        let tickets = &mut kept.tickets;
+        let newest = tickets.iter().rposition(|(known, _)| *known == server)?;
+        tickets.remove(newest).map(|(_, ticket)| ticket)
     }
-}
 
-impl ClientSessionStore for Tickets {
-    fn set_kx_hint(&self, server: ServerName<'static>, group: NamedGroup) {
+    pub(super) fn put(&self, server: SocketAddr, ticket: Tls13ClientSessionValue) {
+        let mut kept = self.kept();
+        let tickets = &mut kept.tickets;
+        if tickets.len() == TICKETS {
+            tickets.pop_front();
+        }
+        tickets.push_back((server, ticket));
+    }
+
+    fn set_group(&self, server: SocketAddr, group: NamedGroup) {
         let mut kept = self.kept();
         let groups = &mut kept.groups;
         groups.retain(|(known, _)| *known != server);
-        if group == NamedGroup::X25519MLKEM768 {
+        // A first hello offers both of these: choosing one costs no round trip.
+        if matches!(group, NamedGroup::X25519MLKEM768 | NamedGroup::X25519) {
             return;
         }
         if groups.len() == GROUPS {
@@ -100,10 +114,49 @@ impl ClientSessionStore for Tickets {
         groups.push_back((server, group));
     }
 
-    fn kx_hint(&self, server: &ServerName<'_>) -> Option<NamedGroup> {
+    fn group(&self, server: SocketAddr) -> Option<NamedGroup> {
         let kept = self.kept();
-        let found = kept.groups.iter().find(|(known, _)| known == server);
+        let found = kept.groups.iter().find(|(known, _)| *known == server);
         found.map(|(_, group)| *group)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.kept().tickets.len()
+    }
+}
+
+/// What one connection takes from the tickets and gives back to them. rustls' own store keeps eight for a name, too few
+/// for connections that come and go sixteen at a time, and does not know the replicas of a name from each other.
+#[derive(Debug)]
+pub(super) struct Meeting {
+    server: SocketAddr,
+    tickets: Arc<Tickets>,
+}
+
+impl Meeting {
+    pub fn new(server: SocketAddr, tickets: &Arc<Tickets>) -> Self {
+        Meeting {
+            server,
+            tickets: tickets.clone(),
+        }
+    }
+
+    /// The configuration for it.
+    pub fn with(self, config: &ClientConfig) -> Arc<ClientConfig> {
+        let mut config = config.clone();
+        config.resumption = Resumption::store(Arc::new(self));
+        Arc::new(config)
+    }
+}
+
+impl ClientSessionStore for Meeting {
+    fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
+        self.tickets.set_group(self.server, group);
+    }
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        self.tickets.group(self.server)
     }
 
     fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
@@ -114,21 +167,12 @@ impl ClientSessionStore for Tickets {
 
     fn remove_tls12_session(&self, _: &ServerName<'static>) {}
 
-    fn insert_tls13_ticket(&self, server: ServerName<'static>, ticket: Tls13ClientSessionValue) {
-        let mut kept = self.kept();
-        let tickets = &mut kept.tickets;
-        if tickets.len() == TICKETS {
-            tickets.pop_front();
-        }
-        tickets.push_back((server, ticket));
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        self.tickets.put(self.server, ticket);
     }
 
-    fn take_tls13_ticket(&self, server: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        let mut kept = self.kept();
-        let tickets = &mut kept.tickets;
-        // The youngest: the others of this server may have run out.
-        let newest = tickets.iter().rposition(|(known, _)| known == server)?;
-        tickets.remove(newest).map(|(_, ticket)| ticket)
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.tickets.take(self.server)
     }
 }
 

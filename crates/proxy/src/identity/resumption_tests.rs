@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, Error, HandshakeKind, NamedGroup};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::{CertificateError, Connection, Error, HandshakeKind, NamedGroup};
 
 use super::resumption::Tickets;
 use super::testing::{Authority, Leaf};
@@ -13,6 +12,16 @@ use super::tests::{Done, VOTING, WEB, epoch, handshake};
 use super::*;
 
 const EMOJI: &str = "emoji.emojivoto.serviceaccount.identity.linkerd.cluster.local";
+const ALPN: ClientAlpn = ClientAlpn::TransportHeader;
+
+/// Where all servers are, unless a test says otherwise.
+fn here() -> SocketAddr {
+    ([192, 0, 2, 1], 4143).into()
+}
+
+fn elsewhere() -> SocketAddr {
+    ([192, 0, 2, 2], 4143).into()
+}
 
 /// The name of the client as the server knows it after a handshake.
 fn seen_by_server(done: &Done) -> String {
@@ -20,26 +29,28 @@ fn seen_by_server(done: &Done) -> String {
     PeerIdentity::from_leaf(&chain[0]).expect("a peer").name
 }
 
-/// One connection of `web` to `voting`, and how it was begun.
-fn meet(web: &Epoch, voting: &Epoch) -> HandshakeKind {
-    let (client, server) = (
-        web.client(ClientAlpn::TransportHeader),
-        voting.server(ServerAlpn::TransportHeader),
-    );
-    let done = handshake(client, server, VOTING).expect("a handshake");
+/// One connection of `web` to `voting`, with a ticket if there is one.
+fn meet(web: &Epoch, voting: &Epoch, address: SocketAddr) -> Done {
+    let client = web.client_to(ALPN, address);
+    let done =
+        handshake(client, voting.server(ServerAlpn::TransportHeader), VOTING).expect("a handshake");
     assert_eq!(seen_by_server(&done), WEB, "resumed or not");
     assert_eq!(done.client.handshake_kind(), done.server.handshake_kind());
+    done
+}
+
+fn kind(done: &Done) -> HandshakeKind {
     done.server.handshake_kind().expect("it is done")
 }
 
-fn client_with(
-    authority: &Authority,
-    name: &str,
-    tickets: Arc<dyn ClientSessionStore>,
-) -> Arc<ClientConfig> {
-    let (chain, key) = authority.issue(&Leaf::named(name));
-    let resumption = Resumption::store(tickets);
-    client(&authority.anchors(), Some((&chain, &key)), &[], resumption).expect("a configuration")
+fn client_of(authority: &Authority, name: &str) -> ClientConfig {
+    let epoch = epoch(authority, &authority.anchors(), name);
+    ClientConfig::clone(&epoch.client(ClientAlpn::None))
+}
+
+/// A connection with the ticket that another has left, whoever gave it.
+fn with_any_ticket(tickets: &Arc<Tickets>, config: &ClientConfig) -> Arc<ClientConfig> {
+    Meeting::new(here(), tickets).with(config)
 }
 
 #[test]
@@ -50,9 +61,38 @@ fn sessions_are_resumed_between_two_certificates_and_the_peer_is_the_same() {
         epoch(&authority, &anchors, WEB),
         epoch(&authority, &anchors, VOTING),
     );
-    assert_eq!(meet(&web, &voting), HandshakeKind::Full);
+    assert_eq!(kind(&meet(&web, &voting, here())), HandshakeKind::Full);
     for _ in 0..10 {
-        assert_eq!(meet(&web, &voting), HandshakeKind::Resumed);
+        assert_eq!(kind(&meet(&web, &voting, here())), HandshakeKind::Resumed);
+    }
+}
+
+#[test]
+fn a_resumed_session_makes_its_keys_by_the_hybrid_exchange_too() {
+    let authority = Authority::new();
+    let anchors = authority.anchors();
+    let (web, voting) = (
+        epoch(&authority, &anchors, WEB),
+        epoch(&authority, &anchors, VOTING),
+    );
+    for _ in 0..3 {
+        let server = Connection::from(meet(&web, &voting, here()).server);
+        let used = server.negotiated_key_exchange_group();
+        let hybrid = Some(NamedGroup::X25519MLKEM768);
+        assert_eq!(used.map(|used| used.name()), hybrid);
+    }
+}
+
+#[test]
+fn the_replicas_of_a_server_have_tickets_of_their_own() {
+    let authority = Authority::new();
+    let anchors = authority.anchors();
+    let web = epoch(&authority, &anchors, WEB);
+    let replicas = [here(), elsewhere()].map(|at| (at, epoch(&authority, &anchors, VOTING)));
+    for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        for (address, replica) in &replicas {
+            assert_eq!(kind(&meet(&web, replica, *address)), expected, "{address}");
+        }
     }
 }
 
@@ -75,8 +115,16 @@ fn a_new_certificate_or_other_anchors_at_either_end_ask_for_a_full_handshake() {
         ("the client trusts others", &trusting(&web), &voting),
         ("the server trusts others", &web, &trusting(&voting)),
     ] {
-        assert_eq!(meet(web, voting), HandshakeKind::Full, "{what}");
-        assert_eq!(meet(web, voting), HandshakeKind::Resumed, "{what}, again");
+        assert_eq!(
+            kind(&meet(web, voting, here())),
+            HandshakeKind::Full,
+            "{what}"
+        );
+        assert_eq!(
+            kind(&meet(web, voting, here())),
+            HandshakeKind::Resumed,
+            "{what}, again"
+        );
     }
 }
 
@@ -86,70 +134,35 @@ fn as_many_connections_at_once_are_resumed_as_there_were_at_once_and_no_more_are
     let authority = Authority::new();
     let voting = epoch(&authority, &authority.anchors(), VOTING);
     let tickets = Arc::new(Tickets::default());
-    let web = client_with(&authority, WEB, tickets.clone());
+    let web = client_of(&authority, WEB);
     let server = voting.server(ServerAlpn::None);
-    let meet = || handshake(web.clone(), server.clone(), VOTING).expect("a handshake");
+    let meet = || {
+        let config = with_any_ticket(&tickets, &web);
+        handshake(config, server.clone(), VOTING).expect("a handshake")
+    };
     // A ticket each, put aside by connections that began when there was none.
     let aside: Vec<_> = (0..16)
         .map(|_| {
-            assert_eq!(meet().server.handshake_kind(), Some(HandshakeKind::Full));
-            let name = server_name(VOTING).expect("a name");
-            (
-                name.clone(),
-                tickets.take_tls13_ticket(&name).expect("a ticket"),
-            )
+            assert_eq!(kind(&meet()), HandshakeKind::Full);
+            tickets.take(here()).expect("a ticket")
         })
         .collect();
-    for (name, ticket) in aside {
-        tickets.insert_tls13_ticket(name, ticket);
+    for ticket in aside {
+        tickets.put(here(), ticket);
     }
     assert_eq!(tickets.len(), 16);
     for _ in 0..32 {
-        assert_eq!(meet().server.handshake_kind(), Some(HandshakeKind::Resumed));
+        assert_eq!(kind(&meet()), HandshakeKind::Resumed);
         assert_eq!(tickets.len(), 16, "one is taken, one is given");
     }
-    let other = epoch(&authority, &authority.anchors(), EMOJI).server(ServerAlpn::None);
     for number in 0..TICKETS {
-        let name = server_name(EMOJI).expect("a name");
-        let held = tickets.take_tls13_ticket(&name);
-        handshake(web.clone(), other.clone(), EMOJI).expect("a handshake");
-        if let Some(ticket) = held {
-            tickets.insert_tls13_ticket(name.clone(), ticket);
-        }
+        let replica = ([192, 0, 2, 3], 5000 + number as u16).into();
+        let config = Meeting::new(replica, &tickets).with(&web);
+        handshake(config, server.clone(), VOTING).expect("a handshake");
         assert!(tickets.len() <= TICKETS, "{number}");
     }
-}
-
-/// Hands any ticket to whoever asks, whatever the name.
-#[derive(Debug, Default)]
-struct Careless(Tickets);
-
-fn anybody() -> ServerName<'static> {
-    server_name("anybody.example").expect("a name")
-}
-
-impl ClientSessionStore for Careless {
-    fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
-
-    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
-        None
-    }
-
-    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
-
-    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        None
-    }
-
-    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
-
-    fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
-        self.0.insert_tls13_ticket(anybody(), ticket);
-    }
-
-    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        self.0.take_tls13_ticket(&anybody())
-    }
+    assert_eq!(tickets.len(), TICKETS);
+    assert!(tickets.take(here()).is_none(), "the oldest went");
 }
 
 #[test]
@@ -160,8 +173,11 @@ fn a_ticket_of_one_server_is_of_no_use_at_another_or_under_another_name() {
         epoch(&authority, &anchors, VOTING),
         epoch(&authority, &anchors, EMOJI),
     );
-    let web = client_with(&authority, WEB, Arc::new(Careless::default()));
-    let meet = |epoch: &Epoch, name| handshake(web.clone(), epoch.server(ServerAlpn::None), name);
+    let (web, tickets) = (client_of(&authority, WEB), Arc::default());
+    let meet = |epoch: &Epoch, name| {
+        let config = with_any_ticket(&tickets, &web);
+        handshake(config, epoch.server(ServerAlpn::None), name)
+    };
     assert!(meet(&voting, VOTING).is_ok());
     let done = meet(&emoji, EMOJI).expect("a handshake");
     assert_eq!(done.client.handshake_kind(), Some(HandshakeKind::Full));
@@ -177,12 +193,12 @@ fn a_ticket_of_one_server_is_of_no_use_at_another_or_under_another_name() {
 fn a_ticket_that_one_client_was_given_makes_nobody_else_that_client() {
     let authority = Authority::new();
     let voting = epoch(&authority, &authority.anchors(), VOTING).server(ServerAlpn::None);
-    let shared = Arc::new(Careless::default());
-    let web = client_with(&authority, WEB, shared.clone());
-    let emoji = client_with(&authority, EMOJI, shared);
+    let (web, emoji) = (client_of(&authority, WEB), client_of(&authority, EMOJI));
+    let shared = Arc::default();
     for _ in 0..3 {
         for (config, name) in [(&web, WEB), (&emoji, EMOJI)] {
-            let done = handshake(config.clone(), voting.clone(), VOTING).expect("a handshake");
+            let config = with_any_ticket(&shared, config);
+            let done = handshake(config, voting.clone(), VOTING).expect("a handshake");
             assert_eq!(seen_by_server(&done), name);
         }
     }

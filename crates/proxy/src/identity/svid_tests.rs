@@ -71,6 +71,10 @@ fn a_good_document_makes_an_epoch_of_its_id_and_server_name() {
     assert_eq!(epoch.name(), WEB);
     assert!(epoch.is_named("WEB.emojivoto.cluster.local") && !epoch.is_named(WEB));
     assert_eq!(epoch.anchors(), &authority.anchors());
+    // SPIRE's `-dns`.
+    let named = svid(&authority, WEB, &leaf(vec![dns(NAME), uri(WEB)]));
+    let epoch = wanted().epoch(&message(vec![named])).expect("an epoch");
+    assert_eq!(epoch.name(), WEB);
 }
 
 #[test]
@@ -160,7 +164,7 @@ fn each_bad_document_is_refused_by_what_is_wrong_with_it() {
             "does not name exactly one identity",
         ),
         (
-            of(leaf(vec![uri(WEB), dns(NAME)])),
+            of(leaf(vec![dns(NAME), dns("a.b")])),
             "does not name exactly one identity",
         ),
         (

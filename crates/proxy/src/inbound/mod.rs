@@ -35,7 +35,6 @@ use crate::discovery::Discovery;
 use crate::drain::Guard;
 use crate::http::answer::Refusal;
 use crate::http::decision::{fault_labels, preflight_labels};
-use crate::http::in_flight::InFlight;
 use crate::http::stall::Stalls;
 use crate::http::{h2, serve};
 use crate::identity::{Direction, Epoch, PeerIdentity, ServerAlpn, Trust, failure_reason};
@@ -49,6 +48,7 @@ use crate::net::sniff::{self, Spoken};
 use crate::net::tls::{self, Handshakes};
 use crate::observe::Observer;
 use crate::outbound::Outbound;
+use crate::places::Places;
 use port::{Port, Ports};
 use profiles::Profiles;
 pub use session::ClientTls;
@@ -65,7 +65,7 @@ pub struct Inbound {
     ports: RefCell<Ports>,
     profiles: RefCell<Profiles>,
     sweeping: Cell<bool>,
-    in_flight: InFlight,
+    in_flight: Places,
     silence: Silence,
     /// The same worker's way out, for a gateway.
     gateway: OnceCell<Rc<Outbound>>,
@@ -99,7 +99,7 @@ impl Inbound {
             ports: RefCell::default(),
             profiles: RefCell::default(),
             sweeping: Cell::new(false),
-            in_flight: InFlight::new(connections.max_in_flight),
+            in_flight: Places::new(connections.max_in_flight),
             shared,
             audit: audit::Log::default(),
             observer,

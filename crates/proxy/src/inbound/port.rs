@@ -85,6 +85,7 @@ impl Series {
             return known.edge.clone();
         }
         if known.len() >= MAX_PROFILED {
+            shard.limit("proxy::inbound::port::MAX_PROFILED").inc();
             known.clear();
         }
         let profile = by.classified(shard, rule);
@@ -116,6 +117,7 @@ impl Ports {
             return port.clone();
         }
         if ports.known.len() >= MAX_PORTS {
+            inbound.shard.limit("proxy::inbound::port::MAX_PORTS").inc();
             ports.known.retain(|_, port| Rc::strong_count(port) > 1);
         }
         let port = Rc::new(Port::new(inbound, number, address));

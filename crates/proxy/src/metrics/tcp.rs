@@ -71,6 +71,16 @@ impl TcpMetrics {
         self.open_connections.inc();
     }
 
+    /// The peer was told over HTTP/2 that it has broken a rule or gone beyond a bound. `code`: the name of an error code,
+    /// or the status, so a closed set.
+    #[cold]
+    pub fn http2_error(&self, code: &'static str) {
+        let labels = self.labels.extend().add("code", code).build();
+        self.shard
+            .counter(&families::HTTP2_ERRORS_TOTAL, &labels)
+            .inc();
+    }
+
     /// A connection was closed. `errno`: the error that ended it (`ECONNRESET`), empty for an orderly end. Errors are
     /// a closed set of names, so the look-up here is bounded; it is off the request path.
     pub fn closed(&self, errno: &str) {

@@ -1,9 +1,8 @@
 //! A connection's byte stream: plain TCP or TLS over it, with bytes that were read ahead given back first.
 //!
-//! Cost: one system call per read that finds data. Reads go into a buffer that all connections of the thread share and
-//! that is larger than what rustls asks for, so a record arrives in one call and a short read tells tokio that the
-//! socket is empty (no call that only returns EAGAIN). What the caller has no room for is kept with the connection;
-//! an idle connection keeps nothing.
+//! Cost: one system call per read that finds data. Reads go into a buffer that all connections of the thread share, so
+//! a short read tells tokio that the socket is empty (no call that only returns EAGAIN). What the caller has no room for
+//! is kept with the connection; an idle connection keeps nothing.
 
 use std::cell::RefCell;
 use std::io;
@@ -17,20 +16,15 @@ use bytes::BytesMut;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsStream;
 
 use crate::identity::Standing;
 use crate::metrics::tcp::TcpMetrics;
+use crate::net::tls::{ROOM, Session};
 
 /// Octets read at once from a connection: two full TLS records.
 const SHARED: usize = 32 * 1024;
-/// A caller with this much room reads straight into its own buffer.
-const DIRECT: usize = 16 * 1024;
 
 thread_local! {
-    /// For what is read from sockets, below TLS.
-    static SHARED_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SHARED]);
-    /// For what is read from streams, above TLS.
     static STREAM_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SHARED]);
 }
 
@@ -69,82 +63,9 @@ impl Ahead {
     }
 }
 
-/// A TCP stream that can give back what was read from it.
-pub struct Transport {
-    stream: TcpStream,
-    ahead: Ahead,
-}
-
-impl Transport {
-    pub fn new(stream: TcpStream) -> Self {
-        Transport {
-            stream,
-            ahead: Ahead::default(),
-        }
-    }
-}
-
-impl AsyncRead for Transport {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if !this.ahead.is_empty() {
-            this.ahead.give(buf);
-            return Poll::Ready(Ok(()));
-        }
-        if buf.remaining() >= DIRECT {
-            return Pin::new(&mut this.stream).poll_read(cx, buf);
-        }
-        SHARED_BUFFER.with_borrow_mut(|shared| {
-            let mut read = ReadBuf::new(shared);
-            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut read))?;
-            let bytes = read.filled();
-            let count = bytes.len().min(buf.remaining());
-            buf.put_slice(&bytes[..count]);
-            if count < bytes.len() {
-                this.ahead.keep(&bytes[count..]);
-            }
-            Poll::Ready(Ok(()))
-        })
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
 enum Stream {
     Tcp(TcpStream),
-    Tls(Box<TlsStream<Transport>>),
+    Tls(Box<Session>),
 }
 
 /// What a pipeline reads from and writes to.
@@ -197,8 +118,8 @@ impl From<TcpStream> for Io {
     }
 }
 
-impl From<TlsStream<Transport>> for Io {
-    fn from(stream: TlsStream<Transport>) -> Self {
+impl From<Session> for Io {
+    fn from(stream: Session) -> Self {
         Io {
             stream: Stream::Tls(Box::new(stream)),
             ahead: Ahead::default(),
@@ -219,13 +140,22 @@ impl Io {
         });
     }
 
-    /// What the peer has shown in its TLS handshake, the leaf first.
-    pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
-        self.tls()?.get_ref().1.peer_certificates()
+    /// The series that it is counted in.
+    pub fn meter(&self) -> Meter {
+        let metered = self.metered.as_ref()?;
+        Some(metered.metrics.clone())
     }
 
-    /// The peer has proved itself.
+    /// What the peer has shown in its TLS handshake, the leaf first, until it has [proved](Io::proved) itself.
+    pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        self.tls()?.chain()
+    }
+
+    /// The peer has proved itself. Its certificates are kept with its standing, once for all of its connections.
     pub fn proved(&mut self, standing: Arc<Standing>) {
+        if let Stream::Tls(session) = &mut self.stream {
+            session.forget_chain();
+        }
         self.standing = Some(standing);
     }
 
@@ -326,13 +256,10 @@ impl Io {
         self.ahead.consume(count);
     }
 
-    /// The TCP stream below, for a TLS handshake to begin on. `None`: it is TLS already.
-    pub fn into_transport(self) -> Option<Transport> {
+    /// The TCP stream below and what was read ahead of it, for a TLS handshake to begin on. `None`: it is TLS already.
+    pub fn into_tcp(self) -> Option<(TcpStream, Ahead)> {
         match self.stream {
-            Stream::Tcp(stream) => Some(Transport {
-                stream,
-                ahead: self.ahead,
-            }),
+            Stream::Tcp(stream) => Some((stream, self.ahead)),
             Stream::Tls(_) => None,
         }
     }
@@ -350,13 +277,13 @@ impl Io {
     fn tcp(&self) -> &TcpStream {
         match &self.stream {
             Stream::Tcp(stream) => stream,
-            Stream::Tls(stream) => &stream.get_ref().0.stream,
+            Stream::Tls(session) => session.tcp(),
         }
     }
 
-    pub fn tls(&self) -> Option<&TlsStream<Transport>> {
+    pub fn tls(&self) -> Option<&Session> {
         match &self.stream {
-            Stream::Tls(stream) => Some(stream),
+            Stream::Tls(session) => Some(session),
             Stream::Tcp(_) => None,
         }
     }
@@ -364,17 +291,20 @@ impl Io {
     /// Has an idle connection got something to read (an answer nobody asked for, or its end)? Costs no system call
     /// as long as the socket is not readable.
     pub fn poll_idle_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.ahead.is_empty() {
+        if !self.ahead.is_empty() || self.tls().is_some_and(Session::has_input) {
             return Poll::Ready(());
         }
         self.tcp().poll_read_ready(cx).map(|_| ())
     }
 
+    /// Reads what has not been read yet. TLS is given a buffer with [`ROOM`].
     fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let result = ready!(match &mut self.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(session) => session
+                .poll_read(cx, buf.initialize_unfilled())
+                .map_ok(|count| buf.advance(count)),
         });
         if let Some(metered) = &mut self.metered {
             match &result {
@@ -405,6 +335,9 @@ impl AsyncRead for Io {
             self.ahead.give(buf);
             return Poll::Ready(Ok(()));
         }
+        if self.tls().is_some() && buf.remaining() < ROOM {
+            return self.poll_read_ahead(cx).map_ok(|_| self.ahead.give(buf));
+        }
         self.poll_stream(cx, buf)
     }
 }
@@ -417,43 +350,23 @@ impl AsyncWrite for Io {
     ) -> Poll<io::Result<usize>> {
         let result = ready!(match &mut self.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(session) => session.poll_write(cx, bytes),
         });
         self.count_written(&result);
         Poll::Ready(result)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let result = ready!(match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
-            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
-        });
-        self.count_written(&result);
-        Poll::Ready(result)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.stream {
-            Stream::Tcp(stream) => stream.is_write_vectored(),
-            Stream::Tls(stream) => stream.is_write_vectored(),
-        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Tcp(_) => Poll::Ready(Ok(())),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(session) => session.poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(session) => session.poll_shutdown(cx),
         }
     }
 }

@@ -9,6 +9,19 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+/// Whether a connection to `address` would arrive at one of these listeners of this process.
+pub fn arrives_at(address: SocketAddr, listening: &[SocketAddr]) -> bool {
+    let ip = address.ip().to_canonical();
+    let local = ip.is_loopback() || ip.is_unspecified();
+    listening.iter().any(|own| {
+        let at = own.ip().to_canonical();
+        // The kernel takes a connection to the unspecified address as one to loopback.
+        let reached =
+            at == ip || (at.is_unspecified() && local) || (at.is_loopback() && ip.is_unspecified());
+        reached && own.port() == address.port()
+    })
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct SocketOptions {
     pub keepalive: Option<Duration>,

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tulle_engine::Reason;
 use tulle_engine::destination::Endpoint;
 
-use crate::identity::{self, ClientAlpn, Direction, Trust};
+use crate::identity::{self, ClientAlpn, Direction, Epoch, Trust};
 use crate::net::dial::Dialer;
 use crate::net::io::Io;
 use crate::net::tls;
@@ -166,29 +167,13 @@ impl Reach {
         timeout: Duration,
         session: Option<SessionProtocol>,
     ) -> Result<Io, ConnectError> {
-        let stream = dialer
-            .connect(self.address, timeout)
-            .await
-            .map_err(|error| ConnectError::of_tcp(self.address, &error))?;
         let Some(peer) = &self.tls else {
-            return Ok(stream.into());
+            return Ok(self.dial(dialer, timeout).await?.into());
         };
         let Some(epoch) = trust.epoch() else {
             return Err(ConnectError::new(Reason::NoCertificate, self.address));
         };
-        let alpn = if peer.header.is_some() {
-            ClientAlpn::TransportHeader
-        } else {
-            ClientAlpn::None
-        };
-        let config = if peer.differs {
-            epoch.client_expecting(alpn, &peer.identity)
-        } else {
-            epoch.client(alpn)
-        };
-        let mut io = tls::connect(stream, config, peer.name.clone(), TLS_TIMEOUT)
-            .await
-            .map_err(|error| ConnectError::of_tls(self.address, &error))?;
+        let mut io = self.meet(peer, &epoch, dialer, timeout).await?;
         let chain = io.peer_certificates().unwrap_or_default();
         let standing = trust.admit(&epoch, chain, Direction::Outbound);
         io.proved(standing.map_err(|_| self.distrusted())?);
@@ -206,6 +191,33 @@ impl Reach {
                 .map_err(|error| ConnectError::of_tcp(self.address, &error))?;
         }
         Ok(io)
+    }
+
+    /// Mutual TLS with the peer.
+    async fn meet(
+        &self,
+        peer: &Peer,
+        epoch: &Epoch,
+        dialer: &Dialer,
+        timeout: Duration,
+    ) -> Result<Io, ConnectError> {
+        let alpn = match peer.header {
+            Some(_) => ClientAlpn::TransportHeader,
+            None => ClientAlpn::None,
+        };
+        let stream = self.dial(dialer, timeout).await?;
+        let config = match peer.differs {
+            true => epoch.client_expecting(alpn, &peer.identity),
+            false => epoch.client_to(alpn, self.address),
+        };
+        tls::connect(stream, config, peer.name.clone(), TLS_TIMEOUT)
+            .await
+            .map_err(|error| ConnectError::of_tls(self.address, &error))
+    }
+
+    async fn dial(&self, dialer: &Dialer, timeout: Duration) -> Result<TcpStream, ConnectError> {
+        let dialled = dialer.connect(self.address, timeout).await;
+        dialled.map_err(|error| ConnectError::of_tcp(self.address, &error))
     }
 }
 

@@ -6,8 +6,7 @@
 //! per turn, then lets the others run.
 //!
 //! Where the bytes lie in that buffer matters: on current x86 a copy of 4 KiB or more (`rep movsb`) is some fifteen
-//! times slower when its target lies 1 to 15 bytes behind its source, modulo the page. rustls writes a record's text
-//! behind a header of five bytes, and takes it in at the beginning of an allocation.
+//! times slower when its target lies 1 to 15 bytes behind its source, modulo the page.
 
 use std::cell::RefCell;
 use std::io;
@@ -25,20 +24,9 @@ const TURN: usize = 8;
 
 /// Off the beginning of a page, where the kernel's and the allocator's buffers begin.
 const INSET: usize = 1024;
-/// The header of a TLS record.
-const RECORD_HEADER: usize = 5;
 
 thread_local! {
-    static SHARED_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; INSET + RECORD_HEADER + SHARED]);
-}
-
-/// The part of the buffer that bytes for this receiver are put into.
-fn room<'b>(shared: &'b mut [u8], to: &Io) -> &'b mut [u8] {
-    let begin = match to.tls() {
-        Some(_) => INSET + RECORD_HEADER,
-        None => INSET,
-    };
-    &mut shared[begin..begin + SHARED]
+    static SHARED_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; INSET + SHARED]);
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,7 +139,7 @@ impl Half {
                 Poll::Ready(Ok(()))
             }
             State::Flowing => SHARED_BUFFER.with_borrow_mut(|shared| {
-                let mut buf = ReadBuf::new(room(shared, to));
+                let mut buf = ReadBuf::new(&mut shared[INSET..]);
                 match Pin::new(from).poll_read(cx, &mut buf) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(End::From(error))),

@@ -9,7 +9,6 @@
 //! Cost: a client that speaks at once pays for one timer that is never armed. Connections of this kind are bounded per
 //! worker and direction and counted by what became of them.
 
-use std::cell::Cell;
 use std::io;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use crate::detect::{self, Greeting};
 use crate::metrics::{Family, Labels, Shard};
 use crate::net::io::Io;
 use crate::net::sniff::{self, Spoken};
+use crate::places::Places;
 
 /// How long a client may be silent before its server is asked. Two sidecars that both look add twice as much.
 pub const GRACE: Duration = Duration::from_millis(75);
@@ -27,7 +27,7 @@ pub const MAX_ASKED: usize = 256;
 
 /// What the connections of one direction share.
 pub struct Silence {
-    asked: Cell<usize>,
+    asked: Places,
     shard: Shard,
     family: &'static Family,
 }
@@ -65,7 +65,7 @@ impl Outcome {
 impl Silence {
     pub fn new(shard: Shard, family: &'static Family) -> Self {
         Silence {
-            asked: Cell::new(0),
+            asked: Places::new(MAX_ASKED),
             shard,
             family,
         }
@@ -87,7 +87,7 @@ impl Silence {
         let mut outcome = None;
         let asking = async {
             tokio::time::sleep(GRACE.min(timeout)).await;
-            let Some(place) = Place::take(&self.asked) else {
+            let Some(place) = self.asked.enter() else {
                 outcome = Some(Outcome::Limit);
                 return std::future::pending().await;
             };
@@ -144,23 +144,5 @@ async fn greeting(server: &mut Io) -> Option<Greeting> {
         if let Some(greeting) = detect::greeting(server.ahead()) {
             return Some(greeting);
         }
-    }
-}
-
-/// One of the servers asked at once.
-struct Place<'s>(&'s Cell<usize>);
-
-impl<'s> Place<'s> {
-    fn take(asked: &'s Cell<usize>) -> Option<Self> {
-        (asked.get() < MAX_ASKED).then(|| {
-            asked.set(asked.get() + 1);
-            Place(asked)
-        })
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
     }
 }

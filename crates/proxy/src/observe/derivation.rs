@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tulle_engine::inbound::{Peer, Server};
 use tulle_engine::outbound::{HttpVersion, Policy};
-use tulle_engine::route::{Candidate, Outcome, Recorder, RuleName};
+use tulle_engine::route::{Candidate, Recorder, RuleId, RuleName};
 use tulle_engine::{Headers, RequestView};
 use tulle_http::Head;
 
@@ -28,7 +28,7 @@ pub struct Derivation {
 
 #[derive(Clone, Debug)]
 struct Weighed {
-    index: usize,
+    id: RuleId,
     rule: String,
     asks: String,
     outcome: &'static str,
@@ -66,14 +66,7 @@ impl Derivation {
         let fields = Fields(head);
         let found = policy.route_with(version, &fields.view(), &mut derivation);
         derivation.rule = found.map(|found| bounded(found.name()));
-        derivation.name_rules(|index| {
-            let rule = policy.rules.get(index)?;
-            let route = &policy.routes.get(rule.route)?.meta;
-            Some(bounded(RuleName {
-                route,
-                number: rule.number,
-            }))
-        });
+        derivation.name_rules(|id| policy.rule_name(id));
         derivation
     }
 
@@ -103,20 +96,13 @@ impl Derivation {
                 })
                 .collect();
         }
-        derivation.name_rules(|index| {
-            let rule = server.rules.get(index)?;
-            let route = &server.routes.get(rule.route)?.meta;
-            Some(bounded(RuleName {
-                route,
-                number: rule.number,
-            }))
-        });
+        derivation.name_rules(|id| server.rule_name(id));
         derivation
     }
 
-    fn name_rules(&mut self, name: impl Fn(usize) -> Option<String>) {
+    fn name_rules<'p>(&mut self, name: impl Fn(RuleId) -> Option<RuleName<'p>>) {
         for weighed in &mut self.candidates {
-            weighed.rule = name(weighed.index).unwrap_or_default();
+            weighed.rule = name(weighed.id).map(bounded).unwrap_or_default();
         }
     }
 
@@ -161,17 +147,11 @@ impl Recorder for Derivation {
         if self.candidates.len() == MOST {
             return;
         }
-        let outcome = match candidate.outcome {
-            Outcome::Matched => "matched",
-            Outcome::Shadowed => "shadowed",
-            Outcome::WrongHost => "wrong-host",
-            Outcome::Mismatch(_) => "mismatch",
-        };
         self.candidates.push(Weighed {
-            index: candidate.rule.index(),
+            id: candidate.rule,
             rule: String::new(),
             asks: bounded(candidate.matcher),
-            outcome,
+            outcome: candidate.outcome.as_str(),
             because: candidate.because().map(bounded),
             saw: candidate.saw(request).map(bounded),
         });

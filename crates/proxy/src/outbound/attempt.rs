@@ -139,14 +139,7 @@ pub async fn open(
     }
     let carried = head.version() == Version::Http2 || (member.bridges() && !upgrade);
     if !carried {
-        hop::strip(
-            head,
-            if upgrade {
-                UpgradeField::Keep
-            } else {
-                UpgradeField::Drop
-            },
-        );
+        hop::strip(head, UpgradeField::of(upgrade));
         // A tunnel takes its connection with it, so it gets one of its own.
         let idle = if upgrade {
             None

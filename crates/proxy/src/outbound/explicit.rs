@@ -14,6 +14,7 @@ use crate::drain::Guard;
 use crate::http::answer::Refusal;
 use crate::http::serve;
 use crate::net::io::Io;
+use crate::net::listen;
 use crate::net::sniff::Spoken;
 use crate::outbound::http::Requests;
 use crate::outbound::target::{State, Targets};
@@ -101,30 +102,27 @@ pub fn target(
     Ok(state)
 }
 
-/// An address when it is one, with port 80 if it has none; else a name, in lower case.
+/// An address when it is one, in its canonical form and with port 80 if it has none; else a name, in lower case.
 fn parse(authority: &[u8]) -> Option<Target> {
     let text = std::str::from_utf8(authority).ok()?;
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Some(Target::Addr(address));
+    let address = |ip: IpAddr, port| Some(Target::Addr(SocketAddr::new(ip.to_canonical(), port)));
+    if let Ok(whole) = text.parse::<SocketAddr>() {
+        return address(whole.ip(), whole.port());
     }
     let bare = text
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
         .unwrap_or(text);
     match bare.parse::<IpAddr>() {
-        Ok(ip) => Some(Target::Addr(SocketAddr::new(ip, 80))),
+        Ok(ip) => address(ip, 80),
         Err(_) => Some(Target::Authority(text.to_ascii_lowercase())),
     }
 }
 
-/// Would a connection to the target arrive at our own listener?
+/// Would a connection to the target arrive at our own listener? A name that DNS leads here is found when it is resolved.
 fn comes_back(target: &Target, listening: &[SocketAddr]) -> bool {
     match target {
-        Target::Addr(address) => listening.iter().any(|own| {
-            own.port() == address.port()
-                && (own.ip() == address.ip()
-                    || (own.ip().is_unspecified() && address.ip().is_loopback()))
-        }),
+        Target::Addr(address) => listen::arrives_at(*address, listening),
         Target::Authority(authority) => listening.iter().any(|own| {
             authority.strip_prefix("localhost:") == Some(own.port().to_string().as_str())
         }),
@@ -142,6 +140,8 @@ mod tests {
         assert_eq!(parse(b"10.0.0.1"), address("10.0.0.1:80"));
         assert_eq!(parse(b"[::1]:81"), address("[::1]:81"));
         assert_eq!(parse(b"[::1]"), address("[::1]:80"));
+        assert_eq!(parse(b"[::ffff:10.0.0.1]:81"), address("10.0.0.1:81"));
+        assert_eq!(parse(b"[::ffff:10.0.0.1]"), address("10.0.0.1:80"));
         assert_eq!(
             parse(b"Voting.Default:80"),
             Some(Target::Authority("voting.default:80".into()))
@@ -154,6 +154,11 @@ mod tests {
         for (authority, back) in [
             ("localhost:4140", true),
             ("127.0.0.1:4140", true),
+            ("[::ffff:127.0.0.1]:4140", true),
+            ("0.0.0.0:4140", true),
+            ("[::]:4140", true),
+            ("127.0.0.1:4141", false),
+            ("10.0.0.1:4140", false),
             ("voting:4140", false),
             ("localhost", false),
         ] {

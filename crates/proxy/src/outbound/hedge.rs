@@ -1,7 +1,7 @@
 //! Second tries beside a first that is slower than most: whichever answers first is the answer, the others are
 //! cancelled. Only for requests that may be repeated, and only when all of the request is there to be sent again.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -67,28 +67,13 @@ pub async fn head(
     // Why the first try is out of the race.
     let mut failed: Option<Failure> = None;
     loop {
-        let event = {
-            let mut first = pin!(async {
-                match failed {
-                    None => exchange.head(answer).await,
-                    Some(_) => Err(exchange.wait().await),
-                }
-            });
-            let mut timer = pin!(tokio::time::sleep_until(clock::instant(due)));
-            poll_fn(|cx| {
-                if let Poll::Ready(ended) = first.as_mut().poll(cx) {
-                    return Poll::Ready(Race::First(ended));
-                }
-                if let Poll::Ready(other) = poll_any(&mut others, cx) {
-                    return Poll::Ready(Race::Other(other));
-                }
-                if left > 0 && timer.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Race::Due);
-                }
-                Poll::Pending
-            })
-            .await
+        let first = async {
+            match failed {
+                None => exchange.head(answer).await,
+                Some(_) => Err(exchange.wait().await),
+            }
         };
+        let event = race(first, &mut others, (left > 0).then_some(due)).await;
         match event {
             Race::First(Err(failure @ Failure::Upstream(_)))
                 if failed.is_none() && !others.is_empty() =>
@@ -139,6 +124,31 @@ enum Race {
     First(Result<Answer, Failure>),
     Other(Option<Won>),
     Due,
+}
+
+/// Waits for whatever is first: the first try's end, another's, or the time for one more.
+async fn race<F: Future<Output = Option<Won>> + Unpin>(
+    first: impl Future<Output = Result<Answer, Failure>>,
+    others: &mut Vec<F>,
+    due: Option<u64>,
+) -> Race {
+    let mut first = pin!(first);
+    let mut timer = pin!(async {
+        match due {
+            Some(due) => tokio::time::sleep_until(clock::instant(due)).await,
+            None => pending().await,
+        }
+    });
+    poll_fn(|cx| {
+        if let Poll::Ready(ended) = first.as_mut().poll(cx) {
+            return Poll::Ready(Race::First(ended));
+        }
+        if let Poll::Ready(other) = poll_any(others, cx) {
+            return Poll::Ready(Race::Other(other));
+        }
+        timer.as_mut().poll(cx).map(|()| Race::Due)
+    })
+    .await
 }
 
 fn since(slow: &Slow<'_>) -> Instant {

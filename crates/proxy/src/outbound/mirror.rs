@@ -6,7 +6,6 @@
 //!
 //! Bounds: [`MAX_MIRRORED`] copies at once per worker with [`MAX_BODY`] bytes of body, [`PATIENCE`] for each.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -25,6 +24,7 @@ use crate::metrics::{Counter, Labels, Shard, families};
 use crate::outbound::attempt::{Unsent, open};
 use crate::outbound::backend::{Backend, Choice, InUse};
 use crate::outbound::target::Compiled;
+use crate::places::{Place, Places};
 
 /// Copies of requests at once per worker, being made or under way.
 pub const MAX_MIRRORED: usize = 128;
@@ -67,27 +67,6 @@ impl Series {
     }
 }
 
-/// How many copies a worker has at once.
-pub type AtOnce = Rc<Cell<usize>>;
-
-struct Place(AtOnce);
-
-impl Place {
-    fn take(at_once: &AtOnce) -> Option<Self> {
-        let count = at_once.get();
-        (count < MAX_MIRRORED).then(|| {
-            at_once.set(count + 1);
-            Place(at_once.clone())
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
-
 /// The copies of one request, while it passes.
 pub struct Copies {
     list: Vec<Copy>,
@@ -95,7 +74,7 @@ pub struct Copies {
 }
 
 struct Copy {
-    _place: Place,
+    _place: Place<Rc<Places>>,
     backend: Rc<Backend>,
     series: Rc<Series>,
     head: Head,
@@ -107,7 +86,7 @@ impl Copies {
         copies: &mut Option<Box<Self>>,
         filters: &[Filter],
         compiled: &Compiled,
-        at_once: &AtOnce,
+        places: &Rc<Places>,
         head: &Head,
     ) {
         for filter in filters {
@@ -123,7 +102,7 @@ impl Copies {
                         })
                     })
                     .list;
-                list.extend(copy(mirror.backend, compiled, at_once, head));
+                list.extend(copy(mirror.backend, compiled, places, head));
             }
         }
     }
@@ -160,9 +139,9 @@ impl Drop for Copies {
     }
 }
 
-fn copy(id: BackendId, compiled: &Compiled, at_once: &AtOnce, head: &Head) -> Option<Copy> {
+fn copy(id: BackendId, compiled: &Compiled, places: &Rc<Places>, head: &Head) -> Option<Copy> {
     let (backend, series) = (compiled.backend(id)?, compiled.mirror_series(id)?);
-    let Some(place) = Place::take(at_once) else {
+    let Some(place) = places.enter_shared() else {
         series.skipped_full.inc();
         return None;
     };

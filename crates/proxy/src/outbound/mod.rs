@@ -37,7 +37,6 @@ use crate::discovery::{Discovery, Target};
 use crate::drain::Guard;
 use crate::http::answer::Refusal;
 use crate::http::decision::{Origin, fault_labels, preflight_labels};
-use crate::http::in_flight::InFlight;
 use crate::http::replay::Room;
 use crate::http::stall::Stalls;
 use crate::http::{h2, serve};
@@ -50,6 +49,7 @@ use crate::net::server_first::Silence;
 use crate::net::sniff::{self, Spoken};
 use crate::net::tls::Handshakes;
 use crate::observe::Observer;
+use crate::places::Places;
 pub use http::{Requests, Tunnel};
 
 /// How long a new target's policy is waited for.
@@ -67,9 +67,9 @@ pub struct Outbound {
     listening: Vec<SocketAddr>,
     targets: RefCell<target::Targets>,
     backends: RefCell<backend::Backends>,
-    in_flight: InFlight,
+    in_flight: Places,
     silence: Silence,
-    mirrored: mirror::AtOnce,
+    mirrored: Rc<Places>,
     /// For bodies that may have to be sent again.
     room: Rc<Room>,
     observer: Rc<Observer>,
@@ -103,8 +103,8 @@ impl Outbound {
             observer,
             targets: RefCell::default(),
             backends: RefCell::default(),
-            in_flight: InFlight::new(connections.max_in_flight),
-            mirrored: Rc::default(),
+            in_flight: Places::new(connections.max_in_flight),
+            mirrored: Rc::new(Places::new(mirror::MAX_MIRRORED)),
             config,
         })
     }

@@ -3,7 +3,6 @@
 //! The tap identity over mutual TLS is served. Everybody else is told why not, if they speak HTTP/2, counted, and let go
 //! after a moment; they have places of their own, so that they take none of the tap identity's.
 
-use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -26,6 +25,7 @@ use crate::net::io::Io;
 use crate::net::listen::{self, Accepted, SocketOptions};
 use crate::net::sniff::{self, Spoken};
 use crate::net::tls;
+use crate::places::{Place, Places};
 
 /// How long a client of tap may take for its first bytes, and again for its handshake.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,8 +51,8 @@ pub struct Server {
     trust: Trust,
     taps: Arc<Taps>,
     guard: Guard,
-    permitted: Cell<usize>,
-    others: Cell<usize>,
+    permitted: Places,
+    others: Rc<Places>,
 }
 
 impl Server {
@@ -64,8 +64,8 @@ impl Server {
             trust,
             taps,
             guard,
-            permitted: Cell::new(0),
-            others: Cell::new(0),
+            permitted: Places::new(MAX_CONNECTIONS),
+            others: Rc::new(Places::new(MAX_CONNECTIONS)),
         })
     }
 
@@ -78,14 +78,14 @@ impl Server {
                 () = watched.draining() => return,
             };
             // Whoever has not said who they are is one of the others.
-            match Place::take(&self, |server| &server.others) {
+            match self.others.enter_shared() {
                 Some(place) => drop(spawn_local(self.clone().connection(accepted, place))),
                 None => self.taps.refused(Refused::Connections),
             }
         }
     }
 
-    async fn connection(self: Rc<Self>, accepted: Accepted, place: Place) {
+    async fn connection(self: Rc<Self>, accepted: Accepted, place: Place<Rc<Places>>) {
         let client = accepted.client;
         let mut watched = self.guard.clone();
         let introduced = tokio::select! {
@@ -111,7 +111,7 @@ impl Server {
             return drop(tokio::time::timeout(REFUSED_FOR, served).await);
         }
         drop(place);
-        let Some(_place) = Place::take(&self, |server| &server.permitted) else {
+        let Some(_place) = self.permitted.enter() else {
             return self.turned_away(client, Refused::Connections);
         };
         let mut watched = self.guard.clone();
@@ -175,25 +175,5 @@ fn settings() -> h2::Settings {
         connection_window: 65_535,
         max_header_list: 16 * 1024,
         ..h2::Settings::default()
-    }
-}
-
-/// One of the connections at once.
-struct Place(Rc<Server>, fn(&Server) -> &Cell<usize>);
-
-impl Place {
-    fn take(server: &Rc<Server>, of: fn(&Server) -> &Cell<usize>) -> Option<Self> {
-        let count = of(server);
-        (count.get() < MAX_CONNECTIONS).then(|| {
-            count.set(count.get() + 1);
-            Place(server.clone(), of)
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let count = (self.1)(&self.0);
-        count.set(count.get() - 1);
     }
 }

@@ -7,8 +7,18 @@
 #![allow(clippy::unwrap_used)]
 
 #[allow(dead_code)]
+#[path = "../control/control_plane.rs"]
+mod control_plane;
+#[allow(dead_code)]
+#[path = "../control/mesh.rs"]
+mod mesh;
+#[allow(dead_code)]
 #[path = "../data_path/rig.rs"]
 mod rig;
+#[path = "../control/serving.rs"]
+mod serving;
+mod traces;
+mod updates;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -66,9 +76,13 @@ async fn application(mut stream: TcpStream) {
 }
 
 async fn exchange(client: &mut TcpStream, times: usize) {
+    exchange_of(client, REQUEST, times).await;
+}
+
+async fn exchange_of(client: &mut TcpStream, request: &[u8], times: usize) {
     let mut bytes = [0; 4096];
     for _ in 0..times {
-        client.write_all(REQUEST).await.unwrap();
+        client.write_all(request).await.unwrap();
         let mut held = 0;
         while !bytes[..held].ends_with(b"hello, world\n") {
             held += client.read(&mut bytes[held..]).await.unwrap();
@@ -88,6 +102,11 @@ fn counted(client: impl Future<Output = (TcpStream, rig::Pod)>) -> f64 {
 }
 
 fn per_request(work: impl FnOnce()) -> f64 {
+    measured(REQUESTS, work)
+}
+
+/// Allocations of this thread per request of so many.
+fn measured(requests: usize, work: impl FnOnce()) -> f64 {
     let done = Rc::new(Cell::new(false));
     let told = done.clone();
     let counts = measure(move || {
@@ -95,7 +114,7 @@ fn per_request(work: impl FnOnce()) -> f64 {
         told.set(true);
     });
     assert!(done.get());
-    counts.count_total as f64 / REQUESTS as f64
+    counts.count_total as f64 / requests as f64
 }
 
 #[test]

@@ -197,3 +197,27 @@ fn control_admin_explains_refused_requests() {
         proxy.log().lines().any(|l| line(&l))
     });
 }
+
+/// Clients that take every place and say nothing are let go, and both are counted.
+#[test]
+fn control_admin_counts_what_its_bounds_cost_its_clients() {
+    let proxy = alone(&[]);
+    let reached = |limit: &str| {
+        proxy.metric(&format!(
+            "limit_reached_total{{limit=\"proxy::admin::{limit}\"}}"
+        ))
+    };
+    assert_eq!(reached("HEADER_TIMEOUT"), 0.0);
+    let silent: Vec<_> = (0..80)
+        .map(|_| {
+            let mut client = std::net::TcpStream::connect(proxy.admin()).unwrap();
+            std::io::Write::write_all(&mut client, b"GET /live HTTP/1.1\r\n").unwrap();
+            client
+        })
+        .collect();
+    eventually("silent clients are let go", || {
+        reached("HEADER_TIMEOUT") >= 64.0
+    });
+    assert!(reached("MAX_CONNECTIONS") >= 1.0);
+    drop(silent);
+}

@@ -191,6 +191,12 @@ fn connections_to_a_control_plane_that_the_dropped_anchor_vouched_for_are_made_a
     eventually("no connection is left that the old one vouched for", || {
         cut(&web) >= 3.0 && cut(&voting) >= 2.0
     });
+    // Nobody trusted both for a while, so they refuse each other until both have been certified anew.
+    eventually("both show certificates of the new one", || {
+        [&web, &voting]
+            .iter()
+            .all(|proxy| knock(proxy, &new.pem(), Some(&new)).is_ok())
+    });
     // What discovery says next arrives, and nothing was forgotten meanwhile.
     let path = "voting.default.svc.cluster.local:80";
     let elsewhere = application("0.0.0.0:0", "elsewhere");

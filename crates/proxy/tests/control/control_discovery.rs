@@ -49,6 +49,26 @@ impl World {
 }
 
 #[test]
+fn a_name_that_leads_to_the_sidecar_itself_is_refused_and_does_not_go_round() {
+    let world = world(&[]);
+    let own = world.proxy.outbound();
+    let name = format!("at-{}.test", own.ip().to_string().replace('.', "-"));
+    let itself = format!("{name}:{}", own.port());
+    world.script.policy(&itself, Answer::Refuse(Code::NotFound));
+    let (status, body) = world.ask(&itself).expect("an answer");
+    assert_eq!(status, 404, "{body}");
+    assert!(
+        body.contains("its address is this sidecar's own listener"),
+        "{body}"
+    );
+    // Another port of the same address is anybody's.
+    let app = application(&format!("{}:0", own.ip()), "beside");
+    let beside = format!("{name}:{}", app.port());
+    world.script.policy(&beside, Answer::Refuse(Code::NotFound));
+    eventually("it answers", || world.says(&beside, "beside"));
+}
+
+#[test]
 fn endpoints_are_added_and_removed_as_the_stream_says() {
     let world = world(&[]);
     let (one, two) = (

@@ -16,7 +16,7 @@ mod reference {
 }
 
 use reference::headers::{self, Header, Message};
-use reference::limits::{self, Home, Limit};
+use reference::limits::{self, Home, Limit, Shown};
 use reference::{pages, source};
 
 #[test]
@@ -67,6 +67,11 @@ const NO_LIMITS: &[(&str, &str, &str)] = &[
     ),
     ("http/src/hpack/huffman.rs", "MAX_BITS", "the code's own"),
     ("http/src/h1/chunk.rs", "MAX_DIGITS", "what fits the number"),
+    (
+        "proxy/src/net/tls/records.rs",
+        "MAX_TEXT",
+        "the protocol's own",
+    ),
     ("proxy/src/outbound/target.rs", "MAX_TARGETS", "discovery's"),
     (
         "proxy/src/config/values.rs",
@@ -163,16 +168,79 @@ fn a_bound_is_listed_once() {
 }
 
 #[test]
-fn the_metrics_that_the_limits_name_exist() {
+fn each_limit_names_metrics_that_exist_or_the_reason_why_it_has_none() {
     let known: BTreeSet<&str> = families::all().map(|family| family.name).collect();
     for limit in limits() {
-        for named in limit.shown.split('`').skip(1).step_by(2) {
-            for name in alternatives(named) {
-                let name = name.split('{').next().unwrap_or_default();
-                assert!(known.contains(name), "{name} of {:?}", limit.home);
+        let home = limit.home;
+        match limit.shown {
+            Shown::Metric(names) => {
+                let named: Vec<&str> = names.split('`').skip(1).step_by(2).collect();
+                assert!(!named.is_empty(), "{home:?} names no metric");
+                for name in named.into_iter().flat_map(alternatives) {
+                    let name = name.split('{').next().unwrap_or_default();
+                    assert!(known.contains(name), "{name} of {home:?}");
+                }
             }
+            Shown::Log => {}
+            Shown::Uncounted(why) => assert!(!why.is_empty(), "{home:?} says nothing"),
         }
     }
+}
+
+/// Bounds by which something of somebody else's is refused or lost and that nothing counts, with the reason.
+const REFUSED_UNCOUNTED: &[(&str, &str)] = &[
+    ("MAX_STREAMS", "of tap's own identity, which is told"),
+    ("LAST_WORDS", "the process that would count ends"),
+    ("LONGEST_ATTRIBUTE", "of the pod's own configuration"),
+    ("MAX_ATTRIBUTES", "of the pod's own configuration"),
+    ("MAX_LEVELS", "whoever asks is told"),
+];
+
+#[test]
+fn what_is_refused_closed_or_lost_at_a_limit_is_counted() {
+    for limit in limits() {
+        let Shown::Uncounted(_) = limit.shown else {
+            continue;
+        };
+        let Home::Constant(_, name) = limit.home else {
+            continue;
+        };
+        let lossy = ["refused", "closed", "lost", "left out", "40", "50"];
+        let excepted = REFUSED_UNCOUNTED.iter().any(|(known, _)| *known == name);
+        let said = limit.then;
+        assert!(
+            excepted || !lossy.iter().any(|word| said.contains(word)),
+            "{:?}: {said}; count it, as `Shard::limit` does",
+            limit.home
+        );
+    }
+}
+
+/// The names by which `Shard::limit` counts are those of the page.
+#[test]
+fn a_bound_is_counted_by_its_name_on_the_page() {
+    let page = limits::markdown();
+    let mut counted = 0;
+    for file in files() {
+        let text = fs::read_to_string(source::root().join("crates").join(&file)).unwrap();
+        for call in text.split(".limit(\"").skip(1) {
+            let name = call.split('"').next().unwrap_or_default();
+            let row = page
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{name}` |")));
+            let row = row.unwrap_or_else(|| panic!("crates/{file}: {name} is not on the page"));
+            assert!(row.contains("`limit_reached_total`"), "{row}");
+            counted += 1;
+        }
+    }
+    let rows = page
+        .lines()
+        .filter(|line| line.contains("`limit_reached_total`"));
+    assert_eq!(
+        counted,
+        rows.count(),
+        "each such bound is counted in one place"
+    );
 }
 
 /// `{inbound,outbound}_x` is two names.

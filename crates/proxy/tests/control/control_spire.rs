@@ -15,7 +15,7 @@ use tulle_api::spiffe::X509svid;
 use super::control_plane::{Answer, ControlPlane, Issuer, NAME, Script, authority};
 use super::mesh::{add, balanced, dns_server, meshed, server};
 use super::proxy::{Proxy, application, eventually, request};
-use super::workload_api::{Agent, Documents, Says, document};
+use super::workload_api::{Agent, Documents, Says, document, document_with};
 
 const PATH: &str = "voting.default.svc.cluster.local:80";
 
@@ -165,6 +165,21 @@ fn sidecars_meet_under_their_spiffe_ids_and_policies_name_them() {
     eventually("its ID is another", || {
         pair.call().is_some_and(|status| status >= 500)
     });
+}
+
+#[test]
+fn dns_names_beside_an_id_change_nothing_about_who_it_is() {
+    let authority = authority();
+    let of = |pod| {
+        let dns = ["shop.example.org", pod];
+        document_with(&authority, &id(pod), &dns, &[&authority])
+    };
+    let pair = Pair::start(Says::Documents(vec![of("voting"), of("web")]));
+    assert_eq!(pair.call(), Some(200));
+    // A policy that lets in who has such a DNS name does not mean it.
+    pair.script
+        .port(80, Answer::Say(only_for("shop.example.org")));
+    eventually("the ID counts", || pair.call() == Some(403));
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod control_init;
 mod control_lifecycle;
 mod control_metrics;
 mod control_plane;
+mod control_profiles;
 mod control_reference;
 mod control_spire;
 mod control_tap;

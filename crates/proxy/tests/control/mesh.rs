@@ -10,12 +10,12 @@ use tulle_api::destination::{
     update,
 };
 use tulle_api::inbound::{self, Authn, Authz, Network, Server};
-use tulle_api::meta::{Metadata, Resource, metadata};
 use tulle_api::net::{IpAddress, IpNetwork, TcpAddress, ip_address};
-use tulle_api::outbound::{self, OutboundPolicy, backend, http_route, proxy_protocol};
+use tulle_api::outbound::{self, OutboundPolicy, proxy_protocol};
+use tulle_engine::doc::{balancer, rule_to, service};
 
-/// Where the DNS server of this process listens. It knows `control-plane.test`, which is 127.0.0.1, and
-/// `control-planes.test`, which is that and an address where nobody listens.
+/// Where the DNS server of this process listens. It knows `control-plane.test`, which is 127.0.0.1,
+/// `control-planes.test`, which is that and an address where nobody listens, and `at-127-0-0-9.test` of each address.
 pub fn dns_server() -> &'static str {
     static ADDRESS: OnceLock<String> = OnceLock::new();
     ADDRESS.get_or_init(|| {
@@ -35,22 +35,33 @@ pub fn dns_server() -> &'static str {
 fn dns_answer(question: &[u8]) -> Vec<u8> {
     let mut answer = question.to_vec();
     answer[2] |= 0x80;
-    let addresses: &[[u8; 4]] = match &question[12..question.len() - 4] {
-        b"\x0dcontrol-plane\x04test\x00" => &[[127, 0, 0, 1]],
-        b"\x0econtrol-planes\x04test\x00" => &[[127, 0, 0, 99], [127, 0, 0, 1]],
-        _ => {
-            answer[3] |= 3; // there is no such name
-            return answer;
-        }
+    let addresses = match &question[12..question.len() - 4] {
+        b"\x0dcontrol-plane\x04test\x00" => vec![[127, 0, 0, 1]],
+        b"\x0econtrol-planes\x04test\x00" => vec![[127, 0, 0, 99], [127, 0, 0, 1]],
+        name => match named_address(name) {
+            Some(address) => vec![address],
+            None => {
+                answer[3] |= 3; // there is no such name
+                return answer;
+            }
+        },
     };
     if question[question.len() - 4..].starts_with(&[0, 1]) {
         answer[7] = addresses.len() as u8;
         for address in addresses {
             answer.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4]);
-            answer.extend_from_slice(address);
+            answer.extend_from_slice(&address);
         }
     }
     answer
+}
+
+/// The address in `at-127-0-0-9.test`.
+fn named_address(name: &[u8]) -> Option<[u8; 4]> {
+    let label = name.get(1..)?.strip_suffix(b"\x04test\x00")?;
+    let dashed = std::str::from_utf8(label).ok()?.strip_prefix("at-")?;
+    let ip: std::net::Ipv4Addr = dashed.replace('-', ".").parse().ok()?;
+    Some(ip.octets())
 }
 
 fn tcp_address(address: SocketAddr) -> TcpAddress {
@@ -65,56 +76,12 @@ fn tcp_address(address: SocketAddr) -> TcpAddress {
     }
 }
 
-fn service(name: &str) -> Option<Metadata> {
-    Some(Metadata {
-        kind: Some(metadata::Kind::Resource(Resource {
-            group: "core".into(),
-            kind: "Service".into(),
-            name: name.into(),
-            namespace: "default".into(),
-            port: 80,
-            ..Default::default()
-        })),
-    })
-}
-
 /// HTTP/1 to the endpoints of `path`.
 pub fn balanced(name: &str, path: &str) -> OutboundPolicy {
-    let balancer = backend::BalanceP2c {
-        discovery: Some(backend::EndpointDiscovery {
-            kind: Some(backend::endpoint_discovery::Kind::Dst(
-                backend::endpoint_discovery::DestinationGet {
-                    path: path.to_owned(),
-                },
-            )),
-        }),
-        load: Some(backend::balance_p2c::Load::PeakEwma(
-            backend::balance_p2c::PeakEwma::default(),
-        )),
-        ..Default::default()
-    };
-    let backend = outbound::Backend {
-        metadata: service(name),
-        kind: Some(backend::Kind::Balancer(balancer)),
-        queue: None,
-    };
-    let rule = http_route::Rule {
-        backends: Some(http_route::Distribution {
-            kind: Some(http_route::distribution::Kind::FirstAvailable(
-                http_route::distribution::FirstAvailable {
-                    backends: vec![http_route::RouteBackend {
-                        backend: Some(backend),
-                        ..Default::default()
-                    }],
-                },
-            )),
-        }),
-        ..Default::default()
-    };
     let routes = vec![outbound::HttpRoute {
-        metadata: service(name),
+        metadata: Some(service(name)),
         hosts: Vec::new(),
-        rules: vec![rule],
+        rules: vec![rule_to(balancer(name, path))],
     }];
     let http1 = proxy_protocol::Http1 {
         routes: routes.clone(),
@@ -136,7 +103,7 @@ pub fn balanced(name: &str, path: &str) -> OutboundPolicy {
                 http2: Some(http2),
             })),
         }),
-        metadata: service(name),
+        metadata: Some(service(name)),
         ..Default::default()
     }
 }
@@ -229,7 +196,7 @@ pub fn server(name: &str, open: bool) -> Server {
                 inbound::authn::PermitUnauthenticated {},
             )),
         }),
-        metadata: service(name),
+        metadata: Some(service(name)),
         ..Default::default()
     };
     Server {
@@ -237,7 +204,7 @@ pub fn server(name: &str, open: bool) -> Server {
             kind: Some(inbound::proxy_protocol::Kind::Http1(
                 inbound::proxy_protocol::Http1 {
                     routes: vec![inbound::HttpRoute {
-                        metadata: service(name),
+                        metadata: Some(service(name)),
                         rules: vec![inbound::http_route::Rule {
                             matches: vec![Default::default()],
                             ..Default::default()

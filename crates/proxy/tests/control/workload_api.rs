@@ -17,10 +17,19 @@ use super::serving::{Serving, converse};
 
 /// A document for an ID, and the authorities that it says to trust.
 pub fn document(issuer: &Issuer, id: &str, bundle: &[&Issuer]) -> X509svid {
+    document_with(issuer, id, &[], bundle)
+}
+
+/// The same with DNS names beside the ID, as SPIRE makes them of an entry's `-dns`.
+pub fn document_with(issuer: &Issuer, id: &str, dns: &[&str], bundle: &[&Issuer]) -> X509svid {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
+    let names = dns.iter();
+    let names = names.map(|&name| SanType::DnsName(name.try_into().unwrap()));
+    params.subject_alt_names = names
+        .chain([SanType::URI(id.try_into().unwrap())])
+        .collect();
     params.extended_key_usages = vec![
         ExtendedKeyUsagePurpose::ServerAuth,
         ExtendedKeyUsagePurpose::ClientAuth,

@@ -15,6 +15,8 @@ use crate::rig::{Mesh, Pod, app, plain, policy, run};
 struct Servers {
     served: Rc<RefCell<BTreeMap<usize, u32>>>,
     status: Rc<RefCell<BTreeMap<usize, u16>>>,
+    /// What answers say beside their status: header lines.
+    says: Rc<Cell<&'static str>>,
     /// While set, answers wait.
     held: Rc<tokio::sync::Semaphore>,
     holds: Rc<Cell<bool>>,
@@ -25,15 +27,18 @@ impl Servers {
         let servers = Servers {
             served: Rc::default(),
             status: Rc::default(),
+            says: Rc::default(),
             held: Rc::new(tokio::sync::Semaphore::new(0)),
             holds: Rc::default(),
         };
         for number in 0..count {
             let (served, status) = (servers.served.clone(), servers.status.clone());
             let (held, holds) = (servers.held.clone(), servers.holds.clone());
+            let says = servers.says.clone();
             app(pod.address(9000 + number as u16), move |stream| {
                 let (served, status) = (served.clone(), status.clone());
                 let (held, holds) = (held.clone(), holds.clone());
+                let says = says.clone();
                 async move {
                     let mut server = Http1::new(stream);
                     while server.message().await.is_some() {
@@ -42,8 +47,10 @@ impl Servers {
                             held.acquire().await.unwrap().forget();
                         }
                         let status = status.borrow().get(&number).copied().unwrap_or(200);
-                        let answer =
-                            format!("HTTP/1.1 {status} X\r\nContent-Length: 1\r\n\r\n{number}");
+                        let says = says.get();
+                        let answer = format!(
+                            "HTTP/1.1 {status} X\r\n{says}Content-Length: 1\r\n\r\n{number}"
+                        );
                         server.send(answer).await;
                     }
                 }
@@ -194,6 +201,37 @@ fn traffic_leaves_a_failing_server_and_comes_back_after_exactly_one_probe() {
         assert_eq!(counted(ejections, &["reason=\"consecutive\""]), 1.0);
         assert_eq!(counted(ejections, &["reason=\"probe\""]), 1.0);
         assert_eq!(counted("outbound_http_balancer_probes_total", &[]), 2.0);
+    });
+}
+
+#[test]
+fn a_server_that_asks_for_time_is_not_probed_before_it_is_over() {
+    run(async {
+        for respected in [false, true] {
+            let mesh = Mesh::new();
+            let web = mesh.pod("web").await;
+            let servers = Servers::start(&web, 2).await;
+            servers.says.set("Retry-After: 60\r\n");
+            let mut hinted = accrual(1, 50);
+            let Some(api::failure_accrual::Kind::ConsecutiveFailures(failures)) =
+                &mut hinted.as_mut().unwrap().kind
+            else {
+                panic!()
+            };
+            failures.backoff.as_mut().unwrap().respect_retry_after_hint = respected;
+            mesh.policy("voting", balanced(|_| (), hinted));
+            mesh.endpoints("voting", &Servers::endpoints(&web, 2));
+            servers.answer(1, 503);
+            let mut client = Http1::new(web.call().await);
+            while web.metric("outbound_http_balancer_ejected_endpoints", &[]) < 1.0 {
+                send(&mut client, 10).await;
+            }
+            servers.taken();
+            tokio::time::sleep(PAUSE + Duration::from_millis(250)).await;
+            send(&mut client, 50).await;
+            let probed = servers.taken().contains_key(&1);
+            assert_eq!(probed, !respected, "respected: {respected}");
+        }
     });
 }
 

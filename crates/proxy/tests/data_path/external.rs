@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 use tonic::{Request, Response, Status};
 use tulle_api::envoy::config::core::v3::{HeaderValue, HeaderValueOption, address, socket_address};
 use tulle_api::envoy::service::auth::v3::authorization_server::{
@@ -534,5 +535,40 @@ fn the_bodies_that_are_shown_are_bounded_together() {
         }
         let mut other = Http1::new(pod.enter().await);
         assert_eq!(other.get("voting", "/").await.status(), 200);
+    });
+}
+
+/// Where silence is consent, too: what has come of the body was not judged.
+#[test]
+fn a_body_that_does_not_come_is_refused_in_time_and_its_octets_are_given_back() {
+    run(async {
+        let (pod, judge, _client) = judged(|external| {
+            external.max_request_bytes = 64 * 1024;
+            external.fail_open = true;
+        })
+        .await;
+        let held = || pod.metric("inbound_http_ext_authz_buffer_bytes", &[]);
+        let (read, mut write) = pod.enter().await.into_split();
+        let piece = "z".repeat(4 * 1024);
+        let head = "POST / HTTP/1.1\r\nHost: voting\r\nContent-Length: 65536\r\n\r\n";
+        let begun = format!("{head}{piece}");
+        write.write_all(begun.as_bytes()).await.unwrap();
+        while held() == 0.0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // A byte now and then wins no time.
+        let trickling = tokio::task::spawn_local(async move {
+            while write.write_all(b"z").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        });
+        let mut answer = String::new();
+        let mut read = tokio::io::BufReader::new(read);
+        read.read_line(&mut answer).await.unwrap();
+        assert_eq!(answer, "HTTP/1.1 408 Request Timeout\r\n");
+        assert_eq!(held(), 0.0, "what was held is given back");
+        assert_eq!(result(&pod, "failed_closed", "slow_body"), 1.0);
+        assert!(judge.asked().is_empty());
+        trickling.abort();
     });
 }

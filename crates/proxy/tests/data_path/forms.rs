@@ -61,6 +61,27 @@ fn fields_of_a_connection_go_no_further_than_it_in_either_direction() {
 }
 
 #[test]
+fn a_target_in_utf8_arrives_octet_by_octet() {
+    run(async {
+        let (_web, voting, clients) = both(&Mesh::new()).await;
+        app(voting.address(18080), echo).await;
+        for mut client in clients {
+            for target in [
+                "/caf\u{e9}?\u{1f369}=\u{85}",
+                "/caf%C3%A9",
+                "/cafe\u{301}/%ff",
+            ] {
+                let text = client.get("voting", target).await.text().to_owned();
+                assert_eq!(
+                    seen(&text),
+                    format!("GET {target} HTTP/1.1\nhost: voting\n\n")
+                );
+            }
+        }
+    });
+}
+
+#[test]
 fn http10_stays_http10_with_and_without_a_host() {
     run(async {
         let (_web, voting, [mut near, mut far]) = both(&Mesh::new()).await;

@@ -5,6 +5,7 @@
 
 mod admission;
 mod balancing;
+mod bounds;
 mod census;
 mod client;
 mod detect;
@@ -20,6 +21,7 @@ mod grpc_retries;
 mod http1;
 mod ingress;
 mod ipv6;
+mod linkerd;
 mod mesh_conformance;
 mod meshed;
 mod observe;

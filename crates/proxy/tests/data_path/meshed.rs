@@ -1,5 +1,7 @@
 //! Through two sidecars: mutual TLS, the transport header, HTTP/1 carried in HTTP/2, and who is not let in.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tulle_api::destination::protocol_hint::OpaqueTransport;
 use tulle_proxy::identity::ClientAlpn;
 use tulle_proxy::transport_header::TransportHeader;
 
@@ -238,6 +241,58 @@ fn the_inbound_port_takes_only_mutual_tls_with_a_transport_header() {
             voting.metrics()
         );
         assert_eq!(voting.metric("request_total", &[]), 0.0);
+    });
+}
+
+#[test]
+fn before_its_first_certificate_a_sidecar_takes_no_mutual_tls() {
+    run(async {
+        let mesh = Mesh::new();
+        let (_web, voting) = pair(&mesh).await;
+        let epoch = voting.epochs.send_replace(None);
+        let early = dial(&mesh, "web", &voting, ClientAlpn::TransportHeader).await;
+        assert!(early.is_err());
+        voting.epochs.send_replace(epoch);
+        let late = dial(&mesh, "web", &voting, ClientAlpn::TransportHeader).await;
+        assert!(late.is_ok(), "{late:?}");
+    });
+}
+
+#[test]
+fn a_peer_that_is_to_prove_itself_and_speaks_plain_text_hears_no_request() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, voting) = (mesh.pod("web").await, mesh.pod("voting").await);
+        let heard: Rc<RefCell<Vec<u8>>> = Rc::default();
+        let hearing = heard.clone();
+        app(voting.address(24143), move |mut stream| {
+            let heard = hearing.clone();
+            async move {
+                let mut piece = [0; 4096];
+                while let Ok(count @ 1..) = stream.read(&mut piece).await {
+                    heard.borrow_mut().extend_from_slice(&piece[..count]);
+                    let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+                }
+            }
+        })
+        .await;
+        let mut endpoint = voting.endpoint(80);
+        if let Some(hint) = &mut endpoint.protocol_hint {
+            hint.opaque_transport = Some(OpaqueTransport {
+                inbound_port: 24143,
+            });
+        }
+        mesh.service("voting", &[endpoint]);
+        let mut client = Http1::new(web.call().await);
+        client
+            .send("GET /secret HTTP/1.1\r\nHost: voting\r\n\r\n")
+            .await;
+        let answer = client.answer().await;
+        assert!(answer.status() >= 502, "{answer:?}");
+        let heard = heard.borrow();
+        // The beginning of a ClientHello.
+        assert_eq!(heard[..2], [0x16, 0x03]);
+        assert!(!heard.windows(7).any(|seven| seven == b"/secret"));
     });
 }
 

@@ -3,7 +3,7 @@
 use tulle_api::destination::{self as profile, DestinationProfile, ResponseClass, Route};
 
 use crate::client::Http1;
-use crate::rig::{Mesh, Pod, plain, run};
+use crate::rig::{Mesh, Pod, plain, policy, run};
 use crate::scripted::{BUSY, Do, OK, Server};
 
 const DST: &str = "dst=\"voting.default.svc.cluster.local:80\"";
@@ -121,6 +121,102 @@ fn a_retry_that_the_budget_has_no_room_for_is_counted_as_skipped() {
         assert_eq!(client.get("voting", "/vote").await.status(), 503);
         let skipped = web.metric("route_retryable_total", &[VOTE, "skipped=\"no_budget\""]);
         assert_eq!(skipped, 1.0, "{}", web.metrics());
+    });
+}
+
+#[test]
+fn without_a_budget_or_with_one_that_makes_no_sense_nothing_is_tried_again() {
+    run(async {
+        let budget = |retry_ratio, seconds| profile::RetryBudget {
+            retry_ratio,
+            min_retries_per_second: 1,
+            ttl: Some(prost_types::Duration { seconds, nanos: 0 }),
+        };
+        let sound = Some(budget(0.2, 10));
+        for (budget, tries) in [
+            (sound, 2),
+            (None, 1),
+            (Some(budget(10_000.0, 10)), 1),
+            (Some(budget(-1.0, 10)), 1),
+            (Some(budget(0.1, 1_000)), 1),
+        ] {
+            let mesh = Mesh::new();
+            let (web, voting) = (mesh.pod("web").await, mesh.pod("voting").await);
+            let server = Server::start(voting.address(18080), &[BUSY, OK]).await;
+            mesh.endpoints("voting", &[plain(voting.address(18080))]);
+            let message = DestinationProfile {
+                fully_qualified_name: "voting.default.svc.cluster.local".into(),
+                routes: vec![Route {
+                    is_retryable: true,
+                    ..route("GET /vote", "/vote")
+                }],
+                retry_budget: budget,
+                ..Default::default()
+            };
+            let problems = mesh.unsound_profile("voting", &message);
+            let named = problems.contains("retry_budget");
+            assert_eq!(named, budget.is_some() && budget != sound, "{problems}");
+            let answer = Http1::new(web.call().await).get("voting", "/vote").await;
+            assert_eq!(
+                (answer.status() == 200, server.count()),
+                (tries == 2, tries),
+                "{budget:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn overrides_are_followed_as_they_come_change_and_go() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, pod) = (mesh.pod("web").await, mesh.pod("voting").await);
+        let names = ["voting", "canary", "stable"];
+        let mut servers = Vec::new();
+        for (port, name) in (18080..).zip(names) {
+            servers.push(Server::start(pod.address(port), &[OK]).await);
+            mesh.endpoints(name, &[plain(pod.address(port))]);
+        }
+        let split = |weights: &[(&str, u32)]| {
+            if weights.is_empty() {
+                // A profile that says nothing gives way to the policy.
+                return mesh.policy("voting", policy("voting"));
+            }
+            let to = |&(name, weight): &(&str, u32)| profile::WeightedDst {
+                authority: format!("{name}.default.svc.cluster.local:80"),
+                weight,
+                ..Default::default()
+            };
+            mesh.profile(
+                "voting",
+                &DestinationProfile {
+                    fully_qualified_name: "voting.default.svc.cluster.local".into(),
+                    dst_overrides: weights.iter().map(to).collect(),
+                    ..Default::default()
+                },
+            );
+        };
+        split(&[]);
+        let mut client = Http1::new(web.call().await);
+        for (weights, taking) in [
+            (&[][..], [true, false, false]),
+            (&[("canary", 1)], [false, true, false]),
+            (&[("canary", 1), ("stable", 1)], [false, true, true]),
+            (&[("canary", 0), ("stable", 1)], [false, false, true]),
+            (&[("canary", 0), ("stable", 0)], [true, false, false]),
+            (&[("canary", 10_000)], [false, true, false]),
+            (&[], [true, false, false]),
+        ] {
+            split(weights);
+            let before: Vec<usize> = servers.iter().map(Server::count).collect();
+            // Two that share requests evenly are both seen by then.
+            for _ in 0..60 {
+                assert_eq!(client.get("voting", "/vote").await.status(), 200);
+            }
+            let took = servers.iter().zip(&before);
+            let took: Vec<bool> = took.map(|(server, old)| server.count() > *old).collect();
+            assert_eq!(took, taking, "{weights:?}");
+        }
     });
 }
 

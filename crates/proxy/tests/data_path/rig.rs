@@ -292,6 +292,19 @@ impl Mesh {
         self.compiled(authority, policy.unwrap().unwrap(), Source::Profile);
     }
 
+    /// The same of a profile that is not sound; gives what is wrong with it.
+    pub fn unsound_profile(
+        &self,
+        authority: &str,
+        message: &destination::DestinationProfile,
+    ) -> String {
+        let policy = Policy::from_profile(message, 80, Duration::from_secs(10));
+        let mut policy = policy.unwrap().unwrap();
+        let problems = format!("{:?}", std::mem::take(&mut policy.problems));
+        self.compiled(authority, policy, Source::Profile);
+        problems
+    }
+
     /// What discovery says of a name by which requests come in: these routes, or none.
     pub fn inbound_profile(&self, path: &str, message: Option<&destination::DestinationProfile>) {
         let routes = message.map(|message| {

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tulle_api::destination::WeightedAddrSet;
+use tulle_api::destination::update::Update;
 
 use crate::client::{Http1, echo};
 use crate::rig::{Mesh, Pod, app, plain, run};
@@ -120,6 +122,44 @@ fn a_request_is_seen_by_route_and_backend_on_both_sides() {
             (&voting, "inbound_http_request_frame_size_bytes_sum"),
         ] {
             assert_eq!(pod.metric(name, &[]), 5.0, "{name}\n{}", pod.metrics());
+        }
+    });
+}
+
+#[test]
+fn labels_that_discovery_changes_are_those_of_the_next_request() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, voting) = (mesh.pod("web").await, mesh.pod("voting").await);
+        app(voting.address(18080), echo).await;
+        mesh.service("voting", &[plain(voting.address(18080))]);
+        let told = |pod: &str, service: &str| {
+            let mut endpoint = plain(voting.address(18080));
+            endpoint.metric_labels = [("pod".to_owned(), pod.to_owned())].into();
+            mesh.change(
+                "voting",
+                Update::Add(WeightedAddrSet {
+                    addrs: vec![endpoint],
+                    metric_labels: [("service".to_owned(), service.to_owned())].into(),
+                }),
+            );
+        };
+        let mut client = Http1::new(web.call().await);
+        assert_eq!(client.get("voting", "/").await.status(), 200);
+        // An endpoint's own label, then one of all endpoints of its message.
+        for (pod, service) in [("one", "first"), ("two", "first"), ("two", "second")] {
+            told(pod, service);
+            assert_eq!(client.get("voting", "/").await.status(), 200);
+        }
+        for (pod, service) in [("one", "first"), ("two", "first"), ("two", "second")] {
+            let labels = [
+                "direction=\"outbound\"",
+                &format!("dst_pod=\"{pod}\""),
+                &format!("dst_service=\"{service}\""),
+            ];
+            for family in ["request_total", "response_total"] {
+                assert_eq!(web.metric(family, &labels), 1.0, "{}", web.metrics());
+            }
         }
     });
 }

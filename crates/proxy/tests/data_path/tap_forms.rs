@@ -2,46 +2,21 @@
 
 use tulle_api::http_types::{HttpMethod, Scheme, http_method, scheme};
 use tulle_api::net::{IpAddress, ip_address::Ip};
-use tulle_api::tap::observe_request::{Match, r#match as kinds};
+use tulle_api::tap::observe_request::r#match as kinds;
 use tulle_api::tap::tap_event;
+use tulle_engine::doc::tap::{self as conditions, exact, http, not, ports, prefix, seq};
 
 use crate::client::{Http1, echo};
 use crate::gateway::through;
 use crate::rig::{Mesh, app, identity, run};
 use crate::tap::{begun, label, matching, next, observe, reader, tapped, three};
 
-fn of(one: kinds::Match) -> Match {
-    Match { r#match: Some(one) }
-}
-
 fn all(parts: Vec<kinds::Match>) -> kinds::Match {
-    let matches = parts.into_iter().map(of).collect();
-    kinds::Match::All(kinds::Seq { matches })
+    kinds::Match::All(seq(parts))
 }
 
 fn any(parts: Vec<kinds::Match>) -> kinds::Match {
-    let matches = parts.into_iter().map(of).collect();
-    kinds::Match::Any(kinds::Seq { matches })
-}
-
-fn not(part: &kinds::Match) -> kinds::Match {
-    kinds::Match::Not(Box::new(of(part.clone())))
-}
-
-fn http(one: kinds::http::Match) -> kinds::Match {
-    kinds::Match::Http(kinds::Http { r#match: Some(one) })
-}
-
-fn text(one: kinds::http::string_match::Match) -> kinds::http::StringMatch {
-    kinds::http::StringMatch { r#match: Some(one) }
-}
-
-fn exact(value: &str) -> kinds::http::StringMatch {
-    text(kinds::http::string_match::Match::Exact(value.to_owned()))
-}
-
-fn prefix(value: &str) -> kinds::http::StringMatch {
-    text(kinds::http::string_match::Match::Prefix(value.to_owned()))
+    kinds::Match::Any(seq(parts))
 }
 
 fn net(ip: u32, mask: u32) -> kinds::Tcp {
@@ -52,19 +27,6 @@ fn net(ip: u32, mask: u32) -> kinds::Tcp {
             }),
             mask,
         })),
-    }
-}
-
-fn ports(min: u32, max: u32) -> kinds::Tcp {
-    kinds::Tcp {
-        r#match: Some(kinds::tcp::Match::Ports(kinds::tcp::PortRange { min, max })),
-    }
-}
-
-fn named(key: &str, value: &str) -> kinds::Label {
-    kinds::Label {
-        key: key.to_owned(),
-        value: value.to_owned(),
     }
 }
 
@@ -106,13 +68,13 @@ fn each_form_of_a_condition_tells_requests_apart() {
             kinds::Match::Source(ports(own, 0)),
             kinds::Match::Destination(net(loopback, 8)),
             kinds::Match::Destination(ports(80, 81)),
-            kinds::Match::DestinationLabel(named("pod", "voting")),
-            kinds::Match::DestinationLabel(named("service", "voting")),
-            kinds::Match::RouteLabel(named("route_kind", "default")),
+            kinds::Match::DestinationLabel(conditions::label("pod", "voting")),
+            kinds::Match::DestinationLabel(conditions::label("service", "voting")),
+            kinds::Match::RouteLabel(conditions::label("route_kind", "default")),
             all(vec![]),
         ] {
             questions.push(all(vec![true_of_both.clone(), second()]));
-            questions.push(any(vec![not(&true_of_both), second()]));
+            questions.push(any(vec![not(true_of_both), second()]));
         }
         for true_of_none in [
             of_scheme(scheme::Registered::Https),
@@ -120,11 +82,11 @@ fn each_form_of_a_condition_tells_requests_apart() {
             kinds::Match::Source(ports(1, 2)),
             kinds::Match::Destination(net(10 << 24, 8)),
             kinds::Match::Destination(ports(81, 90)),
-            kinds::Match::DestinationLabel(named("pod", "web")),
-            kinds::Match::RouteLabel(named("route_kind", "HTTPRoute")),
+            kinds::Match::DestinationLabel(conditions::label("pod", "web")),
+            kinds::Match::RouteLabel(conditions::label("route_kind", "HTTPRoute")),
         ] {
             questions.push(any(vec![true_of_none.clone(), second()]));
-            questions.push(all(vec![not(&true_of_none), second()]));
+            questions.push(all(vec![not(true_of_none), second()]));
         }
         let mut tap = reader(&mesh, &web).await;
         for question in questions {

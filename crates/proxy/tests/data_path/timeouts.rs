@@ -5,12 +5,13 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use tokio::net::TcpStream;
 use tulle_api::outbound as api;
 use tulle_api::{http_route, outbound::http_route as route};
 
 use crate::client::Http1;
 use crate::grpc::{call, connect, h2_app};
-use crate::rig::{Mesh, Pod, plain, policy_with, run};
+use crate::rig::{Mesh, Pod, app, plain, policy_with, run};
 use crate::scripted::{Do, OK, Server, calling, millis, retry};
 
 #[test]
@@ -40,6 +41,80 @@ fn the_requests_timeout_covers_all_of_its_tries() {
             "{took:?}"
         );
         assert!((2..=4).contains(&server.count()), "{}", server.count());
+    });
+}
+
+/// A pod that calls `voting`, whose rule has these timeouts and whose server is this.
+async fn hurried<F: Future<Output = ()> + 'static>(
+    timeouts: http_route::Timeouts,
+    serve: impl Fn(Http1) -> F + 'static,
+) -> Pod {
+    let mesh = Mesh::new();
+    let (web, voting) = (mesh.pod("web").await, mesh.pod("voting").await);
+    let policy = policy_with("voting", |rule| rule.timeouts = Some(timeouts));
+    mesh.policy("voting", policy);
+    mesh.endpoints("voting", &[plain(voting.address(18080))]);
+    app(voting.address(18080), move |stream| {
+        serve(Http1::new(stream))
+    })
+    .await;
+    web
+}
+
+#[test]
+fn an_answer_that_has_begun_is_cut_when_the_time_of_request_or_answer_is_over() {
+    run(async {
+        let limit = millis(2_000);
+        for timeouts in [
+            http_route::Timeouts {
+                request: limit,
+                ..Default::default()
+            },
+            http_route::Timeouts {
+                response: limit,
+                ..Default::default()
+            },
+        ] {
+            let web = hurried(timeouts, |mut server| async move {
+                server.message().await.unwrap();
+                server
+                    .send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf ")
+                    .await;
+                server.rest().await;
+            })
+            .await;
+            let begun = Instant::now();
+            let mut client = Http1::new(web.call().await);
+            client.send("GET / HTTP/1.1\r\nHost: voting\r\n\r\n").await;
+            assert!(client.head().await.unwrap().starts_with("HTTP/1.1 200"));
+            assert_eq!(client.rest().await, b"half ");
+            assert!(begun.elapsed() >= Duration::from_millis(2_000));
+        }
+    });
+}
+
+#[test]
+fn the_time_of_the_answer_begins_when_the_request_is_complete() {
+    run(async {
+        let timeouts = http_route::Timeouts {
+            response: millis(5_000),
+            ..Default::default()
+        };
+        let web = hurried(timeouts, |mut server| async move {
+            let request = server.message().await.unwrap();
+            assert_eq!(request.body, b"slowly");
+            server
+                .send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                .await;
+        })
+        .await;
+        let mut client = Http1::new(web.call().await);
+        client
+            .send("POST / HTTP/1.1\r\nHost: voting\r\nContent-Length: 6\r\n\r\nslow")
+            .await;
+        tokio::time::sleep(Duration::from_millis(6_000)).await;
+        client.send("ly").await;
+        assert_eq!(client.answer().await.text(), "ok");
     });
 }
 
@@ -214,6 +289,7 @@ async fn hedging() -> (Pod, Server, Server) {
 }
 
 const HEDGES: &str = "outbound_http_route_hedge_requests_total";
+const HEDGES_SKIPPED: &str = "outbound_http_route_hedge_skipped_total";
 const WINS: &str = "outbound_http_route_hedge_wins_total";
 
 #[test]
@@ -246,6 +322,31 @@ fn a_first_try_that_is_quicker_in_the_end_wins_and_the_second_is_cancelled() {
         assert_eq!(client.get("voting", "/").await.status(), 200);
         assert_eq!(one.count() + two.count(), before + 2, "each was asked once");
         assert_eq!((web.metric(HEDGES, &[]), web.metric(WINS, &[])), (1.0, 0.0));
+    });
+}
+
+#[test]
+fn second_tries_beside_slow_ones_stay_within_the_budget() {
+    run(async {
+        let (web, one, two) = hedging().await;
+        // From now on everything is slow: each request would have a second try beside it, and the servers twice the work.
+        one.script(&[Do::Late(150)]);
+        two.script(&[Do::Late(150)]);
+        let (asked, begun) = (one.count() + two.count(), Instant::now());
+        let entry = web.address(4140);
+        let storm = (0..300).map(|_| async move {
+            let mut client = Http1::new(TcpStream::connect(entry).await.unwrap());
+            assert_eq!(client.get("voting", "/").await.status(), 200);
+        });
+        let storm: Vec<_> = storm.map(tokio::task::spawn_local).collect();
+        for client in storm {
+            client.await.unwrap();
+        }
+        let second = (one.count() + two.count() - asked) as f64 - 300.0;
+        // A fifth of all requests, the forty of before among them, and ten a second.
+        let allowed = 340.0 * 0.2 + 10.0 * (1.0 + begun.elapsed().as_secs_f64());
+        assert!(second > 0.0 && second <= allowed, "{second} of {allowed}");
+        assert!(web.metric(HEDGES_SKIPPED, &["reason=\"no_budget\""]) > 0.0);
     });
 }
 

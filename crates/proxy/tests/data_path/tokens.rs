@@ -4,24 +4,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use tulle_api::inbound as api;
+use tulle_engine::doc::token::base64url;
 
 use crate::admission::{named, server, set};
 use crate::client::{Http1, Message, echo};
 use crate::rig::{Mesh, Pod, app, run};
-
-fn base64url(octets: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for three in octets.chunks(3) {
-        let mut padded = [0; 4];
-        padded[1..=three.len()].copy_from_slice(three);
-        let bits = u32::from_be_bytes(padded);
-        for place in 0..=three.len() {
-            text.push(ALPHABET[(bits >> (18 - 6 * place) & 63) as usize] as char);
-        }
-    }
-    text
-}
 
 /// Who makes tokens.
 struct Issuer {
@@ -376,5 +363,23 @@ fn every_requirement_has_to_hold_and_one_that_cannot_be_read_lets_nobody_in() {
                 )
             );
         }
+    });
+}
+
+#[test]
+fn a_claim_that_no_header_can_carry_is_left_out_and_counted() {
+    run(async {
+        let issuer = Issuer::new("one");
+        let message = requiring("tokens", vec![requirement(&[issuer.key()])]);
+        let (pod, mut client) = pod(message).await;
+        let long = format!(",\"sub\":\"{}\"", "x".repeat(1_025));
+        let token = issuer.token(60, &long);
+        for _ in 0..2 {
+            let answer = get(&mut client, &bearer(&token)).await;
+            assert_eq!(answer.status(), 200);
+            assert!(!answer.text().contains("x-user"), "{}", answer.text());
+        }
+        let name = "limit=\"engine::inbound::jwt::MAX_CLAIM\"";
+        assert_eq!(pod.metric("limit_reached_total", &[name]), 1.0);
     });
 }

@@ -1,8 +1,11 @@
 //! What goes wrong: clients that are slow, large or broken, servers that die, services without endpoints.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::client::{Http1, echo};
 use crate::rig::{Mesh, app, plain, run};
@@ -187,6 +190,22 @@ fn a_service_that_selects_nothing_answers_503_at_once_with_its_reason() {
 }
 
 #[test]
+fn a_name_that_discovery_does_not_answer_for_is_given_up_and_asked_for_again() {
+    run(async {
+        let mesh = Mesh::new();
+        let web = mesh.pod("web").await;
+        app(web.address(18080), echo).await;
+        let mut client = Http1::new(web.call().await);
+        let answer = client.get("voting", "/").await;
+        let seen = (answer.status(), answer.field("tulle-reason"));
+        assert_eq!(seen, (504, Some("discovery-timeout")));
+        // It was late and not lost.
+        mesh.service("voting", &[plain(web.address(18080))]);
+        assert_eq!(client.get("voting", "/").await.status(), 200);
+    });
+}
+
+#[test]
 fn endpoints_that_refuse_end_in_failfast_and_a_new_one_is_used_at_once() {
     run(async {
         let mesh = Mesh::new();
@@ -319,6 +338,122 @@ fn an_idle_connection_that_the_server_closed_costs_no_request() {
         let mut client = Http1::new(pod.enter().await);
         for _ in 0..30 {
             assert_eq!(client.get("v", "/").await.text(), "ok");
+        }
+    });
+}
+
+#[test]
+fn idle_connections_that_are_closed_one_after_the_other_cost_no_request() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, leaving, voting) = (
+            mesh.pod("web").await,
+            mesh.pod("leaving").await,
+            mesh.pod("voting").await,
+        );
+        let listener = TcpListener::bind(leaving.address(18080)).await.unwrap();
+        let kept = 8;
+        let leaves = tokio::task::spawn_local(async move {
+            let mut connections = Vec::new();
+            for _ in 0..kept {
+                let mut server = Http1::new(listener.accept().await.unwrap().0);
+                server.message().await.unwrap();
+                connections.push(server);
+            }
+            drop(listener);
+            for server in &mut connections {
+                server
+                    .send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                    .await;
+            }
+            // Each ends only when it has been asked again.
+            for server in connections {
+                tokio::task::spawn_local(leaves_unread(server.stream));
+            }
+        });
+        app(voting.address(18080), echo).await;
+        mesh.service("voting", &[leaving.endpoint(80)]);
+        let mut clients = Vec::new();
+        for _ in 0..kept {
+            let mut client = Http1::new(web.call().await);
+            client.send("GET / HTTP/1.1\r\nHost: voting\r\n\r\n").await;
+            clients.push(client);
+        }
+        for client in &mut clients {
+            assert_eq!(client.answer().await.text(), "ok");
+        }
+        leaves.await.unwrap();
+        mesh.endpoints("voting", &[leaving.endpoint(80), voting.endpoint(80)]);
+        for _ in 0..30 {
+            assert_eq!(clients[0].get("voting", "/").await.status(), 200);
+        }
+    });
+}
+
+/// Ends as a program does that closes its listener while a connection waits to be accepted: with the request unread.
+async fn leaves_unread(stream: TcpStream) {
+    let request = stream.peek(&mut [0]).await.unwrap();
+    assert!(request > 0);
+}
+
+#[test]
+fn a_request_that_a_leaving_application_has_not_read_goes_to_another_endpoint() {
+    run(async {
+        let mesh = Mesh::new();
+        let (web, leaving, voting) = (
+            mesh.pod("web").await,
+            mesh.pod("leaving").await,
+            mesh.pod("voting").await,
+        );
+        let listener = TcpListener::bind(leaving.address(18080)).await.unwrap();
+        tokio::task::spawn_local(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            drop(listener);
+            leaves_unread(stream).await;
+        });
+        app(voting.address(18080), echo).await;
+        mesh.service("voting", &[leaving.endpoint(80), voting.endpoint(80)]);
+        let mut client = Http1::new(web.call().await);
+        for _ in 0..30 {
+            assert_eq!(client.get("voting", "/").await.status(), 200);
+        }
+    });
+}
+
+#[test]
+fn a_request_that_may_do_harm_twice_or_was_read_is_sent_once() {
+    run(async {
+        let pod = Mesh::new().pod("voting").await;
+        let asked = Rc::new(Cell::new(0));
+        let count = asked.clone();
+        app(pod.address(18080), move |mut stream| {
+            count.set(count.get() + 1);
+            async move {
+                let mut head = [0; 8];
+                let read = stream.peek(&mut head).await.unwrap();
+                if head[..read].starts_with(b"GET ") {
+                    // Read to its end: the connection is ended, not reset.
+                    stream
+                        .read_buf(&mut Vec::with_capacity(4096))
+                        .await
+                        .unwrap();
+                }
+            }
+        })
+        .await;
+        for (number, request) in [
+            "POST / HTTP/1.1\r\nHost: v\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: v\r\n\r\n",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut client = Http1::new(pod.enter().await);
+            client.send(request).await;
+            let answer = client.answer().await;
+            let seen = (answer.status(), answer.field("tulle-reason"));
+            assert_eq!(seen, (502, Some("connection-closed")));
+            assert_eq!(asked.get(), number + 1);
         }
     });
 }

@@ -87,6 +87,8 @@ pub struct Claims {
     /// The values of the requirement's `claim_headers`, in their order; `None` for a claim that is not there or that no
     /// header can carry.
     pub headers: Vec<Option<Box<str>>>,
+    /// How many of those claims are there, and no header can carry them.
+    pub withheld: u32,
 }
 
 /// What is wrong with a token.
@@ -166,6 +168,34 @@ impl fmt::Display for Fault {
     }
 }
 
+/// Which claims are told to the application, and in which headers; `fail` hears of each that cannot be.
+fn claim_headers(
+    messages: &[api::jwt::ClaimHeader],
+    mut fail: impl FnMut(Invalid),
+) -> Vec<ClaimHeader> {
+    if messages.len() > MAX_CLAIM_HEADERS {
+        let why = format!("goes beyond {MAX_CLAIM_HEADERS} headers");
+        fail(Invalid::new("claim_headers", why));
+    }
+    let mut headers = Vec::new();
+    for (index, message) in messages.iter().take(MAX_CLAIM_HEADERS).enumerate() {
+        let header = message.header.to_ascii_lowercase();
+        if message.claim.is_empty() {
+            fail(Invalid::missing(format!("claim_headers[{index}].claim")));
+        }
+        if !is_field_name(&header) || is_reserved(&header) || header == "authorization" {
+            let field = format!("claim_headers[{index}].header");
+            let why = "is not a header that a claim can become";
+            fail(Invalid::new(field, why));
+        }
+        headers.push(ClaimHeader {
+            claim: message.claim.as_str().into(),
+            header: header.into(),
+        });
+    }
+    headers
+}
+
 impl Jwt {
     /// Reads the message. What cannot be read makes a requirement that nobody meets.
     pub(super) fn compile(message: &api::Jwt, problems: &mut Vec<Invalid>, field: &str) -> Self {
@@ -188,33 +218,7 @@ impl Jwt {
                 "is not a header that can carry a token",
             ));
         }
-        if message.claim_headers.len() > MAX_CLAIM_HEADERS {
-            let why = format!("goes beyond {MAX_CLAIM_HEADERS} headers");
-            fail(Invalid::new("claim_headers", why));
-        }
-        let mut claim_headers = Vec::new();
-        for (index, message) in message
-            .claim_headers
-            .iter()
-            .take(MAX_CLAIM_HEADERS)
-            .enumerate()
-        {
-            let header = message.header.to_ascii_lowercase();
-            if message.claim.is_empty() {
-                fail(Invalid::missing(format!("claim_headers[{index}].claim")));
-            }
-            if !is_field_name(&header) || is_reserved(&header) || header == "authorization" {
-                let field = format!("claim_headers[{index}].header");
-                fail(Invalid::new(
-                    field,
-                    "is not a header that a claim can become",
-                ));
-            }
-            claim_headers.push(ClaimHeader {
-                claim: message.claim.as_str().into(),
-                header: header.into(),
-            });
-        }
+        let claim_headers = claim_headers(&message.claim_headers, &mut fail);
         let leeway = match &message.leeway {
             None => DEFAULT_LEEWAY,
             Some(leeway) => match duration("leeway", leeway) {
@@ -365,17 +369,22 @@ impl Jwt {
             }
         }
         let expires = claims.get("exp").ok_or(Fault::Endless)?;
-        let headers = self
-            .claim_headers
-            .iter()
-            .map(|wanted| header_value(find(claims, &wanted.claim)?));
+        let mut withheld = 0;
+        let headers = self.claim_headers.iter().map(|wanted| {
+            let claim = find(claims, &wanted.claim)?;
+            let value = header_value(claim);
+            withheld += u32::from(value.is_none());
+            value
+        });
+        let headers = headers.collect();
         Ok(Claims {
             expires: seconds(expires).ok_or(Fault::Payload)?,
             not_before: match claims.get("nbf") {
                 None => None,
                 Some(begin) => Some(seconds(begin).ok_or(Fault::Payload)?),
             },
-            headers: headers.collect(),
+            headers,
+            withheld,
         })
     }
 }

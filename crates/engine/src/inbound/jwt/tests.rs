@@ -4,21 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-
-/// `eyJ…`: base64url of a text.
-fn encode(octets: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for three in octets.chunks(3) {
-        let mut padded = [0; 4];
-        padded[1..=three.len()].copy_from_slice(three);
-        let bits = u32::from_be_bytes(padded);
-        for place in 0..=three.len() {
-            text.push(ALPHABET[(bits >> (18 - 6 * place) & 63) as usize] as char);
-        }
-    }
-    text
-}
+use crate::doc::token::base64url;
 
 struct StandIn;
 
@@ -33,7 +19,7 @@ impl Verifier for StandIn {
 }
 
 fn ed25519(id: &str) -> String {
-    let x = encode(&[7; 32]);
+    let x = base64url(&[7; 32]);
     format!(r#"{{"kty":"OKP","crv":"Ed25519","kid":"{id}","x":"{x}"}}"#)
 }
 
@@ -70,11 +56,11 @@ fn compiled(message: &api::Jwt) -> Jwt {
 fn token(header: &str, payload: &str, key: &str) -> String {
     let signed = format!(
         "{}.{}",
-        encode(header.as_bytes()),
-        encode(payload.as_bytes())
+        base64url(header.as_bytes()),
+        base64url(payload.as_bytes())
     );
     let signature = [key.as_bytes(), b"|", signed.as_bytes()].concat();
-    format!("{signed}.{}", encode(&signature))
+    format!("{signed}.{}", base64url(&signature))
 }
 
 const HEADER: &str = r#"{"alg":"EdDSA","kid":"one"}"#;
@@ -103,6 +89,7 @@ fn a_sound_token_holds_and_its_claims_become_headers() {
             expires: 1_000_100,
             not_before: Some(999_999),
             headers: vec![Some("alice".into()), Some("admin,voter".into())],
+            withheld: 0,
         }
     );
 }
@@ -254,7 +241,7 @@ fn what_is_no_token_and_what_was_tampered_with() {
             format!(
                 "{}.{}.{}",
                 parts[0],
-                encode(payload(r#","sub":"root""#).as_bytes()),
+                base64url(payload(r#","sub":"root""#).as_bytes()),
                 parts[2]
             ),
             Fault::Signature,
@@ -325,8 +312,8 @@ fn claims_that_no_header_can_carry_are_left_out() {
 
 #[test]
 fn keys_that_cannot_be_used_are_named_and_no_keys_at_all_let_nobody_in() {
-    let n = encode(&[0xff; 256]);
-    let x = encode(&[1; 32]);
+    let n = base64url(&[0xff; 256]);
+    let x = base64url(&[1; 32]);
     let rsa = |more: &str| format!(r#"{{"kty":"RSA","n":"{n}","e":"AQAB"{more}}}"#);
     for (key, outcome) in [
         (rsa(""), Ok(Algorithm::Rs256)),
@@ -350,7 +337,7 @@ fn keys_that_cannot_be_used_are_named_and_no_keys_at_all_let_nobody_in() {
         (
             format!(
                 r#"{{"kty":"RSA","n":"{}","e":"AQAB"}}"#,
-                encode(&[0xff; 128])
+                base64url(&[0xff; 128])
             ),
             Err("n has 1024 bits"),
         ),

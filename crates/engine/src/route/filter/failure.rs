@@ -5,7 +5,7 @@ use std::time::Duration;
 use tulle_api::grpc_route;
 use tulle_api::http_route as api;
 
-use crate::invalid::{Invalid, duration};
+use crate::invalid::{Invalid, required_duration};
 use crate::reason::Reason;
 use crate::request::{Headers, RequestView};
 use crate::route::matcher::{ValueMatcher, headers};
@@ -193,11 +193,7 @@ impl Fault {
 
 impl Delay {
     fn compile(message: &api::fault_injector::Delay) -> Result<Self, Invalid> {
-        let length = message
-            .duration
-            .as_ref()
-            .ok_or_else(|| Invalid::missing("duration"))?;
-        let length = duration("duration", length)?;
+        let length = required_duration("duration", message.duration.as_ref())?;
         if length > MAX_DELAY {
             let why = format!("is {length:?}, and at most {MAX_DELAY:?} are allowed");
             return Err(Invalid::new("duration", why));

@@ -230,6 +230,6 @@ impl Connection {
             self.streams.remember_reset(id);
         }
         self.control(self.out.len() - before)?;
-        Ok(None)
+        Ok(Some(Event::Refused(None)))
     }
 }

@@ -27,7 +27,10 @@ impl Drop for Handle {
 
 /// Makes a connection and spawns the task that drives it. `on_end` is called when it has ended, or takes no more streams.
 pub fn connect(io: Io, settings: Settings, on_end: impl FnOnce() + 'static) -> Connection {
-    let link = Rc::new(Link::new(h2::Connection::client(settings.codec())));
+    let link = Rc::new(Link::new(
+        h2::Connection::client(settings.codec()),
+        io.meter(),
+    ));
     let standing = io.standing().cloned();
     let mut driver = Driver::new(io, link.clone(), settings);
     let driven = link.clone();

@@ -10,14 +10,13 @@ use std::collections::VecDeque;
 use std::task::{Context, Waker};
 
 use tulle_http::Head;
-use tulle_http::h2::{Connection, Ended, Event, Key};
+use tulle_http::h2::{Code, Connection, Ended, Event, Key};
 
-use crate::http::Fault;
 use crate::http::h2::stream::Hand;
 use crate::http::serve::{keep_head, spare_head};
+use crate::http::{Fault, buffers};
+use crate::net::io::Meter;
 
-/// Octets of buffer that an inbox keeps for the next stream.
-const KEPT: usize = 16 * 1024;
 /// Inboxes that a connection keeps between two bursts; [`State::rest`] gives them back too.
 const KEPT_INBOXES: usize = 64;
 
@@ -39,6 +38,8 @@ pub struct State {
     pub lost: Option<Fault>,
     /// Client: nobody opens streams here any more.
     pub closing: bool,
+    /// Where the peer's errors are counted.
+    meter: Meter,
 }
 
 /// What has come for a stream and has not been taken.
@@ -70,30 +71,22 @@ impl Inbox {
         }
     }
 
-    /// Ready for another stream, with its buffers.
+    /// Ready for another stream.
     fn recycle(&mut self, mut hand: Box<Hand>) {
         self.heads.drain(..).for_each(keep_head);
         if let Some(trailers) = self.trailers.take() {
             keep_head(trailers);
         }
         (self.ended, self.fault, self.waker) = (false, None, None);
-        self.data = kept(std::mem::take(&mut self.data));
-        hand.chunk = kept(std::mem::take(&mut hand.chunk));
+        buffers::give(std::mem::take(&mut self.data));
+        buffers::give(std::mem::take(&mut hand.chunk));
         hand.at = 0;
         self.hand = Some(hand);
     }
 }
 
-fn kept(mut buffer: Vec<u8>) -> Vec<u8> {
-    buffer.clear();
-    if buffer.capacity() > KEPT {
-        buffer.shrink_to(KEPT);
-    }
-    buffer
-}
-
 impl Link {
-    pub fn new(codec: Connection) -> Self {
+    pub fn new(codec: Connection, meter: Meter) -> Self {
         Link(RefCell::new(State {
             codec,
             inboxes: Vec::new(),
@@ -104,6 +97,7 @@ impl Link {
             introduced: false,
             lost: None,
             closing: false,
+            meter,
         }))
     }
 
@@ -208,7 +202,13 @@ impl State {
     /// Takes in what has come. What is left of `input` is the beginning of something.
     pub fn receive(&mut self, input: &mut &[u8], head: &mut Head) -> Result<(), Fault> {
         loop {
-            let event = self.codec.next(input, head).map_err(|_| Fault::Closed)?;
+            let event = match self.codec.next(input, head) {
+                Ok(event) => event,
+                Err(error) => {
+                    self.count_error(Some(error.code));
+                    return Err(Fault::Closed);
+                }
+            };
             let stream = match event {
                 Event::NeedMore => return Ok(()),
                 Event::Head { stream, end } => {
@@ -223,6 +223,9 @@ impl State {
                 }
                 Event::Data { stream, data, end } => {
                     let inbox = self.inbox(stream);
+                    if inbox.data.capacity() == 0 {
+                        inbox.data = buffers::take();
+                    }
                     inbox.data.extend_from_slice(data);
                     inbox.ended = end;
                     stream
@@ -235,6 +238,9 @@ impl State {
                     stream
                 }
                 Event::Ended { stream, why } => {
+                    if let Ended::Broken(code) = why {
+                        self.count_error(Some(code));
+                    }
                     self.inbox(stream).fault = Some(fault(why));
                     stream
                 }
@@ -244,8 +250,19 @@ impl State {
                     continue;
                 }
                 Event::Pong | Event::GoAway(_) => continue,
+                Event::Refused(code) => {
+                    self.count_error(code);
+                    continue;
+                }
             };
             self.inbox(stream).wake();
+        }
+    }
+
+    #[cold]
+    fn count_error(&self, code: Option<Code>) {
+        if let Some(meter) = &self.meter {
+            meter.http2_error(code.map_or("431", Code::name));
         }
     }
 

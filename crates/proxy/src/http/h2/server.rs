@@ -27,7 +27,7 @@ pub async fn serve(
         connect_protocol: true,
         ..settings.codec()
     };
-    let link = Rc::new(Link::new(h2::Connection::server(codec)));
+    let link = Rc::new(Link::new(h2::Connection::server(codec), io.meter()));
     let mut driver = Driver::new(io, link.clone(), settings);
     let watched = guard.clone();
     let draining = guard.draining();

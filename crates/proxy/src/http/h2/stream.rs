@@ -1,7 +1,7 @@
 //! One stream as the task of its exchange sees it: a request to answer (server) or to have answered (client).
 //!
 //! Back-pressure: window is given back to the peer when the other side has *taken* the bytes (`consume`), so a stream
-//! holds at most one window, in two buffers that are swapped: the driver fills one while the other is being sent on.
+//! holds at most one window, in two buffers: the driver fills one while the other is being sent on.
 //! Dropping the stream gives up what is not complete.
 //!
 //! Cost: two words where it is moved; what it points to is used again by the next stream of the connection.
@@ -14,7 +14,7 @@ use tulle_http::h2::{Closed, Code, Connection, Key};
 
 use crate::http::h2::link::Link;
 use crate::http::serve::keep_head;
-use crate::http::{Event, Fault};
+use crate::http::{Event, Fault, buffers};
 
 pub struct Stream {
     link: Rc<Link>,
@@ -90,9 +90,7 @@ impl Stream {
         self.link.with(|state| {
             let inbox = state.inbox(self.key);
             if !inbox.data.is_empty() {
-                hand.chunk.clear();
-                hand.at = 0;
-                std::mem::swap(&mut hand.chunk, &mut inbox.data);
+                hand.chunk = std::mem::take(&mut inbox.data);
                 return Poll::Ready(Ok(Event::Data));
             }
             if let Some(told) = inbox.trailers.take() {
@@ -119,7 +117,12 @@ impl Stream {
 
     /// The first `count` bytes have been passed on: their window goes back to the sender.
     pub fn consume(&mut self, count: usize) {
-        self.hand.get_or_insert_default().at += count;
+        let hand = self.hand.get_or_insert_default();
+        hand.at += count;
+        if hand.at == hand.chunk.len() {
+            buffers::give(std::mem::take(&mut hand.chunk));
+            hand.at = 0;
+        }
         self.link.with(|state| {
             if let Ok(codec) = state.alive() {
                 codec.consume(self.key, count);

@@ -22,6 +22,8 @@ pub struct Tokens {
     remembered: Gauge,
     fresh: Counter,
     again: Counter,
+    /// Claims that no header could carry.
+    withheld: Counter,
 }
 
 /// Weighs every requirement, and changes the head when all are met.
@@ -94,6 +96,7 @@ impl Tokens {
                 .gauge(&families::INBOUND_HTTP_JWT_REMEMBERED, &labels),
             fresh: counter("valid"),
             again: counter("remembered"),
+            withheld: inbound.shard.limit("engine::inbound::jwt::MAX_CLAIM"),
         }
     }
 
@@ -148,6 +151,9 @@ impl Tokens {
         self.verified.insert(hash, claims.clone());
         self.remembered.set(self.verified.len() as u64);
         self.fresh.inc();
+        if claims.withheld > 0 {
+            self.withheld.add(claims.withheld.into());
+        }
         Ok(Some(claims))
     }
 }

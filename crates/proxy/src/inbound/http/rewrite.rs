@@ -40,14 +40,7 @@ impl Requests {
                 l5d::unbridge(head);
             }
         } else {
-            hop::strip(
-                head,
-                if upgrade {
-                    UpgradeField::Keep
-                } else {
-                    UpgradeField::Drop
-                },
-            );
+            hop::strip(head, UpgradeField::of(upgrade));
         }
         l5d::strip_controls(head);
         head.remove(CLIENT_ID);
@@ -77,14 +70,7 @@ pub fn prepare_answer(
     if bridged && head.version() != Version::Http2 {
         l5d::bridge(head)?;
     }
-    hop::strip(
-        head,
-        if answer == Answer::Tunnel {
-            UpgradeField::Keep
-        } else {
-            UpgradeField::Drop
-        },
-    );
+    hop::strip(head, UpgradeField::of(answer == Answer::Tunnel));
     if h2 {
         translate::response_to_h2(head);
     }

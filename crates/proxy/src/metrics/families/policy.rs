@@ -28,7 +28,7 @@ families! {
     INBOUND_HTTP_JWT_REMEMBERED Gauge, "inbound_http_jwt_remembered", ["{srv}"],
         "Verified tokens that are remembered; at most 1,024 per requirement and worker.";
     INBOUND_HTTP_EXT_AUTHZ_TOTAL Counter, "inbound_http_ext_authz_total", ["{srv}", "{ext_authz}", "result", "error"],
-        "Inbound HTTP requests that an external service was to be asked about; result: allow, deny, failed_open, failed_closed; error, of the last two: timeout, unreachable, identity, status, bad_answer, overflow, invalid_requirement.";
+        "Inbound HTTP requests that an external service was to be asked about; result: allow, deny, failed_open, failed_closed; error, of the last two: timeout, unreachable, identity, status, bad_answer, overflow, slow_body, invalid_requirement.";
     INBOUND_HTTP_EXT_AUTHZ_DURATION_MS Histogram(&LATENCY_MS), "inbound_http_ext_authz_duration_ms", ["{srv}", "{ext_authz}"],
         "Milliseconds that requests waited for an external service's word.";
     INBOUND_HTTP_EXT_AUTHZ_IN_FLIGHT Gauge, "inbound_http_ext_authz_in_flight", ["{srv}", "{ext_authz}"],

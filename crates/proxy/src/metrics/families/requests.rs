@@ -38,6 +38,8 @@ families! {
         "Connections opened.";
     TCP_CLOSE_TOTAL Counter, "tcp_close_total", ["direction", "peer", "{target}", "{tls}", "{srv}", "{authz}", "{dst}", "errno", "classification"],
         "Connections closed, by classification (success, failure); errno names the error that ended one, and is empty for an orderly end.";
+    HTTP2_ERRORS_TOTAL Counter, "http2_errors_total", ["direction", "peer", "{target}", "{tls}", "{srv}", "{authz}", "{dst}", "code"],
+        "HTTP/2 connections ended and streams refused because the peer broke a rule or went beyond a bound; code is what it was told: an error code's name, or 431.";
     TCP_OPEN_CONNECTIONS Gauge, "tcp_open_connections", ["direction", "peer", "{target}", "{tls}", "{srv}", "{authz}", "{dst}"],
         "Connections open now.";
     TCP_READ_BYTES_TOTAL Counter, "tcp_read_bytes_total", ["direction", "peer", "{target}", "{tls}", "{srv}", "{authz}", "{dst}"],

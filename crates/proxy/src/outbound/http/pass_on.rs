@@ -109,14 +109,7 @@ fn prepare_answer(
     if bridged {
         l5d::bridge(head)?;
     }
-    hop::strip(
-        head,
-        if answer == Answer::Tunnel {
-            UpgradeField::Keep
-        } else {
-            UpgradeField::Drop
-        },
-    );
+    hop::strip(head, UpgradeField::of(answer == Answer::Tunnel));
     if matches!(down, Downstream::H2(_)) {
         translate::response_to_h2(head);
     }

@@ -10,7 +10,7 @@ use tulle_engine::retry::Body;
 use tulle_http::{Head, Known};
 
 use crate::http::replay::{Replay, Room};
-use crate::http::side::{Answer, Downstream, expects_continue};
+use crate::http::side::{Downstream, expects_continue};
 use crate::http::{Event, Fault};
 
 /// How long a client may take for the part of its body that the service is shown.
@@ -32,12 +32,7 @@ pub async fn read(
     most: usize,
 ) -> Result<Replay, Unread> {
     if expects_continue(head) {
-        let mut go_on = Head::new();
-        go_on
-            .set_status(100)
-            .map_err(Fault::from)
-            .and_then(|()| down.send_head(&go_on, Answer::Interim))
-            .map_err(Unread::Gone)?;
+        down.go_on().map_err(Unread::Gone)?;
         // It is met: the application must not be asked again.
         head.remove_known(Known::Expect);
     }

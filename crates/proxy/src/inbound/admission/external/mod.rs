@@ -37,9 +37,10 @@ use crate::inbound::session::Session;
 use crate::inbound::{Inbound, labels};
 use crate::metrics::{Counter, Gauge, Histogram, Labels, Shard, families};
 use crate::net::dial::Dialer;
+use crate::places::{Place, Places};
 
 /// Questions at once, per port and worker; further requests are as if there was no answer.
-pub const MAX_IN_FLIGHT: u64 = 1_000;
+pub const MAX_IN_FLIGHT: usize = 1_000;
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Silence {
@@ -108,7 +109,7 @@ pub struct Service {
     limits: origin::Limits,
     /// Where the next question goes.
     turn: Cell<usize>,
-    waiting: Cell<u64>,
+    waiting: Places,
     /// For the bodies that it is shown.
     room: Rc<Room>,
     shard: Shard,
@@ -136,7 +137,7 @@ impl Service {
             inbound: Rc::downgrade(inbound),
             limits,
             turn: Cell::new(fastrand::usize(..1024)),
-            waiting: Cell::new(0),
+            waiting: Places::new(MAX_IN_FLIGHT),
             room: Room::new(shard.gauge(&families::INBOUND_HTTP_EXT_AUTHZ_BUFFER_BYTES, &series)),
             in_flight: shard.gauge(&families::INBOUND_HTTP_EXT_AUTHZ_IN_FLIGHT, &series),
             took: shard.histogram(&families::INBOUND_HTTP_EXT_AUTHZ_DURATION_MS, &series),
@@ -173,6 +174,7 @@ impl Service {
                     return Verdict::Refuse(self.refusal(Silence::Overflow));
                 }
                 Err(body::Unread::Slow) => {
+                    self.count("failed_closed", "slow_body");
                     let why = format!(
                         "its body did not come, and {} wants to see it",
                         self.rule.meta
@@ -254,22 +256,24 @@ impl Service {
 }
 
 /// One of the questions at once.
-struct Waiting<'s>(&'s Service);
+struct Waiting<'s> {
+    in_flight: &'s Gauge,
+    _place: Place<&'s Places>,
+}
 
 impl<'s> Waiting<'s> {
     fn begin(service: &'s Service) -> Option<Self> {
-        let waiting = service.waiting.get();
-        (waiting < MAX_IN_FLIGHT).then(|| {
-            service.waiting.set(waiting + 1);
-            service.in_flight.inc();
-            Waiting(service)
+        let place = service.waiting.enter()?;
+        service.in_flight.inc();
+        Some(Waiting {
+            in_flight: &service.in_flight,
+            _place: place,
         })
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting.set(self.0.waiting.get() - 1);
-        self.0.in_flight.dec();
+        self.in_flight.dec();
     }
 }

@@ -9,23 +9,10 @@ use aws_lc_rs::signature::{
     RSA_PSS_SHA384, RSA_PSS_SHA512, RsaEncoding, RsaKeyPair,
 };
 use tulle_api::inbound as api;
+use tulle_engine::doc::token::base64url;
 use tulle_engine::inbound::{Claims, Fault, Jwt, Server};
 
 use super::AwsLc;
-
-fn base64url(octets: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for three in octets.chunks(3) {
-        let mut padded = [0; 4];
-        padded[1..=three.len()].copy_from_slice(three);
-        let bits = u32::from_be_bytes(padded);
-        for place in 0..=three.len() {
-            text.push(ALPHABET[(bits >> (18 - 6 * place) & 63) as usize] as char);
-        }
-    }
-    text
-}
 
 /// A requirement with these keys, as the policy would bring it.
 fn requirement(issuer: &str, keys: &[String]) -> Jwt {
