@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from tulle.cli.network import mode_option
+
 __all__ = ["command", "seconds"]
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -39,13 +41,7 @@ def _span(ctx: click.Context, param: click.Parameter, value: str | None) -> floa
     metavar="TIME",
     help="End by itself after this time and print a summary (20s, 2m).",
 )
-@click.option(
-    "--mode",
-    type=click.Choice(["auto", "netns", "userns", "loopback"]),
-    default="auto",
-    show_default=True,
-    help="The network; auto takes the best that this machine allows.",
-)
+@mode_option
 @click.option("--name", default="demo", show_default=True, metavar="NAME", help="Name of this mesh.")
 def command(span: float | None, mode: str, name: str) -> None:
     """Run emojivoto and two more services in a mesh.

@@ -74,6 +74,31 @@ def command(
             "there is neither a REQUEST-ID (--pod goes with it) nor both --from and --to",
             "tulle explain --from deploy/web --to http://voting/vote, or tulle explain REQUEST-ID",
         )
+    explanation = _explanation(
+        source, url, method, headers, linkerd_namespace, namespace, kubeconfig, context
+    )
+    if output == "json":
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(explanation), indent=2))
+        return
+    from tulle.tools.explain_text import lines
+
+    for line in lines(explanation):
+        click.echo(line)
+
+
+def _explanation(
+    source: str,
+    url: str,
+    method: str | None,
+    headers: tuple[str, ...],
+    linkerd_namespace: str,
+    namespace: str | None,
+    kubeconfig: str | None,
+    context: str | None,
+) -> "Explanation":
+    """Work out the way of a request that was not sent."""
     from tulle.tools.question import Question, parse_request, parse_workload
 
     request = parse_request(url, method, headers)
@@ -89,16 +114,7 @@ def command(
         world = await read_world(cluster.client)
         return explain(world, mesh, Question(workload, request, url), locate)
 
-    explanation = connected(kubeconfig, context, work)
-    if output == "json":
-        import msgspec
-
-        click.echo(msgspec.json.format(msgspec.json.encode(explanation), indent=2))
-        return
-    from tulle.tools.explain_text import lines
-
-    for line in lines(explanation):
-        click.echo(line)
+    return connected(kubeconfig, context, work)
 
 
 def _refused(

@@ -1,8 +1,13 @@
 """`tulle stat`: golden metrics of workloads, pods, Services and namespaces."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from tulle.cli.cluster import Cluster, cluster_options, connected, control_plane_option, namespace_option
+
+if TYPE_CHECKING:
+    from tulle.viz.answers import Stat
 
 __all__ = ["command"]
 
@@ -46,10 +51,8 @@ def command(
 
     Example: tulle stat deploy -n emojivoto -o wide
     """
-    from tulle.cli.golden import COLUMNS, WIDE_COLUMNS, columns, stat_cells
     from tulle.errors import TulleError, UsageError
     from tulle.viz import kinds
-    from tulle.viz.answers import Stat
     from tulle.viz.client import MetricsClient
 
     if name is None and "/" in kind:
@@ -61,7 +64,7 @@ def command(
     window = _seconds(time_window)
     everywhere = all_namespaces or full_kind == "Namespace"
 
-    async def ask(cluster: Cluster) -> tuple[Stat, str]:
+    async def ask(cluster: Cluster) -> "tuple[Stat, str]":
         metrics = MetricsClient(cluster.client, linkerd_namespace)
         chosen = cluster.namespace(namespace)
         where = None if everywhere else chosen
@@ -73,20 +76,25 @@ def command(
 
         click.echo(msgspec.json.format(msgspec.json.encode(stat)).decode())
         return
-    where = "" if everywhere else f" in namespace {chosen}"
-    if not stat.rows:
-        if name is not None:
-            raise TulleError(
-                f"{full_kind} {name} is not there{where}",
-                "no such resource, or none of its pods runs",
-                f"list them: tulle stat {kind} -A",
-            )
-        click.echo(f"No resources found{where}.", err=True)
+    if stat.rows:
+        _print_table(stat, wide=output == "wide", namespaces=everywhere and full_kind != "Namespace")
         return
-    wide = output == "wide"
+    where = "" if everywhere else f" in namespace {chosen}"
+    if name is not None:
+        raise TulleError(
+            f"{full_kind} {name} is not there{where}",
+            "no such resource, or none of its pods runs",
+            f"list them: tulle stat {kind} -A",
+        )
+    click.echo(f"No resources found{where}.", err=True)
+
+
+def _print_table(stat: "Stat", *, wide: bool, namespaces: bool) -> None:
+    from tulle.cli.golden import COLUMNS, WIDE_COLUMNS, columns, stat_cells
+
     header = COLUMNS + (WIDE_COLUMNS if wide else ())
     rows = [stat_cells(row, wide=wide) for row in stat.rows]
-    if everywhere and full_kind != "Namespace":
+    if namespaces:
         header = ("NAMESPACE", *header)
         rows = [(row.namespace, *cells) for row, cells in zip(stat.rows, rows, strict=True)]
         click.echo(columns(header, rows, left=2))

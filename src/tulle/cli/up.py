@@ -7,18 +7,14 @@ from pathlib import Path
 
 import click
 
+from tulle.cli.network import mode_option
+
 __all__ = ["command"]
 
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "--mode",
-    type=click.Choice(["auto", "netns", "userns", "loopback"]),
-    default="auto",
-    show_default=True,
-    help="The network; auto takes the best that this machine allows.",
-)
+@mode_option
 @click.option(
     "--name", default="tulle", show_default=True, metavar="NAME", help="Name of this mesh; several may run."
 )

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from tulle.api import inbound_pb2, meta_pb2
 from tulle.compile import messages
-from tulle.compile.mesh import EVERYWHERE, DefaultPolicy, Mesh
+from tulle.compile.mesh import EVERYWHERE, Mesh
 from tulle.kube.kinds import GATEWAY_GROUP, POLICY_GROUP
 from tulle.kube.policy_objects import (
     AuthorizationPolicy,
@@ -20,6 +20,7 @@ from tulle.kube.policy_objects import (
     Server,
     TargetRef,
 )
+from tulle.kube.words import DefaultPolicy
 from tulle.kube.world import World
 
 __all__ = [

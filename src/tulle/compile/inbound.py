@@ -17,11 +17,12 @@ from tulle.compile.authorization import (
     route_policies,
     server_policies,
 )
-from tulle.compile.mesh import DEFAULT_POLICIES, DefaultPolicy, Mesh
+from tulle.compile.mesh import Mesh
 from tulle.compile.pods import container_ports, inherited, is_opaque, select_server, server_labels
 from tulle.kube.kinds import POLICY_GROUP
 from tulle.kube.objects import Pod
 from tulle.kube.policy_objects import AuthorizationPolicy, HTTPRoute, Match, PathMatch, Rule, Server
+from tulle.kube.words import DEFAULT_POLICIES, DefaultPolicy
 from tulle.kube.world import World
 
 __all__ = ["default_policy", "inbound_server", "services_of"]

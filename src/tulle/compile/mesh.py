@@ -1,19 +1,10 @@
 """Facts of the mesh as a whole that every compiled message rests on, and the defaults with their one home."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
-__all__ = ["DEFAULT_POLICIES", "ClientContext", "DefaultPolicy", "Mesh"]
+from tulle.kube.words import DefaultPolicy
 
-DefaultPolicy = Literal[
-    "all-unauthenticated",
-    "all-authenticated",
-    "cluster-unauthenticated",
-    "cluster-authenticated",
-    "deny",
-    "audit",
-]
-DEFAULT_POLICIES: tuple[DefaultPolicy, ...] = get_args(DefaultPolicy)
+__all__ = ["ClientContext", "Mesh"]
 
 EVERYWHERE = ("0.0.0.0/0", "::/0")
 
@@ -37,8 +28,9 @@ class Mesh:
     opaque_ports: str = "25,587,3306,4444,5432,6379,9300,11211"
     skip_inbound_ports: str = "4567,4568"
     inbound_port: int = 4143
-    # Ports of the proxy itself: they answer in plain text and are never reached through 4143.
-    proxy_ports: frozenset[int] = frozenset((4190, 4191))
+    # Ports of the proxy itself, never reached through 4143: tap, which speaks TLS, and admin, which speaks plain text.
+    tap_port: int = 4190
+    admin_port: int = 4191
     detect_timeout: float = 10.0
     queue_capacity: int = 100
     failfast_timeout: float = 3.0

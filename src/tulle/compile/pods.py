@@ -73,7 +73,7 @@ def is_opaque(world: World, mesh: Mesh, pod: Pod, port: int) -> bool:
 
 def _skips_proxy(world: World, mesh: Mesh, pod: Pod, port: int) -> bool:
     skipped = inherited(world, pod, annotations.SKIP_INBOUND_PORTS)
-    return port in mesh.proxy_ports or annotations.ports_contain(
+    return port == mesh.admin_port or annotations.ports_contain(
         mesh.skip_inbound_ports if skipped is None else skipped, port
     )
 
@@ -107,6 +107,10 @@ def weighted_address(
     message.tls_identity.dns_like_identity.name = identity
     message.tls_identity.server_name.name = identity
     hint = message.protocol_hint
+    if address[1] == mesh.tap_port:
+        # Linkerd's tap server asks there through its own proxy, by address, and for this very identity.
+        hint.h2.SetInParent()
+        return message
     hint.opaque_transport.inbound_port = mesh.inbound_port
     if is_opaque(world, mesh, pod, address[1]):
         hint.opaque.SetInParent()

@@ -18,7 +18,7 @@ from tulle.compile.annotations import BadValue
 from tulle.compile.authorization import Inert, authorize, targets_route
 from tulle.compile.backends import MAX_WEIGHT
 from tulle.compile.filters import HEADER_NAME, refused_filters
-from tulle.compile.mesh import DEFAULT_POLICIES, Mesh
+from tulle.compile.mesh import Mesh
 from tulle.compile.outbound import APP_PROTOCOLS
 from tulle.kube import kinds
 from tulle.kube.objects import Namespace, Pod, Service, View, decode_view
@@ -31,6 +31,7 @@ from tulle.kube.policy_objects import (
     Rule,
     Server,
 )
+from tulle.kube.words import DEFAULT_POLICIES
 from tulle.kube.world import World, kind_of, parent_key
 
 __all__ = ["Problem", "problems", "view_problems", "world_problems"]

@@ -60,19 +60,10 @@ def admin_app(
             return PlainTextResponse(f"no meshed pod {namespace}/{name}\n", status_code=404)
         host = f"[{pod.ips[0]}]" if ":" in pod.ips[0] else pod.ips[0]
         try:
-            async with relay.stream(
-                "GET", f"http://{host}:{admin_port(pod)}/metrics", timeout=RELAY_SECONDS
-            ) as answer:
-                body = bytearray()
-                async for chunk in answer.aiter_bytes():
-                    body += chunk
-                    if len(body) > RELAY_MAX_BYTES:
-                        return PlainTextResponse("the proxy's page is larger than 16 MiB\n", status_code=502)
+            return await _relayed(relay, f"http://{host}:{admin_port(pod)}/metrics")
         except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
-            return PlainTextResponse(
-                f"{namespace}/{name}: {type(error).__name__}: {error}\n", status_code=502
-            )
-        return Response(bytes(body), status_code=answer.status_code, media_type=METRICS_TYPE)
+            why = f"{namespace}/{name}: {type(error).__name__}: {error}\n"
+            return PlainTextResponse(why, status_code=502)
 
     return Starlette(
         routes=[
@@ -84,3 +75,14 @@ def admin_app(
             *more,
         ]
     )
+
+
+async def _relayed(relay: httpx2.AsyncClient, url: str) -> Response:
+    """Return a proxy's page, held to RELAY_MAX_BYTES: what a pod serves is not to fill the controller."""
+    async with relay.stream("GET", url, timeout=RELAY_SECONDS) as answer:
+        body = bytearray()
+        async for chunk in answer.aiter_bytes():
+            body += chunk
+            if len(body) > RELAY_MAX_BYTES:
+                return PlainTextResponse("the proxy's page is larger than 16 MiB\n", status_code=502)
+    return Response(bytes(body), status_code=answer.status_code, media_type=METRICS_TYPE)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
+from tulle.kube.words import DEFAULT_POLICIES
+
 __all__ = [
     "CONFIG_PREFIX",
     "DISABLE_TAP",
@@ -30,15 +32,6 @@ CONFIG_PREFIX = "config.linkerd.io/"
 # "true" on a pod or its namespace: no tap there. The other is what the injector writes where it serves tap.
 DISABLE_TAP = "viz.linkerd.io/disable-tap"
 TAP_ENABLED = "viz.linkerd.io/tap-enabled"
-
-INBOUND_POLICIES = (
-    "all-unauthenticated",
-    "all-authenticated",
-    "cluster-unauthenticated",
-    "cluster-authenticated",
-    "deny",
-    "audit",
-)
 
 # Read by the control plane, not by the injector: known names, so not warned about.
 _READ_ELSEWHERE = ("admission-webhooks",)
@@ -224,7 +217,7 @@ SPECS: Mapping[str, Spec] = {
     "enable-external-profiles": _BOOL,
     "enable-gateway": Spec("true or false", _bool, inherited=False),
     "proxy-require-identity-inbound-ports": _PORTS,
-    "default-inbound-policy": Spec(", ".join(INBOUND_POLICIES), _one_of(*INBOUND_POLICIES)),
+    "default-inbound-policy": Spec(", ".join(DEFAULT_POLICIES), _one_of(*DEFAULT_POLICIES)),
     "proxy-metrics-hostname-labels": _BOOL,
     "proxy-additional-env": Spec(
         'a JSON list of variables, such as [{"name":"A","value":"b"}]', _environment

@@ -19,6 +19,8 @@ Obj = dict[str, Any]
 TOKEN_DIR = "/var/run/secrets/tokens"
 TOKEN_FILE = "linkerd-identity-token"
 KEY_DIR = "/var/run/linkerd/identity/end-entity"
+DETECT_DISABLED = "365d"
+"""How Linkerd's annotation says that detection never gives up."""
 
 
 def _literal(name: str, value: object) -> Obj:
@@ -56,20 +58,21 @@ def _opaque_numbers(spec: Obj, ports: Iterable[str]) -> str:
 
 
 def _environment(spec: Obj, config: InjectConfig, values: Settings, *, ingress: bool) -> list[Obj]:
-    namespace, domain = config.control_plane_namespace, config.cluster_domain
-    identity = f"serviceaccount.identity.{namespace}.{config.trust_domain}"
-    controller_identity = f"{config.controller_service_account}.{namespace}.{identity}"
+    """Return the proxy's variables; what refers to another by $(NAME) stands behind it."""
+    return [
+        *_pod_facts(config),
+        *_control_plane(config, values),
+        *_listeners(config, values),
+        *_ports(spec, config, values),
+        *_timeouts(values),
+        *_identity(config),
+        *_features(config, values, ingress=ingress),
+        *(dict(item) for item in values.get("proxy-additional-env", ())),
+    ]
 
-    def address(service: str, port: int) -> str:
-        if config.beside_controller:
-            return f"localhost.:{port}"
-        return f"{service}.{namespace}.svc.{domain}.:{port}"
 
-    ports = inbound_ports(spec)
-    detect_disabled = "365d"
-    listen_ip = "$(_pod_ip)" if config.capture == "explicit" else "127.0.0.1"
-    any_ip = "$(_pod_ip)" if config.capture == "explicit" else "0.0.0.0"
-    env = [
+def _pod_facts(config: InjectConfig) -> list[Obj]:
+    return [
         _field("_pod_name", "metadata.name"),
         _field("_pod_ns", "metadata.namespace"),
         _field("_pod_uid", "metadata.uid"),
@@ -77,20 +80,42 @@ def _environment(spec: Obj, config: InjectConfig, values: Settings, *, ingress: 
         _field("_pod_ips", "status.podIPs"),
         _field("_pod_nodeName", "spec.nodeName"),
         _field("_pod_sa", "spec.serviceAccountName"),
-        _literal("_l5d_ns", namespace),
+        _literal("_l5d_ns", config.control_plane_namespace),
         _literal("_l5d_trustdomain", config.trust_domain),
+    ]
+
+
+def _service(config: InjectConfig, service: str, port: int) -> str:
+    """Return where a service of the control plane is, as seen by this pod's proxy."""
+    if config.beside_controller:
+        return f"localhost.:{port}"
+    return f"{service}.{config.control_plane_namespace}.svc.{config.cluster_domain}.:{port}"
+
+
+def _identity_suffix(config: InjectConfig) -> str:
+    return f"serviceaccount.identity.{config.control_plane_namespace}.{config.trust_domain}"
+
+
+def _controller_identity(config: InjectConfig) -> str:
+    account, namespace = config.controller_service_account, config.control_plane_namespace
+    return f"{account}.{namespace}.{_identity_suffix(config)}"
+
+
+def _control_plane(config: InjectConfig, values: Settings) -> list[Obj]:
+    controller = _controller_identity(config)
+    return [
         _literal("LINKERD2_PROXY_LOG", _log_level(config, values)),
         _literal("LINKERD2_PROXY_LOG_FORMAT", values.get("proxy-log-format", config.log_format)),
-        _literal("LINKERD2_PROXY_DESTINATION_SVC_ADDR", address("linkerd-dst-headless", 8086)),
-        _literal("LINKERD2_PROXY_DESTINATION_SVC_NAME", controller_identity),
+        _literal("LINKERD2_PROXY_DESTINATION_SVC_ADDR", _service(config, "linkerd-dst-headless", 8086)),
+        _literal("LINKERD2_PROXY_DESTINATION_SVC_NAME", controller),
         _literal("LINKERD2_PROXY_DESTINATION_PROFILE_NETWORKS", config.cluster_networks),
-        _literal("LINKERD2_PROXY_DESTINATION_PROFILE_SUFFIXES", f"svc.{domain}."),
+        _literal("LINKERD2_PROXY_DESTINATION_PROFILE_SUFFIXES", f"svc.{config.cluster_domain}."),
         _literal(
             "LINKERD2_PROXY_DESTINATION_CONTEXT",
             json.dumps({"ns": "$(_pod_ns)", "nodeName": "$(_pod_nodeName)", "pod": "$(_pod_name)"}),
         ),
-        _literal("LINKERD2_PROXY_POLICY_SVC_ADDR", address("linkerd-policy", 8090)),
-        _literal("LINKERD2_PROXY_POLICY_SVC_NAME", controller_identity),
+        _literal("LINKERD2_PROXY_POLICY_SVC_ADDR", _service(config, "linkerd-policy", 8090)),
+        _literal("LINKERD2_PROXY_POLICY_SVC_NAME", controller),
         _literal("LINKERD2_PROXY_POLICY_WORKLOAD", json.dumps({"ns": "$(_pod_ns)", "pod": "$(_pod_name)"})),
         _literal("LINKERD2_PROXY_POLICY_CLUSTER_NETWORKS", config.cluster_networks),
         _literal(
@@ -100,27 +125,37 @@ def _environment(spec: Obj, config: InjectConfig, values: Settings, *, ingress: 
         _literal("LINKERD2_PROXY_CONTROL_STREAM_INITIAL_TIMEOUT", "3s"),
         _literal("LINKERD2_PROXY_CONTROL_STREAM_IDLE_TIMEOUT", "5m"),
         _literal("LINKERD2_PROXY_CONTROL_STREAM_LIFETIME", "1h"),
-        _literal(
-            "LINKERD2_PROXY_CONTROL_LISTEN_ADDR",
-            f"{any_ip}:{values.get('control-port', config.control_port)}",
-        ),
-        _literal(
-            "LINKERD2_PROXY_ADMIN_LISTEN_ADDR", f"{any_ip}:{values.get('admin-port', config.admin_port)}"
-        ),
-        _literal(
-            "LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR",
-            f"{listen_ip}:{values.get('outbound-port', config.outbound_port)}",
-        ),
-        _literal(
-            "LINKERD2_PROXY_INBOUND_LISTEN_ADDR",
-            f"{any_ip}:{values.get('inbound-port', config.inbound_port)}",
-        ),
+    ]
+
+
+def _listeners(config: InjectConfig, values: Settings) -> list[Obj]:
+    explicit = config.capture == "explicit"
+    # Captured traffic arrives on loopback; explicit clients dial the pod's address.
+    outbound = "$(_pod_ip)" if explicit else "127.0.0.1"
+    anywhere = "$(_pod_ip)" if explicit else "0.0.0.0"
+
+    def listener(name: str, ip: str, annotation: str, default: int) -> Obj:
+        return _literal(f"LINKERD2_PROXY_{name}_LISTEN_ADDR", f"{ip}:{values.get(annotation, default)}")
+
+    return [
+        listener("CONTROL", anywhere, "control-port", config.control_port),
+        listener("ADMIN", anywhere, "admin-port", config.admin_port),
+        listener("OUTBOUND", outbound, "outbound-port", config.outbound_port),
+        listener("INBOUND", anywhere, "inbound-port", config.inbound_port),
+    ]
+
+
+def _ports(spec: Obj, config: InjectConfig, values: Settings) -> list[Obj]:
+    opaque = values.get("opaque-ports", parse_ports(config.opaque_ports))
+    return [
         _literal("LINKERD2_PROXY_INBOUND_IPS", "$(_pod_ips)"),
-        _literal("LINKERD2_PROXY_INBOUND_PORTS", ",".join(map(str, ports))),
-        _literal(
-            "LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION",
-            _opaque_numbers(spec, values.get("opaque-ports", parse_ports(config.opaque_ports))),
-        ),
+        _literal("LINKERD2_PROXY_INBOUND_PORTS", ",".join(map(str, inbound_ports(spec)))),
+        _literal("LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION", _opaque_numbers(spec, opaque)),
+    ]
+
+
+def _timeouts(values: Settings) -> list[Obj]:
+    return [
         _literal(
             "LINKERD2_PROXY_OUTBOUND_CONNECT_TIMEOUT", values.get("proxy-outbound-connect-timeout", "1000ms")
         ),
@@ -137,43 +172,53 @@ def _environment(spec: Obj, config: InjectConfig, values: Settings, *, ingress: 
         ),
         _literal("LINKERD2_PROXY_INBOUND_ACCEPT_KEEPALIVE", "10000ms"),
         _literal("LINKERD2_PROXY_OUTBOUND_CONNECT_KEEPALIVE", "10000ms"),
+    ]
+
+
+def _identity(config: InjectConfig) -> list[Obj]:
+    return [
         _literal("LINKERD2_PROXY_IDENTITY_DIR", KEY_DIR),
         _literal("LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS", config.trust_anchors),
         _literal("LINKERD2_PROXY_IDENTITY_TOKEN_FILE", f"{TOKEN_DIR}/{TOKEN_FILE}"),
-        _literal("LINKERD2_PROXY_IDENTITY_SVC_ADDR", address("linkerd-identity-headless", 8080)),
-        _literal("LINKERD2_PROXY_IDENTITY_SVC_NAME", controller_identity),
-        _literal("LINKERD2_PROXY_IDENTITY_LOCAL_NAME", f"$(_pod_sa).$(_pod_ns).{identity}"),
+        _literal("LINKERD2_PROXY_IDENTITY_SVC_ADDR", _service(config, "linkerd-identity-headless", 8080)),
+        _literal("LINKERD2_PROXY_IDENTITY_SVC_NAME", _controller_identity(config)),
+        _literal("LINKERD2_PROXY_IDENTITY_LOCAL_NAME", f"$(_pod_sa).$(_pod_ns).{_identity_suffix(config)}"),
     ]
+
+
+def _features(config: InjectConfig, values: Settings, *, ingress: bool) -> list[Obj]:
+    """Return what is set only where an annotation or the installation asks for it."""
+    services = f"svc.{config.cluster_domain}."
+    asked: list[Obj] = []
     if values.get("proxy-disable-outbound-protocol-detect-timeout"):
-        env.append(_literal("LINKERD2_PROXY_OUTBOUND_DETECT_TIMEOUT", detect_disabled))
+        asked.append(_literal("LINKERD2_PROXY_OUTBOUND_DETECT_TIMEOUT", DETECT_DISABLED))
     if values.get("proxy-disable-inbound-protocol-detect-timeout"):
-        env.append(_literal("LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT", detect_disabled))
+        asked.append(_literal("LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT", DETECT_DISABLED))
     if "shutdown-grace-period" in values:
-        env.append(_literal("LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD", values["shutdown-grace-period"]))
+        asked.append(_literal("LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD", values["shutdown-grace-period"]))
     if values.get("proxy-admin-shutdown"):
-        env.append(_literal("LINKERD2_PROXY_SHUTDOWN_ENDPOINT_ENABLED", "true"))
+        asked.append(_literal("LINKERD2_PROXY_SHUTDOWN_ENDPOINT_ENABLED", "true"))
     if "access-log" in values:
-        env.append(_literal("LINKERD2_PROXY_ACCESS_LOG", values["access-log"]))
+        asked.append(_literal("LINKERD2_PROXY_ACCESS_LOG", values["access-log"]))
     if "proxy-require-identity-inbound-ports" in values:
         required = ",".join(values["proxy-require-identity-inbound-ports"])
-        env.append(_literal("LINKERD2_PROXY_INBOUND_PORTS_REQUIRE_IDENTITY", required))
+        asked.append(_literal("LINKERD2_PROXY_INBOUND_PORTS_REQUIRE_IDENTITY", required))
     if config.tap_identity:
-        env.append(_literal("LINKERD2_PROXY_TAP_SVC_NAME", config.tap_identity))
+        asked.append(_literal("LINKERD2_PROXY_TAP_SVC_NAME", config.tap_identity))
     if values.get("enable-gateway"):
-        env.append(_literal("LINKERD2_PROXY_INBOUND_GATEWAY_SUFFIXES", f"svc.{domain}."))
+        asked.append(_literal("LINKERD2_PROXY_INBOUND_GATEWAY_SUFFIXES", services))
     if values.get("proxy-metrics-hostname-labels"):
-        env.append(_literal("LINKERD2_PROXY_OUTBOUND_METRICS_HOSTNAME_LABELS", "true"))
+        asked.append(_literal("LINKERD2_PROXY_OUTBOUND_METRICS_HOSTNAME_LABELS", "true"))
     if ingress:
-        env.append(_literal("LINKERD2_PROXY_INGRESS_MODE", "true"))
+        asked.append(_literal("LINKERD2_PROXY_INGRESS_MODE", "true"))
     cores = _cores(values)
     if cores:
-        env.append(_literal("LINKERD2_PROXY_CORES", cores))
+        asked.append(_literal("LINKERD2_PROXY_CORES", cores))
     if "proxy-cpu-ratio-limit" in values:
-        env.append(_literal("LINKERD2_PROXY_CORES_MAX_RATIO", values["proxy-cpu-ratio-limit"]))
+        asked.append(_literal("LINKERD2_PROXY_CORES_MAX_RATIO", values["proxy-cpu-ratio-limit"]))
     if config.proxy_mark:
-        env.append(_literal("TULLE_PROXY_MARK", config.proxy_mark))
-    env.extend(dict(item) for item in values.get("proxy-additional-env", ()))
-    return env
+        asked.append(_literal("TULLE_PROXY_MARK", config.proxy_mark))
+    return asked
 
 
 def _log_level(config: InjectConfig, values: Settings) -> str:

@@ -1,7 +1,8 @@
 """The settings of an installation, as the mesh that they describe. One place for the controller and for the tools."""
 
-from tulle.compile.mesh import DEFAULT_POLICIES, Mesh
+from tulle.compile.mesh import Mesh
 from tulle.inject.install.values import InstallValues
+from tulle.kube.words import DEFAULT_POLICIES
 
 __all__ = ["mesh_of"]
 

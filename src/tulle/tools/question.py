@@ -5,19 +5,11 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from tulle.errors import UsageError
+from tulle.kube.words import WORKLOAD_KINDS
 from tulle.tools.verdict import Request
 
 __all__ = ["Question", "Workload", "parse_request", "parse_workload"]
 
-KINDS = {
-    "Deployment": ("deploy", "deployment", "deployments"),
-    "StatefulSet": ("sts", "statefulset", "statefulsets"),
-    "DaemonSet": ("ds", "daemonset", "daemonsets"),
-    "ReplicaSet": ("rs", "replicaset", "replicasets"),
-    "Job": ("job", "jobs"),
-    "CronJob": ("cj", "cronjob", "cronjobs"),
-    "Pod": ("po", "pod", "pods"),
-}
 # RFC 9110 §5.6.2.
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
@@ -49,13 +41,13 @@ def parse_workload(text: str, namespace: str) -> Workload:
     if len(parts) == 3:
         namespace, *parts = parts
     if len(parts) == 2 and all(parts) and namespace:
-        for kind, spellings in KINDS.items():
+        for kind, spellings in WORKLOAD_KINDS.items():
             if parts[0].lower() in spellings:
                 return Workload(kind, namespace, parts[1])
     raise UsageError(
         f"--from {text}: not a workload",
         "",
-        f"write KIND/NAME or NAMESPACE/KIND/NAME, with a kind among {', '.join(s[0] for s in KINDS.values())}",
+        f"write KIND/NAME or NAMESPACE/KIND/NAME, with a kind among {', '.join(s[0] for s in WORKLOAD_KINDS.values())}",
     )
 
 

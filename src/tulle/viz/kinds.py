@@ -1,16 +1,12 @@
 """The kinds of resources that have golden metrics, by all the names that people use for them."""
 
+from tulle.kube.words import WORKLOAD_KINDS
+
 __all__ = ["KINDS", "UnknownKind", "kind_named"]
 
 # Every name by which kubectl knows a kind that can be asked for.
 KINDS: dict[str, tuple[str, ...]] = {
-    "Deployment": ("deploy", "deployment", "deployments"),
-    "StatefulSet": ("sts", "statefulset", "statefulsets"),
-    "DaemonSet": ("ds", "daemonset", "daemonsets"),
-    "ReplicaSet": ("rs", "replicaset", "replicasets"),
-    "Job": ("job", "jobs"),
-    "CronJob": ("cj", "cronjob", "cronjobs"),
-    "Pod": ("po", "pod", "pods"),
+    **WORKLOAD_KINDS,
     "Service": ("svc", "service", "services"),
     "Namespace": ("ns", "namespace", "namespaces"),
     # Whatever pods belong to, of all kinds.

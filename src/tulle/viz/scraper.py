@@ -50,7 +50,7 @@ def observer_of(world: World, mesh: Mesh, pod: Pod) -> Observer:
         Workload(pod.namespace, kind, name),
         partial(_service_at, world, pod),
         partial(_service_of, world, mesh, pod.namespace),
-        mesh.proxy_ports,
+        frozenset((mesh.tap_port, mesh.admin_port)),
     )
 
 

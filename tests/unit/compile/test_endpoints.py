@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 
 from tests.fakes.cluster import Obj, endpoint, namespace, node, obj, pod, server, service, slice_of, voting
 from tulle.api import destination_pb2
-from tulle.compile import ClientContext, Endpoints, Mesh, ServiceTarget, endpoints, messages, nearness
+from tulle.compile import (
+    AddressTarget,
+    ClientContext,
+    Endpoints,
+    Mesh,
+    ServiceTarget,
+    endpoints,
+    messages,
+    nearness,
+    outbound_policy,
+    profile,
+)
 from tulle.control.destination import difference
 from tulle.kube import kinds
 from tulle.kube.reflector import Change
@@ -73,6 +84,23 @@ def test_only_what_passes_a_sidecar_has_an_identity(change: dict[str, Any], mesh
     (address,) = decoded(ask(world)).values()
     assert address.HasField("tls_identity") == meshed
     assert address.HasField("protocol_hint") == meshed
+
+
+@pytest.mark.parametrize(("port", "identity"), [(4190, True), (4191, False)])
+def test_a_sidecars_own_ports_are_reached_directly_and_tap_by_its_identity(port: int, identity: bool) -> None:
+    """Linkerd's tap server dials a pod's 4190 through its own sidecar and demands the pod's identity of it."""
+    world, target = World.of(voting()), AddressTarget("10.42.0.3", port)
+    client = ClientContext("linkerd-viz", "tap-1", "n1")
+    policy = outbound_policy(world, MESH, target, client)
+    assert policy is not None
+    direct = policy.protocol.detect.http2.routes[0].rules[0].backends
+    (backend,) = direct.first_available.backends
+    for found in (profile(world, MESH, target, client).endpoint, backend.backend.forward):
+        name = "voting.default.serviceaccount.identity.linkerd.cluster.local" if identity else ""
+        assert found.tls_identity.dns_like_identity.name == name
+        assert found.tls_identity.server_name.name == name
+        assert found.protocol_hint.HasField("h2") == identity
+        assert not found.protocol_hint.HasField("opaque_transport")
 
 
 @pytest.mark.parametrize(

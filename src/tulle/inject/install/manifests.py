@@ -22,6 +22,8 @@ CONFIG_DIR = "/var/run/linkerd/config"
 TRUST_ROOTS_DIR = "/var/run/linkerd/identity/trust-roots"
 ISSUER_DIR = "/var/run/linkerd/identity/issuer"
 TLS_DIR = "/var/run/linkerd/tls"
+MOUNTED = {"config": CONFIG_DIR, "trust-roots": TRUST_ROOTS_DIR, "issuer": ISSUER_DIR, "tls": TLS_DIR}
+"""Volumes of the controller's pod, by where its container reads them."""
 
 GRPC_IDENTITY, GRPC_DESTINATION, GRPC_POLICY, WEBHOOK, ADMIN = 8080, 8086, 8090, 8443, 9990
 
@@ -202,10 +204,9 @@ def _services(values: InstallValues) -> list[Obj]:
     ]
 
 
-def _deployment(values: InstallValues, config: InjectConfig) -> Obj:
+def _controller(values: InstallValues) -> Obj:
     roles = "identity,destination,policy,inject"
-    files = {"config": CONFIG_DIR, "trust-roots": TRUST_ROOTS_DIR, "issuer": ISSUER_DIR, "tls": TLS_DIR}
-    controller: Obj = {
+    return {
         "name": "controller",
         "image": values.controller_image,
         "imagePullPolicy": values.image_pull_policy,
@@ -213,7 +214,7 @@ def _deployment(values: InstallValues, config: InjectConfig) -> Obj:
         "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
         + [
             {"name": f"TULLE_{name.upper().replace('-', '_')}_DIR", "value": path}
-            for name, path in files.items()
+            for name, path in MOUNTED.items()
         ],
         "ports": [
             {"name": "ident-grpc", "containerPort": GRPC_IDENTITY},
@@ -236,9 +237,14 @@ def _deployment(values: InstallValues, config: InjectConfig) -> Obj:
             "runAsUser": 2103,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "volumeMounts": [{"name": name, "mountPath": path, "readOnly": True} for name, path in files.items()],
+        "volumeMounts": [
+            {"name": name, "mountPath": path, "readOnly": True} for name, path in MOUNTED.items()
+        ],
     }
-    template: Obj = {
+
+
+def _pod_template(values: InstallValues) -> Obj:
+    return {
         "metadata": {
             "labels": _labels(values),
             "annotations": {
@@ -251,7 +257,7 @@ def _deployment(values: InstallValues, config: InjectConfig) -> Obj:
         },
         "spec": {
             "serviceAccountName": CONTROLLER,
-            "containers": [controller],
+            "containers": [_controller(values)],
             "volumes": [
                 {"name": "config", "configMap": {"name": "linkerd-config"}},
                 {"name": "trust-roots", "configMap": {"name": "linkerd-identity-trust-roots"}},
@@ -260,7 +266,10 @@ def _deployment(values: InstallValues, config: InjectConfig) -> Obj:
             ],
         },
     }
-    outcome = inject(template, {"metadata": {"name": values.namespace}}, config)
+
+
+def _deployment(values: InstallValues, config: InjectConfig) -> Obj:
+    outcome = inject(_pod_template(values), {"metadata": {"name": values.namespace}}, config)
     assert isinstance(outcome, Injected)
     # The proxy is certified by the container beside it, so it must not hold that container back: no startup gate.
     for container in outcome.pod["spec"].get("initContainers", []):
@@ -278,47 +287,53 @@ def _deployment(values: InstallValues, config: InjectConfig) -> Obj:
     }
 
 
+def _hook(values: InstallValues, ca_bundle: str, name: str, path: str, rules: list[Obj]) -> Obj:
+    return {
+        "name": name,
+        "clientConfig": {
+            "service": {"name": "linkerd-proxy-injector", "namespace": values.namespace, "path": path},
+            "caBundle": base64.b64encode(ca_bundle.encode()).decode(),
+        },
+        "rules": rules,
+        "failurePolicy": values.webhook_failure_policy,
+        "namespaceSelector": {
+            "matchExpressions": [
+                {
+                    "key": "config.linkerd.io/admission-webhooks",
+                    "operator": "NotIn",
+                    "values": ["disabled"],
+                },
+                {
+                    "key": "kubernetes.io/metadata.name",
+                    "operator": "NotIn",
+                    "values": list(InjectConfig.never_inject),
+                },
+            ]
+        },
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "timeoutSeconds": 10,
+    }
+
+
+def _rule(group: str, versions: list[str], resources: list[str], operations: list[str]) -> Obj:
+    return {
+        "apiGroups": [group],
+        "apiVersions": versions,
+        "resources": resources,
+        "operations": operations,
+        "scope": "Namespaced",
+    }
+
+
 def _webhooks(values: InstallValues, ca_bundle: str) -> list[Obj]:
-    def hook(name: str, path: str, rules: list[Obj]) -> Obj:
-        return {
-            "name": name,
-            "clientConfig": {
-                "service": {"name": "linkerd-proxy-injector", "namespace": values.namespace, "path": path},
-                "caBundle": base64.b64encode(ca_bundle.encode()).decode(),
-            },
-            "rules": rules,
-            "failurePolicy": values.webhook_failure_policy,
-            "namespaceSelector": {
-                "matchExpressions": [
-                    {
-                        "key": "config.linkerd.io/admission-webhooks",
-                        "operator": "NotIn",
-                        "values": ["disabled"],
-                    },
-                    {
-                        "key": "kubernetes.io/metadata.name",
-                        "operator": "NotIn",
-                        "values": list(InjectConfig.never_inject),
-                    },
-                ]
-            },
-            "sideEffects": "None",
-            "admissionReviewVersions": ["v1"],
-            "timeoutSeconds": 10,
-        }
-
-    def rule(group: str, versions: list[str], resources: list[str], operations: list[str]) -> Obj:
-        return {
-            "apiGroups": [group],
-            "apiVersions": versions,
-            "resources": resources,
-            "operations": operations,
-            "scope": "Namespaced",
-        }
-
     group, changes = "admissionregistration.k8s.io/v1", ["CREATE", "UPDATE"]
-    injector = hook(
-        "linkerd-proxy-injector.linkerd.io", "/mutate", [rule("", ["v1"], ["pods", "services"], ["CREATE"])]
+    injector = _hook(
+        values,
+        ca_bundle,
+        "linkerd-proxy-injector.linkerd.io",
+        "/mutate",
+        [_rule("", ["v1"], ["pods", "services"], ["CREATE"])],
     )
     injector["objectSelector"] = {
         "matchExpressions": [
@@ -326,12 +341,14 @@ def _webhooks(values: InstallValues, ca_bundle: str) -> list[Obj]:
             {"key": "linkerd.io/cni-resource", "operator": "DoesNotExist"},
         ]
     }
-    validator = hook(
+    validator = _hook(
+        values,
+        ca_bundle,
         "linkerd-policy-validator.linkerd.io",
         "/validate",
         [
-            rule("policy.linkerd.io", ["*"], READS["policy.linkerd.io"], changes),
-            rule("gateway.networking.k8s.io", ["*"], ["httproutes"], changes),
+            _rule("policy.linkerd.io", ["*"], READS["policy.linkerd.io"], changes),
+            _rule("gateway.networking.k8s.io", ["*"], ["httproutes"], changes),
         ],
     )
     return [
