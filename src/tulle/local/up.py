@@ -192,8 +192,8 @@ class _Supervisor:
             except TimeoutError:
                 raise TulleError(
                     f"not everything is ready after {self._options.ready_within:.0f} s",
-                    "the last lines above say what was waited for",
-                    "start it again without the part that fails, and look at it with kubectl",
+                    "the last lines above say what was waited for, and what containers that ended wrote last",
+                    "mend that and start it again; what only needs longer gets it with --ready-within SECONDS",
                 ) from None
             if self._stop.is_set() and not self._mesh.done():
                 raise Interrupted(

@@ -5,7 +5,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
 import urllib.error
 import urllib.request
@@ -15,6 +14,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.ports import free_ports
 from tulle.emojivoto.bot import choose
 from tulle.emojivoto.catalogue import CATALOGUE, METHODS, method_of
 from tulle.emojivoto.plain import answer_emoji, answer_voting
@@ -41,13 +41,6 @@ def test_the_plain_services_answer_as_the_readme_shows_them() -> None:
     assert answer_voting("/api/vote?choice=:nothing:", votes).status == 400
     assert len(json.loads(answer_emoji("/").body)) == 100
     assert answer_emoji("/api/find?shortcode=:nothing:").status == 404
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @asynccontextmanager
@@ -90,7 +83,7 @@ async def until_listening(port: int) -> None:
 
 @pytest.mark.slow
 async def test_a_vote_travels_from_the_web_front_to_the_leaderboard_and_the_doughnut_fails() -> None:
-    emoji, voting, web, prom = (free_port() for _ in range(4))
+    emoji, voting, web, prom = free_ports(4)
     async with (
         running("emoji", GRPC_PORT=str(emoji)),
         running("voting", GRPC_PORT=str(voting), PROM_PORT=str(prom)),

@@ -17,13 +17,11 @@ from tulle.local.controllers.metadata import (
     pod_is_ready,
     uid_of,
 )
-from tulle.local.controllers.pod_template import pod_from_template, template_hash
+from tulle.local.controllers.pod_template import REVISION_LABEL, pod_from_template, template_hash
 from tulle.local.controllers.scheduling import NODE_NAME, placement
 from tulle.local.controllers.store import Stores
 
 __all__ = ["CONTROLLER", "reconcile"]
-
-REVISION_LABEL = "controller-revision-hash"
 
 
 def reconcile(key: Key, stores: Stores, now: datetime) -> Sequence[Action]:

@@ -1,6 +1,7 @@
 """Writes Events, and folds repetitions into one with a count, as a cluster does."""
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,6 +9,8 @@ from datetime import datetime
 from tulle.clock import Clock
 from tulle.local.controllers.cluster import EVENTS, ApiError, ClusterApi, Kind, Obj
 from tulle.local.controllers.metadata import name_of, namespace_of, parse_time, render_time, uid_of
+
+log = logging.getLogger(__name__)
 
 __all__ = ["KEPT_EVENTS", "KEPT_SECONDS", "REMEMBERED_EVENTS", "Recorder", "stale_events", "sweep_events"]
 
@@ -114,5 +117,5 @@ async def sweep_events(api: ClusterApi, clock: Clock) -> None:
             try:
                 await api.delete(EVENTS.plural, name_of(event), namespace=namespace_of(event))
             except ApiError as error:
-                if error.code != 404:
-                    raise
+                if error.code != 404:  # a webhook refuses it: the next sweep tries again
+                    log.warning("a stale Event stays: %s", error.message)

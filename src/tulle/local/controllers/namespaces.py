@@ -5,6 +5,7 @@ is deleted; the finalizer `kubernetes` comes off once nothing is left.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
@@ -22,6 +23,8 @@ from tulle.local.controllers.cluster import (
 from tulle.local.controllers.manager import Controller
 from tulle.local.controllers.metadata import is_deleting, name_of, namespace_of
 from tulle.local.controllers.store import Stores
+
+log = logging.getLogger(__name__)
 
 __all__ = ["ROOT_CA", "controller", "empty_namespaces"]
 
@@ -91,9 +94,13 @@ async def empty_namespaces(
     while True:
         await wake.wait()
         for name in sorted(terminating):
-            if await _empty(api, name, kinds()):
-                await _finalize(api, name)
-                terminating.discard(name)
+            try:
+                if await _empty(api, name, kinds()):
+                    await _finalize(api, name)
+                    terminating.discard(name)
+            except ApiError as error:
+                # A webhook may refuse a deletion for a while: the namespace waits, the others go.
+                log.warning("namespace %s is not empty yet: %s", name, error.message)
         if terminating:
             await asyncio.sleep(SWEEP_SECONDS)
         else:

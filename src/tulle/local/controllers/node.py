@@ -1,6 +1,7 @@
 """The one node: this machine, as `kubectl get nodes` and `describe node` show it."""
 
 import asyncio
+import logging
 import os
 import platform
 import shutil
@@ -17,6 +18,9 @@ __all__ = ["MAX_PODS", "NodeFacts", "keep_node", "node_facts", "node_object"]
 
 MAX_PODS = 250
 HEARTBEAT_SECONDS = 300.0
+AGAIN_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +121,21 @@ def node_object(facts: NodeFacts, now: str) -> Obj:
 async def keep_node(api: ClusterApi, clock: Clock, facts: NodeFacts) -> None:
     """Make the Node, then renew its heartbeat until cancelled; a deleted one is made again."""
     while True:
-        now = timestamp(clock.now())
-        node = node_object(facts, now)
         try:
-            await api.get(NODES.plural, NODE_NAME)
+            await _tell_of_node(api, node_object(facts, timestamp(clock.now())))
         except ApiError as error:
-            if error.code != 404:
-                raise
-            await api.create(NODES.plural, node)
-        await api.patch(NODES.plural, NODE_NAME, {"status": node["status"]}, subresource="status")
-        await asyncio.sleep(HEARTBEAT_SECONDS)
+            # An admission webhook may refuse it, as it may refuse anything.
+            log.warning("the node's heartbeat was refused: %s", error.message)
+            await asyncio.sleep(AGAIN_SECONDS)
+        else:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+
+async def _tell_of_node(api: ClusterApi, node: Obj) -> None:
+    try:
+        await api.get(NODES.plural, NODE_NAME)
+    except ApiError as error:
+        if error.code != 404:
+            raise
+        await api.create(NODES.plural, node)
+    await api.patch(NODES.plural, NODE_NAME, {"status": node["status"]}, subresource="status")

@@ -6,9 +6,11 @@ import json
 from tulle.local.controllers.cluster import PODS, Kind, Obj
 from tulle.local.controllers.metadata import name_of, namespace_of, owner_reference
 
-__all__ = ["HASH_LABEL", "pod_from_template", "template_hash", "without_hash"]
+__all__ = ["HASH_LABEL", "REVISION_LABEL", "pod_from_template", "template_hash", "without_hash"]
 
 HASH_LABEL = "pod-template-hash"
+REVISION_LABEL = "controller-revision-hash"
+"""Of the pods of DaemonSets and StatefulSets, as the other is of ReplicaSets."""
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """Kubernetes' alphabet for generated names: no vowels, so no words."""

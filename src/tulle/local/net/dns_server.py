@@ -19,6 +19,8 @@ FORWARD_WITHIN = 2.0  # seconds
 FORWARDS_AT_ONCE = 256
 STREAM_IDLE = 10.0  # seconds a TCP client may keep a connection without a question
 _STREAMS_BACKLOG = 64
+_PORT_ATTEMPTS = 8
+"""Ports that the kernel may offer for TCP before one is free for UDP, too."""
 
 
 class DnsServer:
@@ -34,16 +36,26 @@ class DnsServer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Begin to answer.
+        """Begin to answer, over UDP and TCP at one port; with port 0 at one that is free for both.
 
         :raises OSError: the address is taken.
         """
         loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_datagram_endpoint(
-            lambda: _Datagrams(self), local_addr=(self._address, self._port)
-        )
-        port = self._transport.get_extra_info("sockname")[1]
-        self._server = await asyncio.start_server(self._stream, self._address, port, backlog=_STREAMS_BACKLOG)
+        for attempts_left in reversed(range(_PORT_ATTEMPTS if self._port == 0 else 1)):
+            # TCP first: the host's programs hold far more TCP ports than UDP ones.
+            self._server = await asyncio.start_server(
+                self._stream, self._address, self._port, backlog=_STREAMS_BACKLOG
+            )
+            local = (self._address, self._server.sockets[0].getsockname()[1])
+            try:
+                self._transport, _ = await loop.create_datagram_endpoint(
+                    lambda: _Datagrams(self), local_addr=local
+                )
+                break
+            except OSError:
+                self._server.close()
+                if not attempts_left:
+                    raise
         if self._upstream is not None:
             self._upstream.setblocking(False)
             loop.add_reader(self._upstream.fileno(), self._hear_upstream)

@@ -54,7 +54,7 @@ PROXY_MARK = "0x7e11"
 _FIRST_SLOT, _LAST_SLOT = 2, 65534  # 10.42.0.2 … 10.42.255.254
 _SO_ORIGINAL_DST = 80
 _BACKLOG = 128
-NFT_WITHIN = 10.0  # seconds
+NFT_WITHIN = 30.0  # seconds
 
 
 class IsolatedNetwork:
@@ -206,8 +206,14 @@ class IsolatedNetwork:
             raise NetworkError(
                 "packet-filter rules could not be set", "the program nft is not installed"
             ) from error
-        async with asyncio.timeout(NFT_WITHIN):
-            _, complaint = await nft.communicate(script.encode())
+        try:
+            async with asyncio.timeout(NFT_WITHIN):
+                _, complaint = await nft.communicate(script.encode())
+        except TimeoutError:
+            nft.kill()
+            raise NetworkError(
+                "packet-filter rules could not be set", f"nft has not ended after {NFT_WITHIN:g} s"
+            ) from None
         if nft.returncode:
             raise NetworkError(
                 "packet-filter rules could not be set", complaint.decode(errors="replace").strip()

@@ -11,6 +11,7 @@ Cost, measured on two cores: 1.1 ms for a pod's network, 4 ms from request to a 
 """
 
 import array
+import errno
 import json
 import os
 import select
@@ -22,7 +23,8 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from tulle.local.net import kernel, mounts
+from tulle.local.net import kernel, mounts, seccomp
+from tulle.local.net.binding import Binder
 from tulle.local.net.model import Mount
 from tulle.local.net.rtnetlink import Link
 
@@ -57,6 +59,8 @@ class _Launcher:
         self._pods: dict[str, _Pod] = {}
         self._home: int | None = None
         self._pod_of: dict[int, str] = {}
+        self._binders: dict[int, Binder] = {}
+        self._poll = select.poll()
 
     def run(self) -> None:
         # Linux gives fork's child the parent's handlers; the world's are not wanted here.
@@ -66,16 +70,25 @@ class _Launcher:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         kernel.become_subreaper()
-        poll = select.poll()
-        poll.register(self._requests, select.POLLIN)
-        poll.register(wake_read, select.POLLIN)
+        self._poll.register(self._requests, select.POLLIN)
+        self._poll.register(wake_read, select.POLLIN)
         while True:
-            for descriptor, _ in poll.poll():
+            for descriptor, event in self._poll.poll():
                 if descriptor == wake_read:
                     os.read(wake_read, 4096)
                     self._reap()
+                elif descriptor in self._binders:
+                    self._bind(descriptor, event)
                 elif not self._serve_one():
                     return
+
+    def _bind(self, listener: int, event: int) -> None:
+        if event & select.POLLIN:
+            self._binders[listener].serve_one()
+        else:  # the last of its processes has ended
+            self._poll.unregister(listener)
+            del self._binders[listener]
+            os.close(listener)
 
     def _serve_one(self) -> bool:
         body, ancillary, _, _ = self._requests.recvmsg(1, socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4))
@@ -94,6 +107,10 @@ class _Launcher:
                 answer = self._answer(request, list(descriptors[1:]))
             except OSError as error:
                 answer = {"errno": error.errno or 0, "error": str(error.strerror or error)}
+            except Exception as error:
+                # This process holds every pod: what it cannot do for one must not end the others.
+                traceback.print_exc()
+                answer = {"errno": 0, "error": repr(error)}
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -154,23 +171,38 @@ class _Launcher:
             os.close(pod.namespace)
 
     def _spawn(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
-        pod = self._pods[request["pod"]]
+        pod = self._pods.get(request["pod"])
+        if pod is None:
+            return {"errno": errno.ESRCH, "step": "enter the pod", "error": f"pod {request['pod']} has ended"}
         failed_read, failed_write = os.pipe2(os.O_CLOEXEC)
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _become(request, descriptors, pod.namespace, parent, failed_write)
+            _become(request, descriptors, pod.namespace, parent, failed_write, there)
         os.close(failed_write)
+        there.close()
         try:
             failure = os.read(failed_read, 4096)  # empty as soon as exec has closed the other end
+            if not failure and request["all_addresses"] is not None:
+                self._hear(here, request)
         finally:
             os.close(failed_read)
+            here.close()
         if failure:
             os.waitpid(pid, 0)
             return dict(json.loads(failure))
         pod.processes.add(pid)
         self._pod_of[pid] = request["pod"]
         return {"pid": pid, "pod": request["pod"]}
+
+    def _hear(self, child: socket.socket, request: dict[str, Any]) -> None:
+        """Answer for what a new process binds, if it could arrange to be heard."""
+        listeners = socket.recv_fds(child, 1, 1, socket.MSG_DONTWAIT)[1]
+        for listener in listeners:
+            os.set_inheritable(listener, False)
+            self._binders[listener] = Binder(listener, request["all_addresses"], request["lowest_port"])
+            self._poll.register(listener, select.POLLIN)
 
     def _signal(self, pid: int, number: int, session: bool) -> None:
         if pid not in self._pod_of:
@@ -216,15 +248,20 @@ def _session_members(leader: int) -> list[int]:
                 with open(f"/proc/{name}/stat", "rb") as file:
                     # The command may hold spaces and brackets; the fields after the last ")" are numbers.
                     session = int(file.read().rpartition(b")")[2].split()[3])
-            except (FileNotFoundError, ProcessLookupError):
-                continue
+            except OSError:
+                continue  # it has ended since
             if session == leader:
                 members.append(int(name))
     return members
 
 
 def _become(
-    request: dict[str, Any], descriptors: list[int], namespace: int | None, parent: int, failed: int
+    request: dict[str, Any],
+    descriptors: list[int],
+    namespace: int | None,
+    parent: int,
+    failed: int,
+    launcher: socket.socket,
 ) -> NoReturn:
     """In the forked child: turn into the wished process, or write why not to `failed`."""
     step = "start"
@@ -260,6 +297,9 @@ def _become(
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.umask(0o022)
+        if request["all_addresses"] is not None:
+            step = "have its ports arranged"
+            _be_heard(launcher)
         step = f"run {request['argv'][0]}"
         os.closerange(3, failed)
         os.closerange(failed + 1, 1 << 20)
@@ -270,6 +310,15 @@ def _become(
         os.write(failed, json.dumps({"errno": number, "step": step, "error": why}).encode()[:4096])
         sys.stdout = sys.stderr = None
         os._exit(_FORBIDDEN_ON_EXIT)
+
+
+def _be_heard(launcher: socket.socket) -> None:
+    """Hand the launcher what tells of this process's binds, or nothing where the machine does not allow that."""
+    try:
+        told = [seccomp.notify()]
+    except OSError:
+        told = []
+    socket.send_fds(launcher, [b"."], told)
 
 
 def _mount(request: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """The network that needs no privilege: each pod an address in 127.0.0.0/8, its sidecar reached explicitly.
 
 Nothing is captured. Apps are told by HTTP_PROXY to send to their sidecar's outbound port, which routes by
-authority; between sidecars all is as elsewhere. Every mesh of the machine has its own 127.N.0.0/16, held by an
+authority; who listens on all addresses listens on the pod's (`binding`); between sidecars all is as elsewhere. Every mesh of the machine has its own 127.N.0.0/16, held by an
 abstract socket that the kernel takes back when the mesh ends.
 """
 
@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tulle.local.net import caller
+from tulle.local.net.binding import app_port
 from tulle.local.net.dns_server import DnsServer
 from tulle.local.net.listening import is_listened_on
 from tulle.local.net.model import (
@@ -35,18 +36,12 @@ from tulle.local.net.relay import Streams, accept_and_relay
 __all__ = ["LoopbackNetwork", "app_port", "claim_range", "plain_port", "redirect_paths"]
 
 OUTBOUND_PORT = 4140
-_APP_SHIFT = 18000
 _PLAIN_SHIFT = 30000
 _FIRST_RANGE, _LAST_RANGE = (
     16,
     254,
 )  # 127.16.0.0/16 … 127.254.0.0/16; below lie addresses that people use by hand
 _LAST_SLOT = 65534
-
-
-def app_port(port: int, lowest: int) -> int:
-    """Return the port that stands for `port` where ports below `lowest` need a privilege."""
-    return port if port >= lowest else port + _APP_SHIFT
 
 
 def plain_port(port: int) -> int:
@@ -164,7 +159,7 @@ class LoopbackNetwork:
             argv=[redirect_paths(word, spec.mounts) for word in spec.argv],
             cwd=redirect_paths(spec.cwd, spec.mounts),
         )
-        return await self._launcher.spawn(pod.key.uid, pod, spec, ())
+        return await self._launcher.spawn(pod.key.uid, pod, spec, (), lowest_port=self._lowest)
 
     async def dial(self, ip: str, port: int) -> Streams:
         return await asyncio.open_connection(ip, self.app_port(port))

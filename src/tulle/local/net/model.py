@@ -81,6 +81,7 @@ class ProcessSpec:
     `uid`/`gid` None mean root of the world (in loopback mode: the user herself, always).
     `controlling_terminal` makes `stdin_fd`, a pseudo-terminal, the terminal of the process's session.
     `hosts` are further lines of the container's /etc/hosts (hostAliases).
+    `all_addresses` is the one address that listening on all of them means (loopback mode); None: all of them.
     """
 
     argv: Sequence[str]
@@ -94,6 +95,7 @@ class ProcessSpec:
     stdin_fd: int | None = None
     controlling_terminal: bool = False
     hosts: Sequence[str] = ()
+    all_addresses: str | None = None
 
 
 class Process(Protocol):

@@ -78,6 +78,7 @@ class Launcher:
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._running: dict[int, _Started] = {}
         self._turn = asyncio.Lock()
+        self._killing: set[asyncio.Task[None]] = set()  # processes that nobody waits for any more
         self.lost = asyncio.Event()
 
     def start(self) -> None:
@@ -122,9 +123,17 @@ class Launcher:
         await self.ask({"ask": "remove_pod", "pod": name})
 
     async def spawn(
-        self, name: str, pod: PodNetwork, spec: ProcessSpec, mounts: Sequence[tuple[str, str, bool]]
+        self,
+        name: str,
+        pod: PodNetwork,
+        spec: ProcessSpec,
+        mounts: Sequence[tuple[str, str, bool]],
+        *,
+        lowest_port: int = 0,
     ) -> _Started:
         """Start a process in a pod that was added.
+
+        `lowest_port` is the first port that needs no privilege, for a spec that says what all addresses are.
 
         :raises SpawnError: with the step that failed.
         """
@@ -142,6 +151,8 @@ class Launcher:
                     "gid": spec.gid,
                     "mounts": [list(mount) for mount in mounts],
                     "controlling_terminal": spec.controlling_terminal,
+                    "all_addresses": spec.all_addresses,
+                    "lowest_port": lowest_port,
                 },
                 (null if null is not None else spec.stdin_fd or 0, spec.stdout_fd, spec.stderr_fd),
             )
@@ -163,7 +174,7 @@ class Launcher:
     async def ask(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
         """Send a request and return its answer.
 
-        :raises NetworkError: the launcher is gone.
+        :raises NetworkError: the launcher is gone, or silent.
         """
         async with self._turn:
             self._next += 1
@@ -182,7 +193,16 @@ class Launcher:
             finally:
                 os.close(body)
             try:
-                return await asyncio.wait_for(answer, _ANSWER_WITHIN)
+                # Not wait_for: before Python 3.12 it loses a cancellation that meets the answer, and a probe that was
+                # stopped would go on in a pod that is no more.
+                async with asyncio.timeout(_ANSWER_WITHIN):
+                    return await answer
+            except TimeoutError:
+                raise NetworkError(
+                    "the launcher of pods does not answer",
+                    f"it was asked for {request['ask']} {_ANSWER_WITHIN:g} s ago",
+                    "see the mesh's log; a machine that is short of memory or processors makes it slow",
+                ) from None
             finally:
                 self._answers.pop(number, None)
 
@@ -203,13 +223,26 @@ class Launcher:
                 if process is not None:
                     process.end(message["status"])
                 continue
-            if "pid" in message:
-                message["process"] = self._running[message["pid"]] = _Started(
-                    self, message["pid"], message["pod"]
-                )
             answer = self._answers.get(message["id"])
-            if answer is not None and not answer.done():
+            if answer is not None and answer.done():
+                answer = None  # whoever asked has given up
+            if "pid" in message:
+                process = _Started(self, message["pid"], message["pod"])
+                message["process"] = self._running[process.pid] = process
+                if answer is None:
+                    self._kill(process)
+            if answer is not None:
                 answer.set_result(message)
+
+    def _kill(self, process: _Started) -> None:
+        killing = asyncio.get_running_loop().create_task(process.signal(signal.SIGKILL, session=True))
+        self._killing.add(killing)
+        killing.add_done_callback(self._killed)
+
+    def _killed(self, killing: asyncio.Task[None]) -> None:
+        self._killing.discard(killing)
+        if not killing.cancelled():
+            killing.exception()  # a launcher that is gone has taken the process along
 
     def _lost(self) -> None:
         asyncio.get_running_loop().remove_reader(self._link.fileno())

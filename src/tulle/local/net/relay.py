@@ -5,6 +5,7 @@ Used for published ports and for the loopback network's localhost:4140. The mesh
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -14,6 +15,9 @@ _CHUNK = 65536
 _BACKLOG = 128
 CONNECTIONS = 1024  # relayed at once by one listener; more wait in its backlog
 DIAL_WITHIN = 5.0  # seconds
+ACCEPT_AGAIN = 0.1  # seconds after an accept that failed
+
+log = logging.getLogger(__name__)
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Dial = Callable[[socket.socket], Awaitable[Streams | None]]
@@ -48,7 +52,11 @@ async def accept_and_relay(listener: socket.socket, dial: Dial) -> None:
 
     async def serve(accepted: socket.socket) -> None:
         try:
-            reader, writer = await asyncio.open_connection(sock=accepted)
+            try:
+                reader, writer = await asyncio.open_connection(sock=accepted)
+            except OSError:
+                accepted.close()
+                return  # whoever dialled has gone already
             other: Streams | None = None
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(DIAL_WITHIN):
@@ -64,7 +72,14 @@ async def accept_and_relay(listener: socket.socket, dial: Dial) -> None:
         async with asyncio.TaskGroup() as group:
             while True:
                 await places.acquire()
-                accepted, _ = await loop.sock_accept(listener)
+                try:
+                    accepted, _ = await loop.sock_accept(listener)
+                except OSError as error:
+                    # The dialler has gone, or no descriptor is free: the listener goes on for those who come later.
+                    log.warning("a connection could not be accepted: %s", error)
+                    places.release()
+                    await asyncio.sleep(ACCEPT_AGAIN)
+                    continue
                 group.create_task(serve(accepted))
     finally:
         listener.close()

@@ -23,6 +23,11 @@ ENDED_PODS = 200
 """Workers of pods that have ended and still exist are kept for their logs, at most so many."""
 
 
+LAST_LINES = 5
+LAST_LINES_BYTES = 4096
+LAST_LINE_CHARACTERS = 300
+"""How much of a log is shown to who waits for a container that keeps ending."""
+
 START_AGAIN_FIRST_SECONDS = 1.0
 START_AGAIN_MOST_SECONDS = 300.0
 """Pauses before a pod that the agent itself stumbled over begins its life again."""
@@ -140,6 +145,17 @@ class NodeAgent:
             for worker in self._workers.values():
                 if worker.machine.spec.namespace == new["metadata"].get("namespace"):
                     worker.refresh()
+
+    def last_lines(self, pod: Obj, container: str) -> list[str]:
+        """Return what a container wrote last before it ended: a few lines, cut where they are long."""
+        worker = self._workers.get(uid_of(pod))
+        record = worker.log(container) if worker is not None else None
+        if record is None:
+            return []
+        for file in (record.present, record.previous):
+            if file is not None and (text := file.tail(LAST_LINES, LAST_LINES_BYTES).strip()):
+                return [line[:LAST_LINE_CHARACTERS] for line in text.splitlines()]
+        return []
 
     # What the API asks (NodePort).
 

@@ -51,10 +51,12 @@ async def start_exec(
             spec = replace(spec, stdin_fd=in_read)
     try:
         process = await network.spawn(pod, spec)
-    except SpawnError as error:
+    except BaseException as error:
         for descriptor in (*(fd for _, fd in outputs), *((into,) if into is not None else ())):
             os.close(descriptor)
-        raise ApiError(400, "BadRequest", f"{error.what}: {error.why}") from error
+        if isinstance(error, SpawnError):
+            raise ApiError(400, "BadRequest", f"{error.what}: {error.why}") from error
+        raise
     finally:
         for descriptor in theirs:
             os.close(descriptor)

@@ -8,6 +8,8 @@ import asyncio
 import contextlib
 import struct
 
+from tulle.local.pods.http_get import GOODBYE_SECONDS
+
 __all__ = ["HealthError", "check_health"]
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -42,7 +44,8 @@ async def check_health(
     finally:
         writer.close()
         with contextlib.suppress(OSError, TimeoutError):
-            await asyncio.wait_for(writer.wait_closed(), 0.1)
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                await writer.wait_closed()
     status = _status(message)
     if status != SERVING:
         raise HealthError(f"service unhealthy (responded with {STATUS_NAMES.get(status, str(status))!r})")

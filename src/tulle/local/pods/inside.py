@@ -36,6 +36,7 @@ def process_spec(launch: Launch, argv: Sequence[str], stdout: int, stderr: int) 
         gid=launch.gid,
         mounts=launch.mounts,
         hosts=launch.hosts,
+        all_addresses=launch.all_addresses,
     )
 
 

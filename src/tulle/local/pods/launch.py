@@ -60,7 +60,10 @@ class NetworkFacts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Everything `Network.spawn` needs but the descriptors; `because` says why just this program."""
+    """Everything `Network.spawn` needs but the descriptors; `because` says why just this program.
+
+    `all_addresses` is what listening on all of them means, where pods share one network.
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
@@ -70,6 +73,7 @@ class Launch:
     mounts: Sequence[Mount]
     hosts: Sequence[str]
     because: str
+    all_addresses: str | None = None
 
 
 def skips(container: ContainerSpec, network: NetworkFacts) -> bool:
@@ -102,37 +106,23 @@ def launch(
     """
     pod, raw = lookup.pod, container.raw
     program = images.program(raw)
-    is_proxy = container.name in (PROXY_CONTAINER, PROXY_INIT)
-    env = _base(pod, machine_env, network)
-    env["PYTHONUNBUFFERED"] = "1"
-    if not network.transparent and not is_proxy:
-        env |= app_variables(raw, ip=ip, meshed=_is_meshed(pod), app_port=network.app_port)
-    access = _api_access(raw, volumes, api_mount)
-    if access is not None and not network.transparent:
-        env["KUBECONFIG"] = f"{access}/kubeconfig"
     ports = [int(port["containerPort"]) for port in raw.get("ports") or ()]
     fill = partial(expand_placeholders, program, ip=ip, port=network.app_port(ports[0]) if ports else None)
     rule_env = program.env if network.transparent else {**program.env, **program.loopback_env}
+    env = _base(pod, machine_env)
+    env |= _network_variables(container, pod, ip, network, _api_access(raw, volumes, api_mount))
     env |= service_env
     env |= dict(zip(rule_env, fill(rule_env.values()), strict=True))
     env = resolve(raw, lookup, env)
     host, number = network.api_address
     env["KUBERNETES_SERVICE_HOST"], env["KUBERNETES_SERVICE_PORT"] = host, str(number)
-    if is_proxy:
-        env |= network.sidecar_env
-        if not network.transparent:
-            env = proxy_variables(
-                env,
-                ip=ip,
-                ports=container_ports(pod),
-                app_port=network.app_port,
-                plain_port=network.plain_port,
-            )
+    if _is_proxy(container):
+        env = _sidecar_variables(env, pod, ip, network)
     mounts = volume_mounts(raw, volumes, file_volumes, env)
-    if api_mount is not None and not any(mount.target == api_mount.target for mount in mounts):
-        mounts.append(api_mount)
-    if last_words is not None and not any(mount.target == last_words.target for mount in mounts):
-        mounts.append(last_words)
+    # What the manifest mounts at the same place comes first.
+    for extra in (api_mount, last_words):
+        if extra is not None and not any(mount.target == extra.target for mount in mounts):
+            mounts.append(extra)
     uid, gid = _user(pod, raw)
     return Launch(
         argv=_words(raw, fill(program.argv), program, env),
@@ -146,13 +136,48 @@ def launch(
             for alias in pod["spec"].get("hostAliases") or ()
         ],
         because=program.because,
+        # The sidecar names the addresses it listens on.
+        all_addresses=None if network.transparent or _is_proxy(container) else ip,
     )
 
 
-def _base(pod: Obj, machine_env: Mapping[str, str], network: NetworkFacts) -> dict[str, str]:
+def _base(pod: Obj, machine_env: Mapping[str, str]) -> dict[str, str]:
     env = {name: machine_env[name] for name in INHERITED if name in machine_env}
     env["HOSTNAME"] = pod["spec"].get("hostname") or pod["metadata"]["name"]
+    env["PYTHONUNBUFFERED"] = "1"
     return env
+
+
+def _is_proxy(container: ContainerSpec) -> bool:
+    return container.name in (PROXY_CONTAINER, PROXY_INIT)
+
+
+def _network_variables(
+    container: ContainerSpec, pod: Obj, ip: str, network: NetworkFacts, access: str | None
+) -> dict[str, str]:
+    """Return what a program needs to know where nothing is captured and the API has no name."""
+    if network.transparent:
+        return {}
+    env: dict[str, str] = {}
+    if not _is_proxy(container):
+        env |= app_variables(container.raw, ip=ip, meshed=_is_meshed(pod), app_port=network.app_port)
+    if access is not None:
+        env["KUBECONFIG"] = f"{access}/kubeconfig"
+    return env
+
+
+def _sidecar_variables(env: dict[str, str], pod: Obj, ip: str, network: NetworkFacts) -> dict[str, str]:
+    """Return a sidecar's environment as the network wants it; nothing in the manifest outweighs it."""
+    env = {**env, **network.sidecar_env}
+    if network.transparent:
+        return env
+    return proxy_variables(
+        env,
+        ip=ip,
+        ports=container_ports(pod),
+        app_port=network.app_port,
+        plain_port=network.plain_port,
+    )
 
 
 def _is_meshed(pod: Obj) -> bool:

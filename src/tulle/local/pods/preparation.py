@@ -178,8 +178,8 @@ class Preparation:
         """Take address and volumes back; what cannot be removed is left to the world's own end."""
         if self.network is not None:
             await self._around.network.remove_pod(self.network.key)
-        for path in self._memory:
-            kernel.umount_lazily(str(path))
+        while self._memory:
+            kernel.umount_lazily(str(self._memory.pop()))
         await asyncio.to_thread(shutil.rmtree, self.directory, True)
 
     async def _fetch_tokens(self, volume: Obj) -> None:

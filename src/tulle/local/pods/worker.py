@@ -5,6 +5,8 @@ here into a fact for the machine.
 """
 
 import asyncio
+import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -34,6 +36,8 @@ from tulle.local.pods.volumes import VolumeError
 
 __all__ = ["PodWorker"]
 
+logger = logging.getLogger(__name__)
+
 
 class PodWorker:
     """One pod on this node."""
@@ -53,6 +57,7 @@ class PodWorker:
         }
         self._status = StatusPublisher(pod, self.machine, around)
         self._tasks: asyncio.TaskGroup | None = None
+        self._stale = asyncio.Event()
         self._released = False
 
     def __repr__(self) -> str:
@@ -103,14 +108,13 @@ class PodWorker:
 
     def refresh(self) -> None:
         """A ConfigMap, Secret or label that the pod's files may show has changed."""
-        if self._tasks is not None and self.machine.ip:
-            self._tasks.create_task(self._refresh_once())
+        self._stale.set()
 
     async def run(self) -> None:
         """Live until every process has ended and the Pod object knows."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            keeper = tasks.create_task(self._keep_tokens_fresh())
+            keeper = tasks.create_task(self._keep_files_fresh())
             await self._name_what_is_missing()
             await self._carry_out(self.machine.begin(self._now()))
             told: object = None
@@ -140,8 +144,9 @@ class PodWorker:
             log.close()
         try:
             await self.preparation.release()
-        except NetworkError:
-            return  # the network goes down, and everything with it
+        except (NetworkError, OSError) as error:
+            # The network goes down, and everything with it; or something stays behind until it does.
+            logger.warning("%r: not everything was given back: %s", self, error)
 
     async def _name_what_is_missing(self) -> None:
         missing = list(not_carried_out(self.pod, self._around.network.mode))
@@ -313,10 +318,15 @@ class PodWorker:
         except (VolumeError, ApiError, OSError) as error:
             await self._around.recorder.record(PODS, self.pod, "Warning", "FailedMount", str(error))
 
-    async def _keep_tokens_fresh(self) -> None:
+    async def _keep_files_fresh(self) -> None:
+        """Bring files up to date when what they show has changed, and before a token grows old."""
         while True:
-            await asyncio.sleep(self.preparation.seconds_to_refresh() or TOKEN_CHECK_SECONDS)
-            if self.preparation.seconds_to_refresh() is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.preparation.seconds_to_refresh() or TOKEN_CHECK_SECONDS):
+                    await self._stale.wait()
+            changed = self._stale.is_set()
+            self._stale.clear()
+            if self.machine.ip and (changed or self.preparation.seconds_to_refresh() is not None):
                 await self._refresh_once()
 
     async def _release(self) -> None:

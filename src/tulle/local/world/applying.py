@@ -16,7 +16,7 @@ __all__ = ["LAST_APPLIED", "Refused", "annotated", "apply", "fields_of"]
 
 FIELD_MANAGER = "tulle-up"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-_FIELD = re.compile(r'(?:unknown|duplicate) field "([^"]+)"')
+_FIELD = re.compile(r'(?:unknown|duplicate) field "([^"]+)"|into Go struct field \w+\.(\S+) of type')
 
 
 class Refused(TulleError):
@@ -56,7 +56,7 @@ def fields_of(error: ApiError) -> list[str]:
     """Return the paths of the fields that an answer of the API objects to."""
     causes = error.details.get("causes") or ()
     named = [str(cause["field"]) for cause in causes if cause.get("field")]
-    return named or _FIELD.findall(error.message)
+    return named or [match[match.lastindex or 0] for match in _FIELD.finditer(error.message)]
 
 
 async def apply(api: Api, objects: Iterable[SourcedObject]) -> None:

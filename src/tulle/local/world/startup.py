@@ -16,7 +16,7 @@ __all__ = ["bring_up"]
 log = logging.getLogger("tulle.world")
 
 LOOK_EVERY = 0.05  # seconds
-MOST_LINES = 10  # of what is waited for, said at once
+MOST_LINES = 24  # of what is waited for, said at once
 LISTEN_WITHIN = 10.0
 SAY_AFTER = 3.0  # seconds of waiting for the same things until they are named
 
@@ -45,7 +45,8 @@ async def bring_up(cluster: Cluster, start: channel.Start, say: Callable[[str], 
     await apply(cluster.api, start.objects)
     done("the manifests were applied")
     await _until_ready(cluster, say)
-    await _until_listening(cluster, say)
+    while not await _until_listening(cluster, say):
+        await _until_ready(cluster, say)
     done("all is ready")
 
 
@@ -64,13 +65,17 @@ async def _until_ready(cluster: Cluster, say: Callable[[str], None]) -> None:
     said: list[str] = []
     look_again_at = loop.time() + SAY_AFTER
     while True:
-        pods = (await cluster.api.list("pods")).items
-        waiting = unready(await _workloads(cluster)) + pods_ready(filter(stands_alone, pods))
+        pods, waiting = await _look(cluster)
         if not waiting:
             return
         if loop.time() > look_again_at:
             events = (await cluster.api.list("events")).items
-            waiting += pods_ready((pod for pod in pods if not stands_alone(pod)), events)
+            waiting = unready(await _workloads(cluster)) + pods_ready(
+                sorted(pods, key=stands_alone),
+                events,
+                cluster.agent.last_lines,
+                share_ports=not cluster.network.transparent,
+            )
             if waiting != said:
                 shown = waiting[:MOST_LINES]
                 if len(waiting) > MOST_LINES:
@@ -81,8 +86,10 @@ async def _until_ready(cluster: Cluster, say: Callable[[str], None]) -> None:
         await asyncio.sleep(LOOK_EVERY)
 
 
-async def _until_listening(cluster: Cluster, say: Callable[[str], None]) -> None:
+async def _until_listening(cluster: Cluster, say: Callable[[str], None]) -> bool:
     """Return when the ports that pods declare are listened on; one that stays silent is named and left to its owner.
+
+    False: something is not ready any more, such as a program that has ended because it could not listen.
 
     A pod without a readiness probe counts as ready when its process has been started. Who is told that all is ready
     wants an answer, though, and not the sidecar's 502 for an app that is still loading.
@@ -90,16 +97,24 @@ async def _until_listening(cluster: Cluster, say: Callable[[str], None]) -> None
     loop = asyncio.get_running_loop()
     deadline = loop.time() + LISTEN_WITHIN
     while True:
+        pods, waiting = await _look(cluster)
+        if waiting:
+            return False
         silent = [
-            (name, port)
-            for name, ip, port in ports_to_hear((await cluster.api.list("pods")).items)
-            if not cluster.network.listens(ip, port)
+            (name, port) for name, ip, port in ports_to_hear(pods) if not cluster.network.listens(ip, port)
         ]
         if not silent or loop.time() > deadline:
             break
         await asyncio.sleep(LOOK_EVERY)
     for name, port in silent:
         say(f"pod/{name}: nothing listens on its port {port}")
+    return True
+
+
+async def _look(cluster: Cluster) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return all pods, and what is not ready of the workloads and of pods that stand alone."""
+    pods = (await cluster.api.list("pods")).items
+    return pods, unready(await _workloads(cluster)) + pods_ready(filter(stands_alone, pods))
 
 
 async def _workloads(cluster: Cluster) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The controllers together, over the real API, with real processes."""
 
+import asyncio
 from typing import Any
 
 HELLO = """
@@ -137,6 +138,37 @@ async def test_a_namespace_goes_with_everything_in_it(cluster: Any) -> None:
     await cluster.api.delete("namespaces", "shop")
     await cluster.until_gone("namespaces", "shop", namespace=None)
     assert await cluster.pods(app="hello") == []
+
+
+REFUSES_DELETIONS = """
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: refuses}
+webhooks:
+- name: nobody.answers.example
+  clientConfig: {url: "https://127.0.0.1:1/"}
+  rules: [{apiGroups: [""], apiVersions: ["v1"], operations: [DELETE], resources: [configmaps]}]
+  failurePolicy: Fail
+  sideEffects: None
+  admissionReviewVersions: [v1]
+"""
+
+
+async def test_a_webhook_that_refuses_deletions_holds_up_a_namespace_and_nothing_else(cluster: Any) -> None:
+    await cluster.apply("{apiVersion: v1, kind: Namespace, metadata: {name: doomed}}")
+    await cluster.until("configmaps", "kube-root-ca.crt", lambda _: True, namespace="doomed")
+    await cluster.apply(REFUSES_DELETIONS)
+    await cluster.api.delete("namespaces", "doomed")
+    await asyncio.sleep(1)
+    assert await cluster.find("namespaces", "doomed", namespace=None)
+    await cluster.apply(HELLO)
+    await cluster.until(
+        "deployments", "hello", lambda d: d.get("status", {}).get("availableReplicas") == 2, "apps"
+    )
+    await cluster.api.delete(
+        "validatingwebhookconfigurations", "refuses", group="admissionregistration.k8s.io"
+    )
+    await cluster.until_gone("namespaces", "doomed", namespace=None)
 
 
 async def test_a_job_completes_with_a_native_sidecar(cluster: Any) -> None:

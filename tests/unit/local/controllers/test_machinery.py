@@ -2,15 +2,18 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tulle.local.controllers.cluster import CONFIG_MAPS, DEPLOYMENTS, PODS, REPLICA_SETS
+from tulle.clock import SystemClock
+from tulle.local.controllers.cluster import CONFIG_MAPS, DEPLOYMENTS, PODS, REPLICA_SETS, ApiError, ClusterApi
 from tulle.local.controllers.events import KEPT_EVENTS, stale_events
 from tulle.local.controllers.garbage import Drop, Edit, Node, Ownership
+from tulle.local.controllers.node import keep_node, node_facts
 from tulle.local.controllers.queue import RETRY_FIRST_SECONDS, RETRY_MOST_SECONDS, WorkQueue
 from tulle.local.controllers.scheduling import obstacles
 from tulle.local.controllers.selectors import matches
@@ -252,3 +255,29 @@ def test_events_are_kept_for_an_hour_and_only_so_many() -> None:
     assert [e["metadata"]["name"] for e in stale_events(many, now)] == [
         str(KEPT_EVENTS + n) for n in range(3)
     ]
+
+
+async def test_a_heartbeat_that_is_refused_is_sent_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A webhook may refuse what it likes; the controllers beside go on."""
+    monkeypatch.setattr("tulle.local.controllers.node.AGAIN_SECONDS", 0.0)
+    told = asyncio.Event()
+
+    class Api:
+        refusals = 2
+
+        async def get(self, *_: Any, **__: Any) -> Obj:
+            return {}
+
+        async def patch(self, *_: Any, **__: Any) -> Obj:
+            if self.refusals:
+                self.refusals -= 1
+                raise ApiError(403, "Forbidden", "not today")
+            told.set()
+            return {}
+
+    beating = asyncio.ensure_future(keep_node(cast(ClusterApi, Api()), SystemClock(), node_facts(tmp_path)))
+    async with asyncio.timeout(5):
+        await told.wait()
+    beating.cancel()

@@ -1,8 +1,10 @@
 """Questions and answers of the cluster's DNS, as bytes and over real sockets."""
 
 import asyncio
+import errno
 import socket
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -193,6 +195,42 @@ async def test_a_changed_service_is_answered_at_once() -> None:
     finally:
         await server.stop()
     assert (before[3] & 15, after[3] & 15) == (Rcode.NXDOMAIN, Rcode.NOERROR)
+
+
+async def test_a_taken_port_is_said_and_nothing_is_left_open() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match="in use"):
+            await DnsServer("127.0.0.1", port).start()
+    server = DnsServer("127.0.0.1", port)
+    await server.start()
+    await server.stop()
+
+
+async def test_where_any_port_will_do_one_is_found_that_is_free_for_tcp_and_udp() -> None:
+    """Each port that the kernel offers for TCP is taken for UDP by others, until the fourth."""
+    loop = asyncio.get_running_loop()
+    real = loop.create_datagram_endpoint
+    refused: list[int] = []
+
+    async def taken_thrice(factory: Any, local_addr: tuple[str, int]) -> Any:
+        if len(refused) < 3:
+            refused.append(local_addr[1])
+            raise OSError(errno.EADDRINUSE, "address already in use")
+        return await real(factory, local_addr=local_addr)
+
+    server = DnsServer("127.0.0.1", 0)
+    server.set_services(ROUTES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "create_datagram_endpoint", taken_thrice)
+        await server.start()
+    try:
+        assert server.port not in refused
+        for ask in (ask_udp, ask_tcp):
+            await ask(server.port, question("voting.default.svc.cluster.local"))
+    finally:
+        await server.stop()
 
 
 async def test_names_outside_are_asked_of_the_hosts_resolver() -> None:

@@ -1,7 +1,11 @@
 """Bytes between two connections: both ways, each end by itself, and nothing left open."""
 
 import asyncio
+import errno
 import socket
+from typing import Any
+
+import pytest
 
 from tulle.local.net.relay import Streams, accept_and_relay
 
@@ -75,3 +79,23 @@ async def test_a_relay_that_is_cancelled_listens_no_more() -> None:
         return
     writer.close()
     raise AssertionError("somebody still listens")
+
+
+async def test_an_accept_that_fails_does_not_end_the_relay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No descriptor may be free for a moment, or the dialler gone before it was looked at."""
+    loop = asyncio.get_running_loop()
+    accept, failures = loop.sock_accept, [OSError(errno.EMFILE, "Too many open files")]
+
+    async def failing_once(listener: socket.socket) -> tuple[socket.socket, Any]:
+        if failures:
+            raise failures.pop()
+        return await accept(listener)
+
+    monkeypatch.setattr(loop, "sock_accept", failing_once)
+    task, there = await relayed(None)
+    reader, writer = await asyncio.open_connection(*there)
+    assert await reader.read() == b""
+    assert not failures
+    writer.close()
+    await writer.wait_closed()
+    await stop(task)

@@ -1,10 +1,11 @@
 """Probes against real peers: a grpcio server, HTTP answers of every kind, and the rhythm of looks."""
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -174,3 +175,41 @@ def test_named_ports_are_the_containers() -> None:
     assert [port_number(p, container) for p in ("web", "81", 82)] == [80, 81, 82]
     with pytest.raises(ValueError, match="admin"):
         port_number("admin", container)
+
+
+class ClosesAsTheContainerEnds:
+    """A connection whose end and the end of the probe come in the same turn of the loop."""
+
+    def __init__(self, probing: "asyncio.Task[Any]") -> None:
+        self._probing = probing
+
+    def write(self, data: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    async def wait_closed(self) -> None:
+        self._probing.cancel()
+
+
+@pytest.mark.parametrize("kind", ["http", "grpc"])
+async def test_a_probe_that_is_stopped_as_its_connection_closes_is_stopped(kind: str) -> None:
+    """It would go on without its container, and ask whoever has the address next."""
+
+    async def probe() -> None:
+        reader = asyncio.StreamReader()
+        streams = reader, cast(asyncio.StreamWriter, ClosesAsTheContainerEnds(probing))
+        if kind == "http":
+            reader.feed_data(b"HTTP/1.1 200 OK\r\n\r\n")
+            await http_status(streams, host="h", path="/", headers={})
+        else:
+            reader.feed_eof()
+            with contextlib.suppress(HealthError):
+                await check_health(streams, authority="h", service="")
+        await asyncio.sleep(60)
+
+    probing = asyncio.ensure_future(probe())
+    async with asyncio.timeout(5):
+        await asyncio.wait({probing})
+    assert probing.cancelled()

@@ -53,6 +53,14 @@ def test_tulles_own_objects_are_applied_as_they_are() -> None:
             ["spec.ports[0].port"],
         ),
         (ApiError(400, "BadRequest", 'strict decoding error: unknown field "spec.portss"'), ["spec.portss"]),
+        (
+            ApiError(
+                400,
+                "BadRequest",
+                "json: cannot unmarshal string into Go struct field Deployment.spec.replicas of type int32",
+            ),
+            ["spec.replicas"],
+        ),
         (ApiError(409, "Conflict", "somebody was faster"), []),
     ],
 )

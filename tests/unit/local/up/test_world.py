@@ -155,3 +155,24 @@ def test_a_pod_that_is_not_ready_says_why() -> None:
         },
     }
     assert pods_ready([pod]) == ["pod/web-1: web: CrashLoopBackOff back-off 10s"]
+
+
+def test_a_container_that_keeps_ending_is_shown_with_its_last_lines_and_what_to_do() -> None:
+    waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}
+    container = {
+        "name": "app",
+        "ready": False,
+        "restartCount": 2,
+        "state": waiting,
+        "lastState": {"terminated": {"exitCode": 3}},
+    }
+    pod = {"metadata": {"name": "web-1", "uid": "u"}, "status": {"containerStatuses": [container]}}
+    event = {"type": "Warning", "reason": "BackOff", "message": "again", "involvedObject": {"uid": "u"}}
+    head = "pod/web-1: app ended with 3, restarted 2 times: CrashLoopBackOff back-off 10s"
+    # Without a word in its log the event is all there is.
+    assert pods_ready([pod], [event]) == [head + " (BackOff: again)"]
+    wrote = ["starting", "listen tcp :8080: bind: address already in use"]
+    told = pods_ready([pod], [event], lambda pod, container: wrote if container == "app" else [])
+    assert told == [head, "  starting", "  listen tcp :8080: bind: address already in use"]
+    told = pods_ready([pod], [event], lambda pod, container: wrote, share_ports=True)
+    assert len(told) == 4 and "$HOST" in told[-1]

@@ -1,5 +1,6 @@
 """The table of pods: READY, STATUS and RESTARTS as kubectl computes them. Pure."""
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from tulle.local.api.objects import Obj, lookup
@@ -17,64 +18,25 @@ def pod_status(pod: Obj) -> tuple[int, int, str, int, str | None]:
     for condition in status.get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("reason") == "SchedulingGated":
             reason = "SchedulingGated"
-    ready = restarts = sidecar_restarts = init_restarts = 0
-    last: str | None = None
-    initializing = False
-    inits = status.get("initContainerStatuses") or ()
-    for index, container in enumerate(inits):
-        init_restarts += int(container.get("restartCount") or 0)
-        last = max(filter(None, (last, _ended(container))), default=None)
-        is_sidecar = container.get("name") in sidecars
-        if is_sidecar:
-            sidecar_restarts += int(container.get("restartCount") or 0)
-            ready += bool(container.get("ready"))
-            if container.get("started"):
-                continue
-        state = container.get("state") or {}
-        if lookup(state, ("terminated", "exitCode")) == 0:
-            continue
-        initializing = True
-        if state.get("terminated"):
-            end = state["terminated"]
-            if end.get("reason"):
-                reason = f"Init:{end['reason']}"
-            else:
-                reason = (
-                    f"Init:Signal:{end['signal']}"
-                    if end.get("signal")
-                    else f"Init:ExitCode:{end.get('exitCode')}"
-                )
-        elif lookup(state, ("waiting", "reason")) not in (None, "", "PodInitializing"):
-            reason = f"Init:{state['waiting']['reason']}"
-        else:
-            reason = f"Init:{index}/{len(spec.get('initContainers') or ())}"
-        break
-    if not initializing or _is_initialized(status):
-        restarts, running = sidecar_restarts, False
+    begun = _init_containers(pod, sidecars)
+    ready, restarts, last = begun.ready, begun.restarts, begun.last
+    reason = begun.waits_for or reason
+    if begun.waits_for is None or _has(status, "Initialized"):
+        running = False
+        restarts = begun.sidecar_restarts
         for container in reversed(status.get("containerStatuses") or ()):
             restarts += int(container.get("restartCount") or 0)
-            last = max(filter(None, (last, _ended(container))), default=None)
+            last = _later(last, container)
             state = container.get("state") or {}
             if lookup(state, ("waiting", "reason")):
                 reason = state["waiting"]["reason"]
             elif state.get("terminated"):
-                end = state["terminated"]
-                if end.get("reason"):
-                    reason = end["reason"]
-                else:
-                    reason = (
-                        f"Signal:{end['signal']}" if end.get("signal") else f"ExitCode:{end.get('exitCode')}"
-                    )
+                reason = _end(state["terminated"])
             elif container.get("ready") and state.get("running") is not None:
                 running = True
                 ready += 1
         if reason == "Completed" and running:
-            ok = any(
-                c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or ()
-            )
-            reason = "Running" if ok else "NotReady"
-    else:
-        restarts = init_restarts
+            reason = "Running" if _has(status, "Ready") else "NotReady"
     if pod["metadata"].get("deletionTimestamp"):
         if status.get("reason") == "NodeLost":
             reason = "Unknown"
@@ -83,14 +45,62 @@ def pod_status(pod: Obj) -> tuple[int, int, str, int, str | None]:
     return ready, total, reason, restarts, last
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """How far the init containers are; `waits_for` is what holds the pod up, as STATUS says it."""
+
+    ready: int
+    restarts: int
+    sidecar_restarts: int
+    last: str | None
+    waits_for: str | None
+
+
+def _init_containers(pod: Obj, sidecars: set[str]) -> _Begun:
+    count = len((pod.get("spec") or {}).get("initContainers") or ())
+    ready = restarts = sidecar_restarts = 0
+    last: str | None = None
+    for index, container in enumerate((pod.get("status") or {}).get("initContainerStatuses") or ()):
+        again = int(container.get("restartCount") or 0)
+        restarts += again
+        last = _later(last, container)
+        if container.get("name") in sidecars:
+            sidecar_restarts += again
+            ready += bool(container.get("ready"))
+            if container.get("started"):
+                continue
+        state = container.get("state") or {}
+        if lookup(state, ("terminated", "exitCode")) == 0:
+            continue
+        if state.get("terminated"):
+            why = _end(state["terminated"])
+        elif lookup(state, ("waiting", "reason")) not in (None, "", "PodInitializing"):
+            why = state["waiting"]["reason"]
+        else:
+            why = f"{index}/{count}"
+        return _Begun(ready, restarts, sidecar_restarts, last, f"Init:{why}")
+    return _Begun(ready, restarts, sidecar_restarts, last, None)
+
+
+def _end(end: Obj) -> str:
+    """Say how a container ended, in one word."""
+    if end.get("reason"):
+        return str(end["reason"])
+    return f"Signal:{end['signal']}" if end.get("signal") else f"ExitCode:{end.get('exitCode')}"
+
+
+def _later(last: str | None, container: Obj) -> str | None:
+    return max(filter(None, (last, _ended(container))), default=None)
+
+
 def _ended(container: Obj) -> str | None:
     value = lookup(container, ("lastState", "terminated", "finishedAt"))
     return None if value is None else str(value)
 
 
-def _is_initialized(status: Obj) -> bool:
+def _has(status: Obj, condition: str) -> bool:
     conditions = status.get("conditions") or ()
-    return any(c.get("type") == "Initialized" and c.get("status") == "True" for c in conditions)
+    return any(c.get("type") == condition and c.get("status") == "True" for c in conditions)
 
 
 def _cells(pod: Obj, now: datetime) -> Cells:
