@@ -29,11 +29,9 @@ class Cpu:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of all threads from the scheduler's own account, in seconds."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        total += int((task / "schedstat").read_text().split()[0])
-    return total / 1e9
+    """Return the CPU time of all its threads, also of those that have ended, in seconds; see clock_getcpuclockid(3)."""
+    every_thread_by_the_scheduler = ~pid << 3 | 2
+    return time.clock_gettime(every_thread_by_the_scheduler)
 
 
 def cpu(pids: Sequence[int]) -> Cpu:

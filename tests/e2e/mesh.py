@@ -52,6 +52,7 @@ class Mesh:
         self.name = "t" + uuid.uuid4().hex[:8]
         self.lines: list[str] = []
         self.started = time.monotonic()
+        self.told_to_end = False
         self.process = subprocess.Popen(
             [*before, sys.executable, "-m", "tulle", *words, "--name", self.name],
             env=environment(home),
@@ -106,6 +107,7 @@ class Mesh:
 
     def end(self, number: signal.Signals = signal.SIGTERM, within: float = 30.0) -> int:
         """Send a signal and return the exit code."""
+        self.told_to_end = True
         if self.process.poll() is None:
             self.process.send_signal(number)
         code = self.process.wait(within)
@@ -121,5 +123,8 @@ def mesh(home: Path, mode: Mode, *words: str, command: str = "up") -> Iterator[M
     running = Mesh(home, [command, *words, "--mode", mode])
     try:
         yield running.wait_until_ready()
+        # Else whoever used it sees that nobody answers, and not why.
+        by_itself = running.process.poll() is not None and not running.told_to_end
+        assert not by_itself, f"the mesh has ended by itself\n{running.log}"
     finally:
         running.end()

@@ -95,6 +95,30 @@ def test_http10_needs_no_host(pods: Pods) -> None:
     assert (answer.status, "seen-host" in answer.headers) == (200, False)
 
 
+def test_who_waits_for_leave_to_send_gets_it(pods: Pods) -> None:
+    """linkerd2-proxy keeps interim answers to itself; the sidecar before it does not let its client wait for ever."""
+    for _ in range(3):
+        seen = pods.client("expect", "stable:8080")
+        assert (seen["statuses"], seen["body"]) == ([100, 200], "hello")
+        assert seen["seconds"] < 10
+
+
+def test_of_an_absolute_uri_and_a_host_that_differ_the_uri_counts(pods: Pods) -> None:
+    seen = pods.client("ask", "stable:8080", "http://stable:8080/a", "other.example")
+    assert (seen["status"], seen["fields"]["seen-target"]) == (200, "http://stable:8080/a")
+
+
+def test_a_target_in_utf8_arrives_as_it_is(pods: Pods) -> None:
+    seen = pods.client("ask", "stable:8080", "/café?🍩=1", "stable:8080")
+    assert (seen["status"], seen["fields"]["seen-target"]) == (200, "/café?🍩=1")
+
+
+def test_an_answer_before_the_end_of_a_large_request_reaches_its_client(pods: Pods) -> None:
+    for _ in range(5):
+        seen = pods.client("early", "stable:8080", "10")
+        assert (seen["status"], seen["body"]) == (413, "too much")
+
+
 def test_policy_is_in_force_whichever_proxy_asks_or_decides(pods: Pods) -> None:
     assert pods.curl("guarded:8080").status == 403
     assert pods.curl("guarded:8080", client="friend").body == "guarded"

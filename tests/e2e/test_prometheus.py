@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import httpx2
 import pytest
 
 from tests.e2e.mesh import Mesh, mesh
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "prometheus.yml"
@@ -46,12 +46,6 @@ def queries() -> list[tuple[str, str]]:
     return found
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @contextmanager
 def prometheus(folder: Path, admin: str) -> Iterator[httpx2.Client]:
     """Run Prometheus with the example's configuration against the control plane at `admin` (host:port)."""
@@ -60,7 +54,7 @@ def prometheus(folder: Path, admin: str) -> Iterator[httpx2.Client]:
     assert "127.0.0.1:9990" in text
     config = folder / "prometheus.yml"
     config.write_text(re.sub(r"\b5s\b", "1s", text.replace("127.0.0.1:9990", admin)))
-    port = free_port()
+    (port,) = free_ports(1)
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(
             [

@@ -12,7 +12,7 @@ import pytest
 from tests.conformance.clients import Cluster, Kubectl, wait_until
 from tests.e2e.machine import modes_here
 from tests.e2e.mesh import mesh
-from tests.e2e.test_traffic import Pods, heard, pods_manifest, restart
+from tests.e2e.test_traffic import Pods, heard, pods_manifest, restart, settled
 from tulle.inject.install.certificates import make_issuer, make_trust_anchor
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(240)]
@@ -45,6 +45,7 @@ def test_an_anchor_is_replaced_and_no_request_fails(pods: Pods) -> None:
     restart(pods, "tulle-controller", "linkerd")
     for deployment in ("stable", "client"):
         restart(pods, deployment)
+    settled(pods, "stable", "client")
     wait_until(partial(pods.serves, "stable:8080"), "the new pods serve")
 
     roots = json.loads(pods.kubectl("-n", "linkerd", "get", "configmap", ROOTS, "-o", "json"))

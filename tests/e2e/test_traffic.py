@@ -165,6 +165,20 @@ def test_a_policy_that_changes_is_in_force_soon(pods: Pods) -> None:
     wait_until(lambda: pods.curl("guarded:8080").status == 403, "the caller is refused", seconds=30)
 
 
+def test_what_a_namespace_wants_kept_in_the_mesh_is_not_sent_in_the_clear(pods: Pods) -> None:
+    def annotate(change: str) -> None:
+        pods.kubectl("annotate", "namespace", "strict", "--overwrite", change)
+
+    def reason() -> str | None:
+        return pods.curl("plain.strict:8080").headers.get("tulle-reason")
+
+    assert (pods.curl("plain.strict:8080").status, reason()) == (502, "mesh-tls-required")
+    annotate("tulle.dev/require-mesh-tls=false")
+    wait_until(lambda: pods.curl("plain.strict:8080").body == "plain", "it is sent in the clear", seconds=30)
+    annotate("tulle.dev/require-mesh-tls=true")
+    wait_until(lambda: reason() == "mesh-tls-required", "it is refused again", seconds=30)
+
+
 def test_a_service_that_selects_nothing_answers_503_within_three_seconds(pods: Pods) -> None:
     answer = pods.curl("nobody:8080", "/", "--max-time", "3")
     assert (answer.status, answer.headers["tulle-reason"]) == (503, "no-endpoints")
@@ -200,6 +214,16 @@ def heard(load: "Future[dict[str, Any]]", within: float = 60) -> dict[str, Any]:
 def restart(pods: Pods, deployment: str, namespace: str = "default") -> None:
     pods.kubectl("-n", namespace, "rollout", "restart", f"deployment/{deployment}")
     pods.kubectl("-n", namespace, "rollout", "status", f"deployment/{deployment}", "--timeout=60s")
+
+
+def settled(pods: Pods, *deployments: str) -> None:
+    """Wait until the pods of a former revision are gone: `kubectl exec deployment/x` may go to one that is ending."""
+    state = ("-o", "jsonpath={.items[*].metadata.deletionTimestamp}")
+
+    def ending() -> bool:
+        return any(pods.kubectl("get", "pods", "-l", f"app={name}", *state).strip() for name in deployments)
+
+    wait_until(lambda: not ending(), "the former pods are gone", seconds=60)
 
 
 @pytest.mark.slow
@@ -264,6 +288,7 @@ def test_certificates_are_renewed_and_no_connection_breaks(pods: Pods, beside: T
     restart(pods, "tulle-controller", "linkerd")
     for deployment in ("stable", "client"):
         restart(pods, deployment)
+    settled(pods, "stable", "client")
     wait_until(partial(pods.serves, "stable:8080"), "the new pods serve")
     before = pods.sidecar_metric("identity_cert_refresh_count")
     held = beside.submit(pods.client, "hold", "stable:9000", "30")

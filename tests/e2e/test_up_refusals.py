@@ -48,6 +48,12 @@ def refuse(home: Path, text: str, *words: str) -> tuple[int, str]:
             id="unknown field",
         ),
         pytest.param(
+            SERVICE + "  ports:\n  - name: a\n    port: eighty\n",
+            1,
+            'app.yaml:8: Service web was refused\n  Service in version "v1" cannot be handled as a Service: json',
+            id="a value of another type",
+        ),
+        pytest.param(
             SERVICE + "  ports:\n  - port: 99999\n", 1, "app.yaml:7: Service web was refused", id="bad value"
         ),
         pytest.param(

@@ -1,4 +1,4 @@
-"""A pod's client: `client.py grpc|deny|mark|websocket|greet|hold|load|grpc-load AUTHORITY …` prints one JSON object.
+"""A pod's client: `client.py VERB AUTHORITY …` prints one JSON object; `VERBS` has them all.
 
 Where nothing is captured it goes through the sidecar as any client that honours `http_proxy` does.
 """
@@ -149,6 +149,58 @@ def _after(messages: int) -> Any:
     return TextMessage(data="x" * 100_000 if messages == 49 else str(messages))
 
 
+def expect(authority: str) -> dict[str, Any]:
+    """Send a body only when told to go on; tell the statuses and how long leave took."""
+    with connect(authority) as connection, connection.makefile("rwb") as stream:
+        head = "POST /echo HTTP/1.1\r\nHost: {}\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+        stream.write(head.format(authority).encode())
+        stream.flush()
+        started = time.monotonic()
+        interim, _ = _head(stream)
+        after = time.monotonic() - started
+        stream.write(b"hello")
+        stream.flush()
+        final, fields = _head(stream)
+        body = stream.read(int(fields["content-length"])).decode()
+        return {"statuses": [interim, final], "seconds": after, "body": body}
+
+
+def ask(authority: str, target: str, host: str) -> dict[str, Any]:
+    """Ask for a target as it is written here, with this Host."""
+    with connect(authority) as connection, connection.makefile("rwb") as stream:
+        stream.write(f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        stream.flush()
+        status, fields = _head(stream)
+        return {"status": status, "fields": fields}
+
+
+def early(authority: str, megabytes: str) -> dict[str, Any]:
+    """Send a large body to a server that answers before it has read it; tell the answer and how much was sent."""
+    length, sent = int(megabytes) << 20, 0
+    with connect(authority) as connection, connection.makefile("rb") as stream:
+        head = f"POST /early HTTP/1.1\r\nHost: {authority}\r\nContent-Length: {length}\r\n\r\n"
+        try:
+            connection.sendall(head.encode())
+            while sent < length:
+                sent += connection.send(bytes(min(65536, length - sent)))
+        except OSError:
+            # A proxy may close behind its answer, which is there to be read all the same.
+            pass
+        status, fields = _head(stream)
+        body = stream.read(int(fields["content-length"])).decode()
+        return {"status": status, "body": body, "whole": sent == length}
+
+
+def _head(stream: Any) -> tuple[int, dict[str, str]]:
+    """Read the head of an answer."""
+    status = int(stream.readline().split()[1])
+    fields: dict[str, str] = {}
+    while line := stream.readline().decode().strip():
+        name, _, value = line.partition(":")
+        fields[name.lower()] = value.strip()
+    return status, fields
+
+
 def greet(authority: str) -> dict[str, Any]:
     """Wait for the server to speak first, then exchange lines."""
     started = time.monotonic()
@@ -243,6 +295,9 @@ VERBS: dict[str, Any] = {
     "deny": grpc_denied,
     "mark": mark,
     "websocket": websocket,
+    "expect": expect,
+    "ask": ask,
+    "early": early,
     "greet": greet,
     "hold": hold,
     "load": load,

@@ -1,7 +1,7 @@
 """A pod's application: `server.py http|polite|grpc|greeter PORT`. Binds HOST and PORT where the pod is told them.
 
-- `http`: `/` answers the pod's name, `/slow` after two seconds, `/echo` the body with a trailer's worth of headers;
-  an upgrade to WebSocket echoes every message.
+- `http`: `/` answers the pod's name, `/slow` after two seconds, a POST its body, one to `/early` 413 before it has read
+  any; an upgrade to WebSocket echoes every message.
 - `polite`: the same, and at SIGTERM it takes no more connections and ends when it has answered what it was asked.
 - `grpc`: method names of service `tulle.test.Traffic` without generated code, messages are plain bytes.
 - `polite-grpc`: the same, and at SIGTERM it answers what it is asked until nobody has asked for a while. `Server.stop`
@@ -41,14 +41,28 @@ class Http(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answer with the body."""
-        self._answer(self.rfile.read(int(self.headers.get("content-length", 0))))
+        length = int(self.headers.get("content-length", 0))
+        if self.path.endswith("/early"):
+            self._answer(b"too much", 413)
+            while length > 0 and (data := self.rfile.read1(min(length, 65536))):
+                length -= len(data)
+            return
+        self._answer(self.rfile.read(length))
 
-    def _answer(self, body: bytes) -> None:
-        self.send_response(200)
+    def handle_expect_100(self) -> bool:
+        """Give leave at once."""
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
+
+    def _answer(self, body: bytes, status: int = 200) -> None:
+        self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         for name in ("host", "x-marker", "l5d-client-id"):
             if name in self.headers:
                 self.send_header(f"seen-{name}", self.headers[name])
+        # Octet by octet: both ways as ISO 8859-1.
+        self.send_header("seen-target", self.path)
         self.end_headers()
         self.wfile.write(body)
         self.wfile.flush()
